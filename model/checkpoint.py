@@ -1,0 +1,162 @@
+"""Checkpoints: safetensors files with the generator's config as JSON in the header. Nothing in them can run code."""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from model.config import GeneratorConfig
+from model.errors import InputError
+
+if TYPE_CHECKING:
+    from model.generator import Generator
+
+FORMAT = "creps"
+FORMAT_VERSION = "1"
+SUFFIX = ".safetensors"
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""What a model may be called, in paths, addresses and metrics."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file whose header has been read and understood; its tensors are still on disk.
+
+    Attributes:
+        path: the file.
+        config: the generator's shape.
+        info: what the trainer or importer noted, as JSON-ready values: source, licence, images seen …
+        classes: names of the classes of a conditional network, "0", "1", … where it has no others.
+    """
+
+    path: Path
+    config: GeneratorConfig
+    info: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.name.removesuffix(SUFFIX)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the file, 64 hex digits: names the model in caches and identifiers."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @classmethod
+    def open(cls, path: Path) -> "Checkpoint":
+        """Reads the header alone. Needs no torch.
+
+        Raises:
+            InputError: the file cannot be read, is truncated, is of another format, or its config makes no sense.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata: dict[str, str] = file.metadata() or {}
+        except OSError as error:
+            raise InputError("checkpoint", f"{path} cannot be read: {error.strerror or error}") from None
+        except SafetensorError as error:
+            raise InputError("checkpoint", f"{path} is {_diagnose(path, error)}") from None
+        if metadata.get("format") != FORMAT:
+            raise InputError("checkpoint", f"{path} is a safetensors file, but not a CREPS checkpoint")
+        if metadata.get("format_version") != FORMAT_VERSION:
+            version = metadata.get("format_version", "")[:20]
+            raise InputError(
+                "checkpoint", f"{path} has format version {version!r}; this program reads {FORMAT_VERSION}"
+            )
+        return cls(path, *_parse_header(path, metadata))
+
+    def load(self) -> "Generator":
+        """The generator on the CPU, in evaluation mode.
+
+        Shapes are compared before anything is allocated. Raises InputError where the tensors do not fit the config.
+        """
+        import torch
+
+        from model.generator import Generator
+
+        with torch.device("meta"):
+            generator = Generator(self.config)
+        expected = {name: list(tensor.shape) for name, tensor in generator.state_dict().items()}
+        state: dict[str, torch.Tensor] = {}
+        with safe_open(self.path, framework="pt") as file:
+            if difference := sorted(set(file.keys()) ^ set(expected)):
+                where = "lacks" if difference[0] in expected else "has an unknown"
+                raise InputError("checkpoint", f"{self.path} {where} tensor {difference[0]!r}")
+            for name, shape in expected.items():
+                view = file.get_slice(name)
+                if view.get_dtype() not in ("F32", "F16") or view.get_shape() != shape:
+                    found = f"{view.get_dtype()} {view.get_shape()}"
+                    raise InputError(
+                        "checkpoint", f"{self.path}: tensor {name!r} is {found}, its config asks for {shape}"
+                    )
+            for name in expected:
+                state[name] = file.get_tensor(name).to(torch.float32)
+                if not state[name].isfinite().all():
+                    raise InputError("checkpoint", f"{self.path}: tensor {name!r} holds values that are not finite")
+        generator.load_state_dict(state, assign=True)
+        return generator.eval().requires_grad_(False)
+
+
+def save_checkpoint(path: Path, generator: "Generator", info: Mapping[str, Any] | None = None) -> Checkpoint:
+    """Writes the checkpoint beside ``path`` and moves it into place, so that no half-written file is ever seen."""
+    from safetensors.torch import save
+
+    metadata = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "config": json.dumps(generator.config.to_dict(), sort_keys=True),
+        "info": json.dumps(dict(info or {}), sort_keys=True),
+    }
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    write_atomically(path, save(state, metadata))
+    return Checkpoint.open(path)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes ``content`` to a new file in the same folder, flushes it to disk and renames it to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)  # mkstemp's files are for their owner alone
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[GeneratorConfig, dict[str, Any]]:
+    try:
+        config = json.loads(metadata["config"])
+        info = json.loads(metadata.get("info", "{}"))
+    except (KeyError, ValueError, RecursionError):
+        raise InputError("checkpoint", f"{path} has no readable config in its header") from None
+    if not isinstance(config, dict) or not isinstance(info, dict):
+        raise InputError("checkpoint", f"{path} has no readable config in its header")
+    try:
+        return GeneratorConfig.from_dict(config), info
+    except InputError as error:
+        raise InputError("checkpoint", f"{path}: {error}") from None
+
+
+def _diagnose(path: Path, error: SafetensorError) -> str:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:1] == b"\x80" or start == b"PK\x03\x04":
+        return "a pickle, which is never loaded; convert an original network with: creps import SOURCE.pkl DEST.safetensors"
+    return f"not a complete safetensors file ({error})"

@@ -1,0 +1,153 @@
+"""What a CREPS generator is made of: the numbers from which every tensor shape follows."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from model.errors import InputError
+
+FEATURES = 32
+"""Channels of a line bundle, of the fused features and of each decoder's ends (original: ``tores`` to 32)."""
+
+DECODER_WIDTHS = (32, 64, 128, 64, 32)
+"""Channels along one per-pixel decoder, ends included."""
+
+REFINEMENT_WIDTHS = ((32, 128, 128), (128, 64, 64))
+"""Channels along the two refinement blocks of modulated per-pixel layers."""
+
+RGB = 3
+
+Fusion = Literal["layerwise", "last"]
+
+_LIMITS: dict[str, tuple[int, int]] = {
+    "resolution": (8, 4096),
+    "z_dim": (1, 4096),
+    "w_dim": (1, 4096),
+    "classes": (0, 100_000),
+    "mapping_layers": (1, 32),
+    "channel_base": (32, 1 << 20),
+    "channel_max": (2, 4096),
+    "thickness": (1, 64),
+}
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """A generator's shape. Ablations of the source are settings: ``thickness``, ``decoders``, ``fusion``.
+
+    Attributes:
+        resolution: R, the side of the training pictures in pixels, a power of two.
+        z_dim: channels of the random input z.
+        w_dim: channels of the style w.
+        classes: number of classes; 0 for an unconditional network.
+        mapping_layers: dense layers from z to w.
+        channel_base, channel_max: block b<res> has min(channel_base / res, channel_max) channels.
+            The paper's models have 65536 and 1024.
+        thickness: D, the rank of the product of a row line and a column line.
+        decoders: whether per-pixel MLPs stand between the fused products.
+        fusion: "layerwise" adds the product of every block; "last" keeps only the last block's.
+
+    Raises:
+        InputError: a value is of the wrong type or outside its limits.
+    """
+
+    resolution: int
+    z_dim: int = 512
+    w_dim: int = 512
+    classes: int = 0
+    mapping_layers: int = 8
+    channel_base: int = 65536
+    channel_max: int = 1024
+    thickness: int = 8
+    decoders: bool = True
+    fusion: Fusion = "layerwise"
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
+                raise InputError(f"config.{name}", f"must be an integer from {low} to {high}, not {value!r}")
+        if self.resolution & (self.resolution - 1):
+            raise InputError("config.resolution", f"must be a power of two, not {self.resolution}")
+        if type(self.decoders) is not bool:
+            raise InputError("config.decoders", f"must be true or false, not {self.decoders!r}")
+        if self.fusion not in get_args(Fusion):
+            raise InputError("config.fusion", f"must be one of {', '.join(get_args(Fusion))}, not {self.fusion!r}")
+        if self.channels[0] % 2:
+            raise InputError("config.channel_max", "the first block needs an even number of channels")
+        if min(self.channels) < 1:
+            raise InputError("config.channel_base", f"leaves no channel at resolution {self.resolution}")
+
+    @property
+    def block_resolutions(self) -> tuple[int, ...]:
+        """Names of the blocks, 4, 8, … R. All blocks work at full line length."""
+        return tuple(1 << i for i in range(2, self.resolution.bit_length()))
+
+    @property
+    def blocks(self) -> int:
+        """K, the number of blocks."""
+        return len(self.block_resolutions)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each block, length K."""
+        return tuple(min(self.channel_base // res, self.channel_max) for res in self.block_resolutions)
+
+    @property
+    def bundles(self) -> int:
+        """Line bundles that reach the pixels: K − 1, or 1 where only the last product is used."""
+        return self.blocks - 1 if self.fusion == "layerwise" else 1
+
+    @property
+    def decoder_count(self) -> int:
+        """Decoders that run for each pixel: one after each product."""
+        return self.bundles if self.decoders else 0
+
+    @property
+    def num_ws(self) -> int:
+        """Styles that one picture takes: 2K + 1, as the original counts them."""
+        return 2 * self.blocks + 1
+
+    @property
+    def pixel_macs(self) -> int:
+        """Multiply-adds for one pixel, from the lines to the colours."""
+        products = FEATURES * self.thickness * self.bundles
+        decoder = sum(a * b for a, b in zip(DECODER_WIDTHS, DECODER_WIDTHS[1:], strict=False))
+        refinement = FEATURES * RGB + sum(a * b + b * c + c * RGB for a, b, c in REFINEMENT_WIDTHS)
+        return products + self.decoder_count * decoder + refinement
+
+    @property
+    def line_macs(self) -> int:
+        """Multiply-adds for one row or column position."""
+        c = self.channels
+        macs = c[0] * c[0]
+        for k in range(1, self.blocks):
+            macs += c[k - 1] * c[k] + c[k] * c[k] + c[k] * FEATURES
+        return macs * self.thickness
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "GeneratorConfig":
+        """The config from :meth:`to_dict`'s values. Unknown and missing names raise InputError."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise InputError("config", f"unknown setting {unknown[0]!r}")
+        if "resolution" not in values:
+            raise InputError("config.resolution", "is missing")
+        return cls(**values)
+
+
+_PAPER = GeneratorConfig(resolution=512)
+
+PRESETS: dict[str, GeneratorConfig] = {
+    "tiny-32": GeneratorConfig(32, z_dim=64, w_dim=64, mapping_layers=2, channel_base=1024, channel_max=64),
+    "small-64": GeneratorConfig(64, z_dim=128, w_dim=128, mapping_layers=4, channel_base=8192, channel_max=192),
+    "small-128": GeneratorConfig(128, z_dim=256, w_dim=256, mapping_layers=4, channel_base=16384, channel_max=256),
+    "creps-128": replace(_PAPER, resolution=128),
+    "creps-256": replace(_PAPER, resolution=256),
+    "creps-512": _PAPER,
+    "creps-1024": replace(_PAPER, resolution=1024),
+}
+"""``creps-…`` have the widths of the paper's models; the small ones train on modest hardware."""

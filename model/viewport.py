@@ -1,0 +1,163 @@
+"""Which part of the plane a picture shows, at which size: from what a user asks to network coordinates.
+
+Per axis, with N pixels in the whole picture and R the training resolution:
+
+* ``centers``: a_j = x0 + (x1 − x0)(j + ½)/N and u_j = (a_j·R − ½)/(R − 1). Pixel centres of every scale lie at the
+  same places of the plane, so a large picture averaged down is registered with a small one.
+* ``corners``: u_j = x0 + (x1 − x0)·j/(N − 1), or x0 where N = 1, as the original tools do.
+
+Everything is float64.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import InputError
+
+Grid = Literal["centers", "corners"]
+Region = tuple[float, float, float, float]
+Crop = tuple[int, int, int, int]
+
+MAX_SIDE = 262_144
+"""Largest width or height of a whole picture, in pixels."""
+
+REGION_BOUNDS = (-1.0, 2.0)
+"""How far a region may reach out of the unit square, where the network extrapolates."""
+
+MIN_REGION_EXTENT = 1e-9
+"""Smallest width or height of a region: below it, float64 no longer tells the pixels of the largest pictures apart."""
+
+FULL_SQUARE: Region = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Viewport:
+    """A resolved viewport: every default has been filled in, every value checked.
+
+    Attributes:
+        width, height: size W×H of the whole picture in pixels.
+        region: x0, y0, x1, y1, what the whole picture shows of the unit square (x to the right, y downwards).
+        crop: x, y, w, h, the pixels of the whole picture that are drawn.
+        grid: "centers" or "corners".
+    """
+
+    width: int
+    height: int
+    region: Region
+    crop: Crop
+    grid: Grid
+
+    @classmethod
+    def resolve(
+        cls,
+        width: int,
+        height: int,
+        region: Region | None = None,
+        crop: Crop | None = None,
+        grid: Grid = "centers",
+    ) -> "Viewport":
+        """Checks what was asked and fills in what was not.
+
+        The default region is the largest centred window of the picture's aspect for ``centers``, and the full square
+        for ``corners``; the default crop is the whole picture.
+
+        Raises:
+            InputError: names the field (``width``, ``height``, ``region``, ``crop``, ``grid``) and its limit.
+        """
+        for field, side in (("width", width), ("height", height)):
+            if not 1 <= side <= MAX_SIDE:
+                raise InputError(field, f"must be from 1 to {MAX_SIDE} pixels, not {side}")
+        if grid not in get_args(Grid):
+            raise InputError("grid", f"must be one of {', '.join(get_args(Grid))}, not {grid!r}")
+        if region is None:
+            region = _centred_window(width, height) if grid == "centers" else FULL_SQUARE
+        _check_region(region)
+        if crop is None:
+            crop = (0, 0, width, height)
+        _check_crop(crop, width, height)
+        x0, y0, x1, y1 = (float(value) + 0.0 for value in region)  # + 0.0 makes −0.0 the 0.0 that it equals
+        return cls(width, height, (x0, y0, x1, y1), crop, grid)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that are drawn, w·h."""
+        return self.crop[2] * self.crop[3]
+
+    def supersampling(self, resolution: int) -> tuple[int, int]:
+        """(horizontal, vertical) factor m at which the picture is rendered before it is box-averaged.
+
+        m = ⌈R(x1 − x0)/N⌉ on the ``centers`` grid, so that a small picture averages the network's detail instead of
+        picking points of it; 1 on the ``corners`` grid, which samples points as the original tools do.
+        """
+        if self.grid == "corners":
+            return 1, 1
+        x0, y0, x1, y1 = self.region
+        return _minification(resolution, x1 - x0, self.width), _minification(resolution, y1 - y0, self.height)
+
+    def columns(self, start: int, stop: int, resolution: int, supersampling: int = 1) -> NDArray[np.float64]:
+        """Horizontal network coordinates u [stop − start] of columns start … stop − 1 of the whole picture.
+
+        With ``supersampling`` m the columns are those of a picture m times as wide. They may lie beyond its edges.
+        """
+        return _positions(
+            start, stop, self.width * supersampling, self.region[0], self.region[2], resolution, self.grid
+        )
+
+    def rows(self, start: int, stop: int, resolution: int, supersampling: int = 1) -> NDArray[np.float64]:
+        """Vertical network coordinates u [stop − start] of rows start … stop − 1, as :meth:`columns`."""
+        return _positions(
+            start, stop, self.height * supersampling, self.region[1], self.region[3], resolution, self.grid
+        )
+
+
+def _centred_window(width: int, height: int) -> Region:
+    side = max(width, height)
+    x0, y0 = (1 - width / side) / 2, (1 - height / side) / 2
+    return (x0, y0, 1 - x0, 1 - y0)
+
+
+def _minification(resolution: int, extent: float, pixels: int) -> int:
+    ratio = resolution * extent / pixels
+    # A region such as 0.1 … 0.4 must not cost four times the work for an extent of 0.30000000000000004.
+    return max(1, math.ceil(ratio - 1e-9))
+
+
+def _positions(
+    start: int, stop: int, count: int, low: float, high: float, resolution: int, grid: Grid
+) -> NDArray[np.float64]:
+    j = np.arange(start, stop, dtype=np.float64)
+    if grid == "corners":
+        return low + (high - low) * j / (count - 1) if count > 1 else np.full_like(j, low)
+    a = low + (high - low) * (j + 0.5) / count
+    return (a * resolution - 0.5) / (resolution - 1)
+
+
+def _check_region(region: Region) -> None:
+    low, high = REGION_BOUNDS
+    if len(region) != 4 or not all(math.isfinite(value) for value in region):
+        raise InputError("region", "must be four finite numbers x0,y0,x1,y1")
+    if not all(low <= value <= high for value in region):
+        raise InputError("region", f"must lie within {low:g} and {high:g}, not {_join(region)}")
+    x0, y0, x1, y1 = region
+    if x1 - x0 < MIN_REGION_EXTENT or y1 - y0 < MIN_REGION_EXTENT:
+        raise InputError(
+            "region", f"must have x1 − x0 and y1 − y0 of at least {MIN_REGION_EXTENT:g}, not {_join(region)}"
+        )
+
+
+def _check_crop(crop: Crop, width: int, height: int) -> None:
+    if len(crop) != 4:
+        raise InputError("crop", "must be four integers x,y,w,h")
+    x, y, w, h = crop
+    if w < 1 or h < 1:
+        raise InputError("crop", f"must be at least 1×1 pixels, not {w}×{h}")
+    if x < 0 or y < 0 or x + w > width or y + h > height:
+        raise InputError("crop", f"must lie inside the {width}×{height} picture, not {_join(crop)}")
+
+
+def _join(values: Region | Crop) -> str:
+    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)

@@ -1,0 +1,1 @@
+"""One module for each creps command: ``main(arguments)`` parses and runs it."""
