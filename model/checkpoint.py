@@ -158,5 +158,5 @@ def _diagnose(path: Path, error: SafetensorError) -> str:
     with path.open("rb") as file:
         start = file.read(4)
     if start[:1] == b"\x80" or start == b"PK\x03\x04":
-        return "a pickle, which is never loaded; convert an original network with: creps import SOURCE.pkl DEST.safetensors"
+        return "a pickle, which is never loaded (creps import SOURCE.pkl DEST.safetensors converts an original network)"
     return f"not a complete safetensors file ({error})"

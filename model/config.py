@@ -1,6 +1,7 @@
 """What a CREPS generator is made of: the numbers from which every tensor shape follows."""
 
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from model.errors import InputError
@@ -111,7 +112,7 @@ class GeneratorConfig:
     def pixel_macs(self) -> int:
         """Multiply-adds for one pixel, from the lines to the colours."""
         products = FEATURES * self.thickness * self.bundles
-        decoder = sum(a * b for a, b in zip(DECODER_WIDTHS, DECODER_WIDTHS[1:], strict=False))
+        decoder = sum(a * b for a, b in pairwise(DECODER_WIDTHS))
         refinement = FEATURES * RGB + sum(a * b + b * c + c * RGB for a, b, c in REFINEMENT_WIDTHS)
         return products + self.decoder_count * decoder + refinement
 

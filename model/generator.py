@@ -9,6 +9,7 @@ Axes: N pictures, C channels, H rows, W columns, L line positions, D thickness, 
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -36,10 +37,7 @@ def normalize_second_moment(x: Tensor) -> Tensor:
 
 
 class Dense(nn.Module):
-    """y = (m·W/√fan_in)·x + m·b, with m the learning-rate multiplier (StyleGAN2's equalised learning rate).
-
-    ``forward`` maps [N, C_in] to [N, C_out]; ``on_pixels`` maps [N, C_in, P] to [N, C_out, P].
-    """
+    """[N, C_in] → [N, C_out]: y = (m·W/√fan_in)·x + m·b (StyleGAN2's equalised learning rate with multiplier m)."""
 
     def __init__(self, c_in: int, c_out: int, bias: float = 0.0, multiplier: float = 1.0) -> None:
         super().__init__()
@@ -51,7 +49,11 @@ class Dense(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight * self.weight_gain, self.bias * self.multiplier)
 
-    def on_pixels(self, x: Tensor) -> Tensor:
+
+class PixelDense(Dense):
+    """The same layer for every pixel: [N, C_in, P] → [N, C_out, P]."""
+
+    def forward(self, x: Tensor) -> Tensor:
         return (self.weight * self.weight_gain) @ x + (self.bias * self.multiplier)[:, None]
 
 
@@ -66,7 +68,7 @@ class Mapping(nn.Module):
         width = config.z_dim + (config.w_dim if config.classes else 0)
         widths = [width] + [config.w_dim] * config.mapping_layers
         # 0.01: the mapping learns a hundred times slower than the rest (StyleGAN).
-        self.layers = nn.ModuleList(Dense(a, b, multiplier=0.01) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(Dense(a, b, multiplier=0.01) for a, b in pairwise(widths))
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
@@ -164,12 +166,11 @@ class Decoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Dense(a, b) for a, b in zip(DECODER_WIDTHS, DECODER_WIDTHS[1:], strict=False))
+        self.layers = nn.ModuleList(PixelDense(a, b) for a, b in pairwise(DECODER_WIDTHS))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
-            assert isinstance(layer, Dense)
-            x = lrelu(layer.on_pixels(x))
+            x = lrelu(layer(x))
         return x
 
 
@@ -199,7 +200,7 @@ class Synthesis(nn.Module):
             Block(c_in, c, config.w_dim) for c_in, c in zip((None, *channels), channels, strict=False)
         )
         self.decoders = nn.ModuleList(Decoder() for _ in range(config.decoder_count))
-        self.to_rgb = Dense(FEATURES, RGB)
+        self.to_rgb = PixelDense(FEATURES, RGB)
         self.refinements = nn.ModuleList(Refinement(widths, config.w_dim) for widths in REFINEMENT_WIDTHS)
 
     def lines(self, ws: Tensor, positions: Tensor, axis: int) -> Tensor:
@@ -225,7 +226,7 @@ class Synthesis(nn.Module):
                 running = addition if running is None else running + addition
                 bundles.append(running)
         kept = torch.stack(bundles[-self.config.bundles :], dim=1)
-        return kept.unflatten(3, shape) * math.sqrt(0.5)
+        return kept.reshape(*kept.shape[:3], *shape) * math.sqrt(0.5)
 
     def pixels(self, ws: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Colours of every pair of a row line and a column line.
@@ -246,11 +247,11 @@ class Synthesis(nn.Module):
             g = g + product.flatten(2)
             if self.decoders:
                 g = self.decoders[k](g)
-        rgb = self.to_rgb.on_pixels(g)
+        rgb = self.to_rgb(g)
         for refinement in self.refinements:
             g, addition = refinement(g, ws[:, -1])
             rgb = rgb + addition
-        return rgb.unflatten(2, (height, width))
+        return rgb.reshape(-1, RGB, height, width)
 
     def forward(self, ws: Tensor, row_positions: Tensor, column_positions: Tensor) -> Tensor:
         """ws [N, num_ws, w_dim], positions [H] and [W] → picture [N, 3, H, W]."""
