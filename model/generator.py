@@ -72,7 +72,7 @@ class Mapping(nn.Module):
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        x = normalize_second_moment(z.to(torch.float32))
+        x = normalize_second_moment(z.to(self.w_avg.dtype))
         if self.embed is not None:
             if label is None:
                 raise ValueError("a conditional network needs a class for every picture")
@@ -104,7 +104,8 @@ class Modulated(nn.Module):
 
     def modulated_weight(self, w: Tensor) -> Tensor:
         """The layer's weight under each style, demodulated: [N, C_out, C_in]."""
-        weight = self.weight * self.affine(w)[:, None, :]
+        style: Tensor = self.affine(w)  # [N, C_in]
+        weight = self.weight * style[:, None, :]
         return weight * (weight.square().sum(dim=2, keepdim=True) + EPSILON).rsqrt()
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
@@ -115,7 +116,8 @@ class ModulatedOutput(Modulated):
     """As :class:`Modulated`, but with the style over √C_in, no demodulation and no activation (``tores``, ToRGB)."""
 
     def modulated_weight(self, w: Tensor) -> Tensor:
-        return self.weight * (self.affine(w) / math.sqrt(self.weight.shape[1]))[:, None, :]
+        style: Tensor = self.affine(w) / math.sqrt(self.weight.shape[1])
+        return self.weight * style[:, None, :]
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         return (self.modulated_weight(w) @ x + self.bias[:, None]).clamp(-CLAMP, CLAMP)
@@ -139,7 +141,7 @@ class FourierInput(nn.Module):
         phase = ((cycles - cycles.floor()) * (2 * math.pi)).to(self.weight.dtype)
         features = torch.cat([phase.sin(), (phase + math.pi / 2).sin()])  # [C, L, D]
         channels = features.shape[0]
-        style = self.affine(w).view(-1, *self.weight.shape)  # [N, C, 2, D]
+        style: Tensor = self.affine(w).view(-1, *self.weight.shape)  # [N, C, 2, D]
         scale = (self.weight * style)[:, :, axis, None, :] / math.sqrt(channels)  # [N, C, 1, D]
         return features * scale
 
@@ -247,7 +249,7 @@ class Synthesis(nn.Module):
             g = g + product.flatten(2)
             if self.decoders:
                 g = self.decoders[k](g)
-        rgb = self.to_rgb(g)
+        rgb: Tensor = self.to_rgb(g)
         for refinement in self.refinements:
             g, addition = refinement(g, ws[:, -1])
             rgb = rgb + addition
