@@ -31,6 +31,11 @@ def lrelu(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2) * math.sqrt(2.0)
 
 
+def add_bias(x: Tensor, bias: Tensor) -> Tensor:
+    """x [N, C, P] plus bias [C]; keeps the reduced precision that autocast may have given x."""
+    return x + bias.to(x.dtype)[:, None]
+
+
 def normalize_second_moment(x: Tensor) -> Tensor:
     """x / √(mean(x²) + 1e-8) over the last axis of [N, C]."""
     return x * (x.square().mean(dim=-1, keepdim=True) + EPSILON).rsqrt()
@@ -54,7 +59,8 @@ class PixelDense(Dense):
     """The same layer for every pixel: [N, C_in, P] → [N, C_out, P]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.weight * self.weight_gain) @ x + (self.bias * self.multiplier)[:, None]
+        weight = (self.weight * self.weight_gain).expand(len(x), -1, -1)  # folding N into P instead would copy x
+        return add_bias(weight @ x, self.bias * self.multiplier)
 
 
 class Mapping(nn.Module):
@@ -109,7 +115,7 @@ class Modulated(nn.Module):
         return weight * (weight.square().sum(dim=2, keepdim=True) + EPSILON).rsqrt()
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return lrelu(self.modulated_weight(w) @ x + self.bias[:, None]).clamp(-CLAMP, CLAMP)
+        return lrelu(add_bias(self.modulated_weight(w) @ x, self.bias)).clamp(-CLAMP, CLAMP)
 
 
 class ModulatedOutput(Modulated):
@@ -120,7 +126,7 @@ class ModulatedOutput(Modulated):
         return self.weight * style[:, None, :]
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return (self.modulated_weight(w) @ x + self.bias[:, None]).clamp(-CLAMP, CLAMP)
+        return add_bias(self.modulated_weight(w) @ x, self.bias).clamp(-CLAMP, CLAMP)
 
 
 class FourierInput(nn.Module):
