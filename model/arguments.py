@@ -22,6 +22,11 @@ def run(program: str, command: Callable[[Sequence[str]], None], arguments: Seque
     except InputError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:  # not about a file that the user named
+            raise
+        print(f"{program}: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130

@@ -150,4 +150,4 @@ PRESETS: dict[str, Preset] = {
     ),
     "creps-512": Preset(TrainingConfig(GENERATORS["creps-512"], batch=32, gamma=10.0), "the paper's 512×512"),
 }
-"""``creps-…`` are the source's values: batch 128 and γ 0.5 at 128², 32 and 10 at 512², EMA half-life batch·10/32 kimg."""
+"""``creps-…`` have the source's values: batch 128 and γ 0.5 at 128², 32 and 10 at 512², EMA half-life batch·10/32."""

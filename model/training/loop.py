@@ -1,6 +1,5 @@
 """The training loop, to be read from top to bottom."""
 
-import copy
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -59,7 +58,9 @@ def train(config: TrainingConfig, data: Path, outdir: Path, device: torch.device
                 reporter.write(state.images)
             if _passes(state.images, config.batch, config.snapshot_kimg):
                 _save_snapshot(outdir, state, grid_z, grid_label)
-        path = _save_snapshot(outdir, state, grid_z, grid_label)
+        path = _checkpoint_path(outdir, state)
+        if not path.exists():
+            _save_snapshot(outdir, state, grid_z, grid_label)
         reporter.message(f"{'stopped' if stop else 'finished'} at {state.images / 1000:.1f} kimg: {path}")
     return path
 
@@ -84,9 +85,9 @@ def train_step(state: TrainingState, real: Tensor, label: Tensor | None, reporte
 def _generator_step(state: TrainingState, label: Tensor | None, reporter: Reporter) -> None:
     generator = state.generator
     state.discriminator.requires_grad_(False)
+    w = generator.mapping(_draw_z(state), label)
+    generator.mapping.w_avg.lerp_(w.detach().mean(dim=0), 1 - W_AVERAGE_DECAY)
     with _precision(state):
-        w = generator.mapping(_draw_z(state), label)
-        generator.mapping.w_avg.lerp_(w.detach().float().mean(dim=0), 1 - W_AVERAGE_DECAY)
         fake = _synthesize(generator, w)
         loss = generator_loss(state.discriminator(_augment(state, fake), label))
     _optimize(state.generator_optimizer, loss)
@@ -95,9 +96,11 @@ def _generator_step(state: TrainingState, label: Tensor | None, reporter: Report
 
 
 def _discriminator_step(state: TrainingState, real: Tensor, label: Tensor | None, reporter: Reporter) -> None:
+    with torch.no_grad():
+        w = state.generator.mapping(_draw_z(state), label)
+        with _precision(state):
+            fake = _synthesize(state.generator, w)
     with _precision(state):
-        with torch.no_grad():
-            fake = _synthesize(state.generator, state.generator.mapping(_draw_z(state), label))
         # Apart, because the minibatch deviation must not compare real pictures with drawn ones.
         fake_logits = state.discriminator(_augment(state, fake), label)
         real_logits = state.discriminator(_augment(state, real), label)
@@ -195,14 +198,15 @@ def _save_data_grid(outdir: Path, dataset: ImageDataset) -> None:
     save_grid(outdir / "data.png", to_uint8(pictures.float() / 127.5 - 1), GRID[0])
 
 
-def _save_snapshot(outdir: Path, state: TrainingState, z: Tensor, label: Tensor | None) -> Path:
-    stem = f"{state.images:09d}"
-    save_grid(outdir / f"grid-{stem}.png", draw_samples(state.average, z, label), GRID[0])
+def _checkpoint_path(outdir: Path, state: TrainingState) -> Path:
+    return outdir / f"checkpoint-{state.images:09d}.safetensors"
+
+
+def _save_snapshot(outdir: Path, state: TrainingState, z: Tensor, label: Tensor | None) -> None:
+    save_grid(outdir / f"grid-{state.images:09d}.png", draw_samples(state.average, z, label), GRID[0])
     info = {"images": state.images, "training": state.config.to_dict()}
-    path = outdir / f"checkpoint-{stem}.safetensors"
-    save_checkpoint(path, copy.deepcopy(state.average), info)
+    save_checkpoint(_checkpoint_path(outdir, state), state.average, info)
     state.save(outdir)
-    return path
 
 
 @contextmanager
