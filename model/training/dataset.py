@@ -88,6 +88,8 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return len(self.names) * (2 if self.mirror else 1)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         number = index % len(self.names)
         pixels = self._decode(self.names[number])
         if index >= len(self.names):

@@ -168,9 +168,12 @@ def _batches(dataset: ImageDataset, state: TrainingState, workers: int) -> Itera
     config = state.config
     sampler = ShuffledBatches(len(dataset), config.batch, config.seed, start=state.images)
     loader = DataLoader(
-        dataset, batch_sampler=sampler, num_workers=workers, pin_memory=state.device.type == "cuda",
-        persistent_workers=workers > 0,
-    )  # fmt: skip
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        pin_memory=state.device.type == "cuda",
+        generator=torch.Generator(),  # else it would draw from the random numbers that resuming restores
+    )
     for images, labels in loader:
         real = images.to(state.device, non_blocking=True).float() / 127.5 - 1
         yield real, _one_hot(labels.to(state.device), config.generator.classes)

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 
 from model.arguments import ArgumentParser, run
 from model.errors import InputError
@@ -36,6 +36,10 @@ def main(arguments: Sequence[str]) -> None:
         pattern = re.compile(options.match)
     except re.error as error:
         raise InputError("match", f"is not a regular expression: {error}") from None
+    try:
+        ImageColor.getrgb(options.background)
+    except ValueError:
+        raise InputError("background", f"is not a colour: {options.background!r}") from None
     written, skipped = prepare(options.source, options.destination, options.resolution, pattern, options.background)
     print(f"{options.destination}: {written} pictures of {options.resolution}², {skipped} skipped")
 

@@ -125,4 +125,6 @@ def _progress_bar(images: int, total: int) -> Any:
         from tqdm import tqdm
     except ImportError:
         return None
-    return tqdm(total=total, initial=images, unit="img", unit_scale=True, dynamic_ncols=True, mininterval=1.0)
+    # In a log file, which keeps every state of the bar, a few lines a minute are enough.
+    interval = 1.0 if sys.stderr.isatty() else 20.0
+    return tqdm(total=total, initial=images, unit="img", unit_scale=True, dynamic_ncols=True, mininterval=interval)

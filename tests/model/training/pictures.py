@@ -1,0 +1,49 @@
+"""Small data sets for the tests of the trainer."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from model.config import GeneratorConfig
+from model.training.config import TrainingConfig
+
+
+def tiny_config(**overrides: object) -> TrainingConfig:
+    """A recipe that takes a step within milliseconds."""
+    generator = GeneratorConfig(8, z_dim=8, w_dim=8, mapping_layers=2, channel_base=64, channel_max=8, thickness=2)
+    values: dict[str, object] = {
+        "generator": generator,
+        "batch": 4,
+        "gamma": 0.1,
+        "r1_interval": 2,
+        "discriminator_channel_base": 64,
+        "discriminator_channel_max": 8,
+        "ema_kimg": 0.01,
+        "total_kimg": 0.024,
+        "snapshot_kimg": 0.012,
+        "log_kimg": 0.008,
+    }
+    return TrainingConfig(**(values | overrides))  # type: ignore[arg-type]
+
+
+def write_pictures(folder: Path, count: int = 6, size: int = 8, seed: int = 0) -> Path:
+    """A folder of PNGs of noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    for i, picture in enumerate(pixels):
+        Image.fromarray(picture).save(folder / f"{i:03d}.png")
+    return folder
+
+
+def write_zip(path: Path, folder: Path, labels: dict[str, int] | None = None) -> Path:
+    """The folder's pictures as a zip in StyleGAN's layout."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for picture in sorted(folder.iterdir()):
+            archive.write(picture, f"00000/{picture.name}")
+        if labels is not None:
+            named = [[f"00000/{name}", label] for name, label in labels.items()]
+            archive.writestr("dataset.json", json.dumps({"labels": named}))
+    return path

@@ -1,0 +1,66 @@
+"""The discriminator: shapes, the minibatch deviation by hand, the low-pass, and gradients of gradients."""
+
+import pytest
+import torch
+
+from model.training.discriminator import Conv, Discriminator, minibatch_deviation
+from model.training.losses import r1_penalty
+
+
+@pytest.mark.parametrize(("resolution", "classes", "batch"), [(8, 0, 4), (32, 0, 6), (16, 3, 8)])
+def test_one_logit_for_each_picture(resolution: int, classes: int, batch: int) -> None:
+    discriminator = Discriminator(resolution, 256, 16, classes)
+    label = torch.nn.functional.one_hot(torch.arange(batch) % classes, classes).float() if classes else None
+    logits = discriminator(torch.randn(batch, 3, resolution, resolution), label)
+    assert logits.shape == (batch,)
+    assert logits.dtype == torch.float32
+
+
+def test_the_class_changes_the_verdict() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(8, 64, 8, classes=2)
+    images = torch.randn(4, 3, 8, 8)
+    first, second = (discriminator(images, torch.eye(2)[torch.full((4,), i)]) for i in (0, 1))
+    assert (first - second).abs().min() > 1e-6
+
+
+def test_minibatch_deviation_by_hand() -> None:
+    x = torch.zeros(4, 2, 1, 1)
+    x[2:, 0] = 2.0  # group 2: pictures 0 and 2 differ by 2 in one of two channels, so do 1 and 3
+    y = minibatch_deviation(x, group=2)
+    assert y.shape == (4, 3, 1, 1)
+    torch.testing.assert_close(y[:, 2, 0, 0], torch.full((4,), 0.5), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_halving_keeps_a_flat_picture_flat_and_drops_the_finest_stripes(kernel: int) -> None:
+    conv = Conv(1, 1, kernel, down=True, bias=False)
+    with torch.no_grad():
+        conv.weight.fill_(0.0)
+        conv.weight[0, 0, kernel // 2, kernel // 2] = 1 / conv.gain
+    flat = torch.ones(1, 1, 16, 16)
+    stripes = flat * (torch.arange(16) % 2 * 2.0 - 1)
+    assert conv(flat).shape == (1, 1, 8, 8)
+    torch.testing.assert_close(conv(flat)[:, :, 2:-2, 2:-2], torch.ones(1, 1, 4, 4))
+    assert conv(stripes)[:, :, 2:-2, 2:-2].abs().max() < 1e-6
+
+
+def test_halving_is_centred() -> None:
+    """A mirrored picture gives the mirrored result, so nothing drifts to one side."""
+    torch.manual_seed(0)
+    conv = Conv(1, 1, 3, down=True)
+    with torch.no_grad():
+        conv.weight.copy_(conv.weight + conv.weight.flip(-1))
+    x = torch.randn(1, 1, 16, 16)
+    torch.testing.assert_close(conv(x.flip(-1)), conv(x).flip(-1))
+
+
+def test_the_penalty_reaches_every_parameter() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(16, 128, 8)
+    images = torch.randn(4, 3, 16, 16, requires_grad=True)
+    torch.autograd.backward(r1_penalty(images, discriminator(images)))
+    for name, parameter in discriminator.named_parameters():
+        if name != "out.bias":  # a constant has no gradient with respect to the picture
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
