@@ -120,12 +120,12 @@ PRESETS: dict[str, Preset] = {
     "small-64": Preset(
         TrainingConfig(
             GENERATORS["small-64"],
-            batch=16,
-            gamma=0.25,
+            batch=8,
+            gamma=0.1,
             learning_rate=0.0025,
-            discriminator_channel_base=4096,
+            discriminator_channel_base=2048,
             discriminator_channel_max=256,
-            ema_kimg=5.0,
+            ema_kimg=2.5,
             precision="bf16",
             total_kimg=1_000.0,
             snapshot_kimg=5.0,
