@@ -35,7 +35,6 @@ class Checkpoint:
         path: the file.
         config: the generator's shape.
         info: what the trainer or importer noted, as JSON-ready values: source, licence, images seen …
-        classes: names of the classes of a conditional network, "0", "1", … where it has no others.
     """
 
     path: Path
@@ -59,6 +58,8 @@ class Checkpoint:
         Raises:
             InputError: the file cannot be read, is truncated, is of another format, or its config makes no sense.
         """
+        if not path.is_file():
+            raise InputError("checkpoint", f"{path} is not a file")
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata: dict[str, str] = file.metadata() or {}
@@ -118,7 +119,7 @@ def save_checkpoint(path: Path, generator: "Generator", info: Mapping[str, Any] 
         "info": json.dumps(dict(info or {}), sort_keys=True),
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    write_atomically(path, save(state, metadata))
+    write_atomically(path, _sort_metadata(save(state, metadata)))
     return Checkpoint.open(path)
 
 
@@ -140,6 +141,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def _sort_metadata(content: bytes) -> bytes:
+    """A safetensors file with its metadata in order. The library's order is random, but equal checkpoints shall be
+    equal files, with one digest."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + content[start:]
+
+
 def _parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[GeneratorConfig, dict[str, Any]]:
     try:
         config = json.loads(metadata["config"])
@@ -151,7 +163,8 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[GeneratorCon
     try:
         return GeneratorConfig.from_dict(config), info
     except InputError as error:
-        raise InputError("checkpoint", f"{path}: {error}") from None
+        # A value in the header may be as long as the header.
+        raise InputError("checkpoint", f"{path}: {str(error)[:300]}") from None
 
 
 def _diagnose(path: Path, error: SafetensorError) -> str:

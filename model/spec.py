@@ -47,6 +47,13 @@ class Latent:
     psi: float = 1.0
     cutoff: int | None = None
 
+    def __post_init__(self) -> None:
+        # Equal latents have one text: 1 is written as the 1.0, and −0.0 as the 0.0, that it equals.
+        object.__setattr__(self, "psi", float(self.psi) + 0.0)
+        for name in ("z", "w"):
+            if (vector := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(float(value) + 0.0 for value in vector))
+
     def check(self, config: GeneratorConfig) -> None:
         """Raises InputError, naming the field and its limit, where the latent does not fit the network."""
         if sum(value is not None for value in (self.seed, self.z, self.w)) != 1:

@@ -1,0 +1,66 @@
+"""``creps info``: config, digest, size and cost of a checkpoint."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from model.arguments import ArgumentParser
+from model.checkpoint import Checkpoint
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses the command line and prints the description. Raises InputError where the file is no checkpoint."""
+    parser = ArgumentParser(prog="creps info", description="Describes a checkpoint: config, digest, size and cost.")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    description = describe(Checkpoint.open(options.checkpoint))
+    print(json.dumps(description, indent=2) if options.json else _as_text(description))
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What there is to know about a checkpoint, as JSON-ready values.
+
+    A FLOP is one multiplication or one addition. A picture of H × W costs H·W times ``pixel_flops`` and H + W times
+    ``line_flops``.
+    """
+    import torch
+
+    from model.generator import Generator
+
+    with torch.device("meta"):
+        generator = Generator(checkpoint.config)
+    return {
+        "name": checkpoint.name,
+        "digest": checkpoint.digest,
+        "file_bytes": checkpoint.path.stat().st_size,
+        "parameters": sum(parameter.numel() for parameter in generator.parameters()),
+        "pixel_flops": 2 * checkpoint.config.pixel_macs,
+        "line_flops": 2 * checkpoint.config.line_macs,
+        "config": checkpoint.config.to_dict(),
+        "info": dict(checkpoint.info),
+    }
+
+
+def _as_text(description: dict[str, Any]) -> str:
+    rows = {
+        "name": description["name"],
+        "digest": description["digest"],
+        "file": f"{description['file_bytes'] / 1e6:,.1f} MB",
+        "parameters": f"{description['parameters']:,}",
+        "per pixel": f"{description['pixel_flops'] / 1e6:,.3f} MFLOP",
+        "per line": f"{description['line_flops'] / 1e6:,.3f} MFLOP for each row and column",
+    }
+    sections = [rows, description["config"], description["info"]]
+    width = max(len(_plain(name)) for section in sections for name in section)
+    return "\n\n".join(
+        "\n".join(f"{_plain(name):{width}}  {_plain(value)}" for name, value in section.items())
+        for section in sections
+        if section
+    )
+
+
+def _plain(value: object) -> str:
+    """A value out of a file as one line that cannot steer a terminal."""
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)
