@@ -1,0 +1,49 @@
+"""What draws blocks of a picture: the face that every backend shows to the renderer."""
+
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.generator import Generator
+from model.spec import Latent
+
+Style = TypeVar("Style")
+
+
+class Backend(Protocol[Style]):
+    """A network made ready on one device. ``Style`` is whatever the backend prepares for one latent.
+
+    Its methods may run in several threads at once, and return the same bytes for the same arguments.
+    """
+
+    name: str
+    side: int
+    """Positions along each side of the blocks that it draws best."""
+
+    def style(self, latent: Latent) -> Style:
+        """Everything that depends on the latent alone."""
+
+    def lines(self, style: Style, positions: NDArray[np.float64], axis: int) -> Tensor:
+        """The line bundles of network coordinates [L] along one axis (ROWS or COLUMNS): [bundles, 32, L, D]."""
+
+    def pixels(self, style: Style, rows: Tensor, columns: Tensor) -> Tensor:
+        """Colours [H, W, 3], about −1 … 1, of row lines [bundles, 32, H, D] and column lines [bundles, 32, W, D]."""
+
+
+@torch.no_grad()
+def layer_styles(generator: Generator, latent: Latent) -> Tensor:
+    """The styles [1, num_ws, w_dim] of a latent, on the generator's device: mapped and truncated, or w as given."""
+    config, mapping = generator.config, generator.mapping
+    device = mapping.w_avg.device
+    if latent.w is not None:
+        w = torch.tensor(latent.w, dtype=torch.float32, device=device).view(1, -1, config.w_dim)
+        return w.expand(1, config.num_ws, config.w_dim).contiguous()
+    z = torch.from_numpy(latent.draw_z(config.z_dim)).to(device)
+    label = None
+    if config.classes:
+        label = torch.zeros(1, config.classes, device=device)
+        label[0, latent.class_index or 0] = 1.0
+    return mapping.truncate(mapping(z, label), config.num_ws, latent.psi, latent.cutoff)

@@ -1,0 +1,265 @@
+"""How fast the backends draw, beside the plain network and beside what the machine's matrix products reach.
+
+``creps benchmark render``, or ``python -m kernels.benchmark`` where only torch, numpy and safetensors are installed.
+Every backend is measured in a process of its own, so that its peak memory is its own.
+"""
+
+import json
+import platform
+import re
+import resource
+import sys
+import tempfile
+import time
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import torch
+
+from kernels.backend import layer_styles
+from kernels.cpu import Layer
+from kernels.renderer import Renderer
+from model.arguments import ArgumentParser, run
+from model.checkpoint import Checkpoint, save_checkpoint, write_atomically
+from model.config import PRESETS, GeneratorConfig
+from model.errors import InputError
+from model.generator import COLUMNS, ROWS, Generator
+from model.spec import Latent, RenderSpec
+from model.viewport import Viewport
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SECONDS = 10.0
+"""A measurement is repeated until this time has passed, but at most REPEATS times; the fastest counts."""
+
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One backend's picture.
+
+    Attributes:
+        backend: "cpu", or "reference": the network called on the whole picture at once.
+        lines_seconds: from the latent to the lines of all rows and columns.
+        pixels_seconds: from the lines to 8-bit pixels.
+        gflops: multiplications and additions in both, per second, in units of 10⁹.
+        peak_mib: most memory that the process ever held, Python and torch included.
+    """
+
+    backend: str
+    lines_seconds: float
+    pixels_seconds: float
+    gflops: float
+    peak_mib: float
+
+    @property
+    def seconds(self) -> float:
+        return self.lines_seconds + self.pixels_seconds
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses the command line, measures, prints a table.
+
+    Raises:
+        InputError: an option cannot be used.
+    """
+    parser = ArgumentParser(prog="creps benchmark render", description=__doc__.splitlines()[0] if __doc__ else None)
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--preset", default="creps-512", choices=PRESETS, help="random weights (default: creps-512)")
+    model.add_argument("--checkpoint", type=Path, metavar="FILE", help="this network instead")
+    parser.add_argument("--size", default=(512, 512), type=_size, metavar="WxH", help="default: 512x512")
+    parser.add_argument("--backends", default=tuple(MEASURES), type=_backends, help="default: cpu,reference")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
+    options = parser.parse_args(arguments)
+
+    viewport = Viewport.resolve(*options.size)
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.checkpoint
+        if path is None:
+            path = Path(folder) / f"{options.preset}.safetensors"
+            _in_own_process("random weights", _write_random_checkpoint, path, options.preset)
+        config = Checkpoint.open(path).config
+        rate = _in_own_process("matrix products", matrix_rate)
+        measurements = [_in_own_process(name, MEASURES[name], path, viewport) for name in options.backends]
+    print(_table(measurements, viewport, rate))
+    if options.json is not None:
+        report = _report(measurements, viewport, rate, config)
+        write_atomically(options.json, (json.dumps(report, indent=2) + "\n").encode())
+
+
+def matrix_rate() -> float:
+    """GFLOP/s of the machine's fp32 matrix products, 1024³ on all cores: the faster one of MKL's and oneDNN's."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    layer = Layer(b, torch.zeros(1024))
+    with torch.no_grad():
+        seconds = min(_fastest(lambda: a @ b, 20, 2.0), _fastest(lambda: layer(a), 20, 2.0))
+    return 2 * 1024**3 / seconds / 1e9
+
+
+def measure_cpu(path: Path, viewport: Viewport) -> Measurement:
+    """The renderer in bands, nothing kept of the picture. A second time the lines are in its cache."""
+    renderer = Renderer(Checkpoint.open(path), "cpu", "cpu")
+    config = renderer.config
+
+    def seconds(seed: int) -> float:
+        spec = RenderSpec("benchmark", _latent(config, seed), viewport)
+        start = time.perf_counter()
+        for _ in renderer.bands(spec):
+            pass
+        return time.perf_counter() - start
+
+    renderer.render(RenderSpec("warm-up", _latent(config, 0), Viewport.resolve(64, 64, grid="corners")))
+    timings: list[tuple[float, float]] = []
+    begin = time.perf_counter()
+    while len(timings) < REPEATS and (not timings or time.perf_counter() - begin < SECONDS):
+        seed = len(timings) + 1
+        timings.append((seconds(seed), seconds(seed)))
+    total, pixels = (min(values) for values in zip(*timings, strict=True))
+    return _measurement("cpu", config, viewport, total - pixels, pixels)
+
+
+@torch.no_grad()
+def measure_reference(path: Path, viewport: Viewport) -> Measurement:
+    """The network as a user of model.generator would call it, on the whole picture at once and all cores."""
+    generator = Checkpoint.open(path).load()
+    config, synthesis = generator.config, generator.synthesis
+    m_x, m_y = viewport.supersampling(config.resolution)
+    rows = torch.from_numpy(viewport.rows(0, viewport.height * m_y, config.resolution, m_y))
+    columns = torch.from_numpy(viewport.columns(0, viewport.width * m_x, config.resolution, m_x))
+
+    def lines() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        ws = layer_styles(generator, _latent(config, 1))
+        return ws, synthesis.lines(ws, rows, ROWS), synthesis.lines(ws, columns, COLUMNS)
+
+    def pixels() -> torch.Tensor:
+        colours = torch.nn.functional.avg_pool2d(synthesis.pixels(*made), (m_y, m_x))
+        return (colours * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+    synthesis(layer_styles(generator, _latent(config, 0)), rows[:64], columns[:64])  # warms up
+    made = lines()
+    return _measurement(
+        "reference", config, viewport, _fastest(lines, REPEATS, SECONDS), _fastest(pixels, REPEATS, SECONDS)
+    )
+
+
+MEASURES: dict[str, Callable[[Path, Viewport], Measurement]] = {"cpu": measure_cpu, "reference": measure_reference}
+
+
+def _fastest(function: Callable[[], object], repeats: int, seconds: float) -> float:
+    timings: list[float] = []
+    begin = time.perf_counter()
+    while len(timings) < repeats and (not timings or time.perf_counter() - begin < seconds):
+        start = time.perf_counter()
+        function()
+        timings.append(time.perf_counter() - start)
+    return min(timings)
+
+
+def _measurement(name: str, config: GeneratorConfig, viewport: Viewport, lines: float, pixels: float) -> Measurement:
+    gflops = 2 * sum(_macs(config, viewport)) / (lines + pixels) / 1e9
+    return Measurement(name, lines, pixels, gflops, _peak_mib())
+
+
+def _macs(config: GeneratorConfig, viewport: Viewport) -> tuple[int, int]:
+    """Multiply-adds of the lines and of the pixels, not counting what a backend draws beyond the picture's edges."""
+    m_x, m_y = viewport.supersampling(config.resolution)
+    width, height = viewport.width * m_x, viewport.height * m_y
+    return (width + height) * config.line_macs, width * height * config.pixel_macs
+
+
+def _peak_mib() -> float:
+    """Most memory that this process has held. Linux's own figure: getrusage's begins with that of the parent."""
+    status = Path("/proc/self/status")
+    if status.exists() and (match := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(match[1]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _latent(config: GeneratorConfig, seed: int) -> Latent:
+    return Latent(seed=seed, class_index=0 if config.classes else None)
+
+
+def _write_random_checkpoint(path: Path, preset: str) -> None:
+    torch.manual_seed(0)
+    save_checkpoint(path, Generator(PRESETS[preset]))
+
+
+def _in_own_process(what: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Runs a function in a fresh process and, when it takes longer, tells on stderr for how long."""
+    begin = time.perf_counter()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        future = executor.submit(function, *args, **kwargs)
+        while True:
+            try:
+                return future.result(timeout=1.0)
+            except FutureTimeoutError:
+                print(f"\r{what}: {time.perf_counter() - begin:.0f} s", end="", file=sys.stderr, flush=True)
+            except BrokenProcessPool:
+                raise InputError("benchmark", f"{what} ended too early, perhaps for want of memory") from None
+            finally:
+                if future.done() and time.perf_counter() - begin > 1.0:
+                    print(file=sys.stderr)
+
+
+def _table(measurements: Sequence[Measurement], viewport: Viewport, rate: float) -> str:
+    reference = next((m for m in measurements if m.backend == "reference"), None)
+    head = ["", "lines ms", "pixels ms", "total s", "Mpixel/s", "GFLOP/s", "of roof", "peak MiB"]
+    ratios = ["total ×", "pixels ×", "memory ×"] if reference else []
+    rows = [head + ratios]
+    for m in measurements:
+        row = [m.backend, f"{m.lines_seconds * 1e3:.0f}", f"{m.pixels_seconds * 1e3:.0f}", f"{m.seconds:.3f}"]
+        row += [f"{viewport.pixels / m.seconds / 1e6:.3f}", f"{m.gflops:.0f}", f"{m.gflops / rate:.0%}"]
+        row += [f"{m.peak_mib:.0f}"]
+        if reference is not None:
+            row += [
+                f"{reference.seconds / m.seconds:.1f}",
+                f"{reference.pixels_seconds / m.pixels_seconds:.1f}",
+                f"{m.peak_mib / reference.peak_mib:.2f}",
+            ]
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    roof = f"{viewport.width}×{viewport.height}; roof: {rate:.0f} GFLOP/s of fp32 matrix products, "
+    return "\n".join([roof + f"{torch.get_num_threads()} threads, torch {torch.__version__}", *lines])
+
+
+def _report(
+    measurements: Sequence[Measurement], viewport: Viewport, rate: float, config: GeneratorConfig
+) -> dict[str, object]:
+    return {
+        "machine": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "config": config.to_dict(),
+        "size": [viewport.width, viewport.height],
+        "matrix_gflops": rate,
+        "measurements": [asdict(measurement) for measurement in measurements],
+    }
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
+    if match is None:
+        raise ArgumentTypeError(f"must be WIDTHxHEIGHT, not {text[:40]!r}")
+    return int(match[1]), int(match[2])
+
+
+def _backends(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := sorted(set(names) - set(MEASURES)):
+        raise ArgumentTypeError(f"must be of {','.join(MEASURES)}, not {unknown[0][:40]!r}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(run("python -m kernels.benchmark", main, sys.argv[1:]))
