@@ -1,0 +1,123 @@
+"""The checkpoints that are served: the files of one folder, and the bundled demo."""
+
+import logging
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import model
+from model.checkpoint import NAME_PATTERN, SUFFIX, Checkpoint
+from model.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+DEMO_NAME = "demo"
+
+DEMO = Path(model.__file__).parent / "demo" / f"{DEMO_NAME}{SUFFIX}"
+"""The bundled checkpoint. A file of the same name in the folder goes before it."""
+
+_NAMED = 20
+"""Models that an error lists at most."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file as last read. ``checkpoint`` is None where it is none that can be served."""
+
+    modified_ns: int
+    size: int
+    checkpoint: Checkpoint | None
+
+
+class Catalog:
+    """Finds a checkpoint by its name or digest. Needs no torch, and may be used from several threads.
+
+    Each question looks whether files have come, gone or changed; only those are read again. Names given by users are
+    looked up among the files found, never turned into paths.
+
+    Args:
+        folder: holds ``*.safetensors`` files, whose names without the ending are the models' names; None for the demo
+            alone.
+        demo: the bundled checkpoint; it may be absent.
+    """
+
+    def __init__(self, folder: Path | None, demo: Path = DEMO) -> None:
+        self._folder = folder
+        self._demo = demo
+        self._lock = threading.Lock()
+        self._files: dict[Path, _File] = {}
+        self._readable = True
+        self._scan()
+
+    def models(self) -> list[Checkpoint]:
+        """All checkpoints that can be served, ordered by name."""
+        return sorted(self._scan().values(), key=lambda checkpoint: checkpoint.name)
+
+    def resolve(self, name_or_digest: str) -> Checkpoint:
+        """The checkpoint of that name or digest.
+
+        Raises:
+            InputError: there is none; the message names those that are served.
+        """
+        by_name = self._scan()
+        # A digest goes first: no file may take its place by being called so.
+        for checkpoint in by_name.values():
+            if checkpoint.digest == name_or_digest:
+                return checkpoint
+        if name_or_digest in by_name:
+            return by_name[name_or_digest]
+        asked = f"{name_or_digest!r} " if NAME_PATTERN.fullmatch(name_or_digest) else ""
+        raise InputError("model", f"{asked}is no model of this service, which has {listing(sorted(by_name))}")
+
+    def _scan(self) -> dict[str, Checkpoint]:
+        with self._lock:
+            files: dict[Path, _File] = {}
+            for path in self._paths():
+                try:
+                    status = path.stat()
+                except OSError:
+                    continue  # removed since it was listed
+                known = self._files.get(path)
+                if known is None or (known.modified_ns, known.size) != (status.st_mtime_ns, status.st_size):
+                    known = _File(status.st_mtime_ns, status.st_size, _read(path))
+                files[path] = known
+            self._files = files
+            found = (file.checkpoint for file in files.values())
+            return {checkpoint.name: checkpoint for checkpoint in found if checkpoint is not None}
+
+    def _paths(self) -> list[Path]:
+        """The demo, then the folder's files, so that the folder's go before it."""
+        if self._folder is None:
+            return [self._demo]
+        try:
+            with os.scandir(self._folder) as entries:
+                names = sorted(entry.name for entry in entries if entry.name.endswith(SUFFIX) and entry.is_file())
+            self._readable = True
+        except OSError as error:
+            if self._readable:
+                logger.warning("the folder of checkpoints %s cannot be read: %s", self._folder, error.strerror)
+            self._readable = False
+            names = []
+        return [self._demo, *(self._folder / name for name in names if not name.startswith("."))]
+
+
+def _read(path: Path) -> Checkpoint | None:
+    if not NAME_PATTERN.fullmatch(path.name.removesuffix(SUFFIX)):
+        logger.warning("skipped %s: a model's name is up to 100 letters, digits, dots, dashes and underscores", path)
+        return None
+    try:
+        checkpoint = Checkpoint.open(path)
+        logger.info("model %s: %d², digest %s", checkpoint.name, checkpoint.config.resolution, checkpoint.digest)
+    except (InputError, OSError) as error:
+        logger.warning("skipped %s: %s", path, error)
+        return None
+    return checkpoint
+
+
+def listing(names: list[str]) -> str:
+    """Names for an error message."""
+    if not names:
+        return "none yet"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

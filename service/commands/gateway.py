@@ -1,0 +1,40 @@
+"""``creps gateway``: the HTTP gateway alone. Runs without torch."""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+from model.errors import InputError
+from service.gateway.server import address_of, listen, running_gateway, stop_signal
+from service.logs import configure_logging
+from service.settings import Settings, read_settings
+
+OPTIONS = (
+    "redis_url",
+    "models",
+    "host",
+    "port",
+    "api_keys",
+    "max_image_pixels",
+    "queue_limit",
+    "request_timeout",
+    "log_level",
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses the command line and answers HTTP requests until SIGTERM or Ctrl-C."""
+    description = "Answers HTTP requests with the pictures of workers that share its queue."
+    settings = read_settings("creps gateway", description, arguments, OPTIONS)
+    if settings.redis_url is None:
+        raise InputError("--redis-url", "is needed to find the workers (creps serve runs all parts in one)")
+    configure_logging(settings.log_level)
+    with listen(settings.host, settings.port) as listener:
+        asyncio.run(_run(settings, settings.redis_url, listener))
+
+
+async def _run(settings: Settings, redis_url: str, listener: socket.socket) -> None:
+    stopping = stop_signal()
+    async with running_gateway(settings, redis_url, listener):
+        print(f"CREPS gateway listens on {address_of(listener)}", flush=True)
+        await stopping.wait()

@@ -1,0 +1,248 @@
+"""The workers' side of the queue: takes requests, keeps them alive, answers them, takes over what dead workers left."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError
+
+from service import metrics
+from service.queue import (
+    BLOCK_MS,
+    DEAD,
+    GROUP,
+    STREAMS,
+    WORKERS,
+    RenderFailed,
+    Request,
+    WorkerInfo,
+    cancelled_key,
+    failure_fields,
+    live_workers,
+    worker_key,
+)
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 4.0
+"""Seconds without a heartbeat after which a worker counts as dead."""
+
+MAX_DELIVERIES = 3
+"""Workers that one request may kill before it is given up."""
+
+MAX_DEAD_LETTERS = 1000
+
+REPLY_SECONDS = 60
+"""How long replies stay for a gateway that does not fetch them."""
+
+# KEYS: stream. ARGV: group, consumer, most entries, pixels that are enough. Each entry's first field is its pixels.
+_TAKE = """
+local taken, pixels = {}, 0
+while #taken < tonumber(ARGV[3]) and pixels < tonumber(ARGV[4]) do
+    local reply = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[1], '>')
+    if not reply then break end
+    local entry = reply[1][2][1]
+    taken[#taken + 1] = entry
+    pixels = pixels + (tonumber(entry[2][2]) or 0)
+end
+return taken
+"""
+
+# KEYS: stream. ARGV: group, consumer. Removing a consumer drops what it still holds, so it must hold nothing.
+_REMOVE_CONSUMER = """
+if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+    return 1
+end
+return 0
+"""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A request in the hands of this worker, until it is answered or dropped.
+
+    ``stream`` and ``entry`` tell where it stands in the queue.
+    """
+
+    stream: str
+    entry: bytes
+    request: Request
+
+
+class Consumer:
+    """One worker's place in the consumer group. Every method may raise redis.exceptions.RedisError.
+
+    Args:
+        redis: from :func:`service.queue.connect`.
+        name: the worker's id.
+        patience: seconds without a heartbeat after which another worker's requests are taken over.
+    """
+
+    def __init__(self, redis: "Redis", name: str, patience: float) -> None:
+        self.name = name
+        self._redis = redis
+        self._patience_ms = round(patience * 1000)
+        self._held: set[tuple[str, bytes]] = set()
+        self._take_script = redis.register_script(_TAKE)
+        self._remove_consumer = redis.register_script(_REMOVE_CONSUMER)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is held."""
+        return bool(self._held)
+
+    async def join(self) -> None:
+        """Makes the group where it is missing. Requests that came before it are its first."""
+        for stream in STREAMS:
+            try:
+                await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def take(self, limit: int, pixels: int) -> list[Delivery]:
+        """Up to ``limit`` requests of one stream that wait already, or the first to come within half a second.
+
+        No more are taken once they amount to ``pixels``, so that no worker sits on what another could render.
+        """
+        for stream in STREAMS:
+            if taken := await self._take_waiting(stream, limit, pixels):
+                return taken
+        awaited: dict[Any, Any] = dict.fromkeys(STREAMS, ">")
+        streams: Any = await self._redis.xreadgroup(GROUP, self.name, awaited, count=1, block=BLOCK_MS)
+        taken = []
+        for name, entries in streams:
+            taken += await self._accept(name.decode(), entries)
+        return taken
+
+    async def take_over(self) -> Delivery | None:
+        """The oldest request whose worker has died. One that has cost too many workers is given up instead.
+
+        They come one at a time, so that a deadly request does not take others with it again.
+        """
+        for stream in STREAMS:
+            start: Any = "0-0"
+            while True:
+                start, entries, *_ = await self._redis.xautoclaim(
+                    stream, GROUP, self.name, self._patience_ms, start, count=1
+                )
+                for entry, fields in entries:
+                    if delivery := await self._accept_again(stream, entry, fields):
+                        return delivery
+                if start == b"0-0":
+                    break
+        return None
+
+    async def cancelled(self, deliveries: Sequence[Delivery]) -> set[str]:
+        """Ids of those requests that nobody waits for any more."""
+        ids = [delivery.request.id for delivery in deliveries]
+        marks = await self._redis.mget([cancelled_key(id_) for id_ in ids])
+        return {id_ for id_, mark in zip(ids, marks, strict=True) if mark is not None}
+
+    async def answer(self, delivery: Delivery, fields: Mapping[str, Any]) -> None:
+        """Publishes the reply, then takes the request out of the queue, in one transaction."""
+        request = delivery.request
+        await self._finish(delivery, lambda transaction: _publish(transaction, request.reply, request.id, fields))
+
+    async def drop(self, delivery: Delivery) -> None:
+        """Takes a request that nobody waits for out of the queue."""
+        await self._finish(delivery, lambda transaction: None)
+
+    async def beat(self, info: WorkerInfo) -> None:
+        """The heartbeat: this worker is alive, and so is every request that it holds."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.sadd(WORKERS, self.name)
+            pipeline.set(worker_key(self.name), info.to_json(), px=self._patience_ms)
+            for stream in STREAMS:
+                entries: list[Any] = [entry for name, entry in self._held if name == stream]
+                if entries:
+                    pipeline.xclaim(stream, GROUP, self.name, 0, entries, justid=True)
+            await pipeline.execute()
+
+    async def sweep(self) -> None:
+        """Removes what dead workers left behind, once none of their requests is left."""
+        alive = {worker.id for worker in await live_workers(self._redis)}
+        for stream in STREAMS:
+            for consumer in await self._redis.xinfo_consumers(stream, GROUP):
+                name = consumer["name"].decode()
+                if name not in alive and name != self.name and consumer["idle"] > self._patience_ms:
+                    await self._remove(stream, name)
+
+    async def leave(self) -> None:
+        """Signs this worker off. Requests that it still holds stay, for others to take over."""
+        await self._redis.delete(worker_key(self.name))
+        for stream in STREAMS:
+            await self._remove(stream, self.name)
+
+    async def _remove(self, stream: str, name: str) -> None:
+        if await self._remove_consumer(keys=[stream], args=[GROUP, name]):
+            await self._redis.srem(WORKERS, name)
+
+    async def _take_waiting(self, stream: str, limit: int, pixels: int) -> list[Delivery]:
+        entries = await self._take_script(keys=[stream], args=[GROUP, self.name, limit, pixels])
+        pairs = [(entry, dict(zip(flat[::2], flat[1::2], strict=True))) for entry, flat in entries]
+        return await self._accept(stream, pairs)
+
+    async def _accept(self, stream: str, entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Delivery]:
+        accepted = []
+        for entry, fields in entries:
+            try:
+                delivery = Delivery(stream, entry, Request.from_fields(fields))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                await self._bury(stream, entry, fields, f"a worker could not read the request: {error!r}")
+                continue
+            self._held.add((stream, entry))
+            accepted.append(delivery)
+        return accepted
+
+    async def _accept_again(self, stream: str, entry: bytes, fields: Mapping[bytes, bytes]) -> Delivery | None:
+        if (stream, entry) in self._held:
+            return None  # our own heartbeat was late
+        metrics.REDELIVERIES.inc()
+        pending = await self._redis.xpending_range(stream, GROUP, entry, entry, 1)
+        deliveries = int(pending[0]["times_delivered"]) if pending else 1
+        if deliveries > MAX_DELIVERIES:
+            await self._bury(stream, entry, fields, f"given up: {MAX_DELIVERIES} workers were lost while they drew it")
+            return None
+        accepted = await self._accept(stream, [(entry, fields)])
+        for delivery in accepted:
+            logger.warning("request %s is taken over, delivery %d", delivery.request.id, deliveries)
+        return accepted[0] if accepted else None
+
+    async def _bury(self, stream: str, entry: bytes, fields: Mapping[bytes, bytes], reason: str) -> None:
+        """Puts the request aside with its error, and tells who asked."""
+        logger.error("entry %s of %s goes to %s: %s", entry.decode(), stream, DEAD, reason)
+        letter: dict[Any, Any] = {**fields, "stream": stream, "entry": entry, "worker": self.name, "error": reason}
+        async with self._redis.pipeline(transaction=True) as transaction:
+            transaction.xadd(DEAD, letter, maxlen=MAX_DEAD_LETTERS)
+            if b"reply" in fields and b"id" in fields:
+                failure = failure_fields(RenderFailed("failed", reason))
+                _publish(transaction, fields[b"reply"].decode(), fields[b"id"].decode(), failure)
+            _remove_entry(transaction, stream, entry)
+            await transaction.execute()
+        metrics.DEAD_LETTERS.inc()
+
+    async def _finish(self, delivery: Delivery, publish: Callable[[Pipeline], None]) -> None:
+        """Whether or not this works, the request is no longer held: if not, it will be taken over and done again."""
+        try:
+            async with self._redis.pipeline(transaction=True) as transaction:
+                publish(transaction)
+                _remove_entry(transaction, delivery.stream, delivery.entry)
+                await transaction.execute()
+        finally:
+            self._held.discard((delivery.stream, delivery.entry))
+
+
+def _publish(transaction: Pipeline, reply: str, request_id: str, fields: Mapping[str, Any]) -> None:
+    message: dict[Any, Any] = {"id": request_id, **fields}
+    transaction.xadd(reply, message)
+    transaction.expire(reply, REPLY_SECONDS)
+
+
+def _remove_entry(transaction: Pipeline, stream: str, entry: bytes) -> None:
+    transaction.xack(stream, GROUP, entry)
+    transaction.xdel(stream, entry)

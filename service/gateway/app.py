@@ -1,0 +1,73 @@
+"""The HTTP interface as one ASGI application. Runs without torch."""
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from service.catalog import Catalog
+from service.gateway import health, images, models, page
+from service.gateway.middleware import ApiKeys, BodyLimit, RequestLog, is_open
+from service.gateway.problems import HANDLERS, Problem
+from service.gateway.services import Services
+from service.gateway.workers import Workers
+from service.queue import RenderClient
+from service.settings import Settings
+
+MAX_BODY = 64 * 1024
+"""Bytes of a request's body; a long one has a few hundred."""
+
+DESCRIPTION = """\
+Pictures of any size from CREPS networks. A request names its picture: asked for again, it is the same.
+Errors are RFC 9457 problem details that name the field at fault and its limit."""
+
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+"""The two ways to give a key, as OpenAPI has them."""
+
+
+class Gateway(FastAPI):
+    """FastAPI, with an OpenAPI description that also has what our middleware and error handlers do."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            schema = super().openapi()
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schema["components"]["schemas"] |= problem.pop("$defs") | {"Problem": problem}
+            if self.state.services.settings.api_keys:
+                schema["components"]["securitySchemes"] = SECURITY_SCHEMES
+                for path, operations in schema["paths"].items():
+                    for operation in operations.values():
+                        operation["security"] = [] if is_open(path) else [{name: []} for name in SECURITY_SCHEMES]
+        return super().openapi()
+
+
+def create_app(settings: Settings, catalog: Catalog, client: RenderClient) -> FastAPI:
+    """The application.
+
+    Args:
+        catalog: the models that are served.
+        client: the queue; it is the caller's to open and to close.
+    """
+    keys = [key.get_secret_value() for key in settings.api_keys]
+    app = Gateway(
+        title="CREPS Serve",
+        version=version("creps-serve"),
+        description=DESCRIPTION,
+        docs_url=None,  # page.py has one that needs no internet
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers=HANDLERS,
+        middleware=[
+            Middleware(RequestLog),
+            *([Middleware(ApiKeys, keys=keys)] if keys else []),
+            Middleware(BodyLimit, limit=MAX_BODY),
+        ],
+    )
+    app.state.services = Services(settings, catalog, client, Workers(client))
+    for router in (images.router, models.router, health.router, page.router):
+        app.include_router(router)
+    return app

@@ -1,0 +1,27 @@
+"""What can be wrong with a request beside its values. problems.py tells which status each becomes."""
+
+from model.errors import InputError
+
+
+class UnknownModelError(InputError):
+    """The model that an address names is not served."""
+
+
+class TooLargeError(InputError):
+    """The picture is beyond the limit of what is rendered while a client waits."""
+
+
+class UnavailableError(Exception):
+    """The service cannot draw at present, and expects to be able to again.
+
+    Attributes:
+        checks: what is well and what is not, where that was asked.
+    """
+
+    def __init__(self, detail: str, checks: dict[str, bool] | None = None) -> None:
+        super().__init__(detail)
+        self.checks = checks
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection before its picture was ready."""

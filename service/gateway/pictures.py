@@ -1,0 +1,97 @@
+"""From a picture that was asked for to one resolved RenderSpec, within the service's limits."""
+
+import secrets
+from dataclasses import dataclass
+
+from fastapi.concurrency import run_in_threadpool
+
+from model.checkpoint import Checkpoint
+from model.errors import InputError
+from model.spec import DEFAULT_QUALITY, MAX_SEED, Encoding, Format, Latent, RenderSpec
+from model.viewport import Viewport
+from service.catalog import DEMO_NAME, Catalog, listing
+from service.gateway.errors import TooLargeError, UnavailableError, UnknownModelError
+from service.gateway.requests import QUERY_NAMES, ImageRequest
+
+MAX_FORMAT_SIDE: dict[Format, int] = {"jpeg": 65_535, "webp": 16_383}
+"""Largest width and height that a file format can hold: 16 bits in JPEG, 14 bits in WebP."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it will be drawn: ``spec`` has no default left, and its model is the checkpoint's digest."""
+
+    checkpoint: Checkpoint
+    seed: int
+    spec: RenderSpec
+
+
+async def resolve_request(request: ImageRequest, catalog: Catalog, max_pixels: int) -> Picture:
+    """The picture that a request means.
+
+    Args:
+        max_pixels: most pixels of the picture, as sent and as rendered before small pictures are averaged.
+
+    Raises:
+        InputError: names the field (of ImageRequest) and its limit. TooLargeError where it is ``max_pixels``.
+        UnavailableError: there is no model at all.
+    """
+    # In a thread: a new file's digest takes as long as reading it.
+    checkpoint = await run_in_threadpool(_find, request.model, catalog)
+    config = checkpoint.config
+    seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+    latent = Latent(
+        seed=seed, class_index=request.class_index, psi=request.truncation_psi, cutoff=request.truncation_cutoff
+    )
+    latent.check(config)
+    width = request.width or request.height or config.resolution
+    height = request.height or width
+    viewport = Viewport.resolve(width, height, request.region, request.crop, request.grid)
+    _check_size(viewport, request.format, config.resolution, max_pixels)
+    quality = DEFAULT_QUALITY if request.format == "png" else request.quality  # the same bytes have one name
+    return Picture(checkpoint, seed, RenderSpec(checkpoint.digest, latent, viewport, Encoding(request.format, quality)))
+
+
+async def resolve_address(request: ImageRequest, catalog: Catalog, max_pixels: int) -> Picture:
+    """As :func:`resolve_request` for what an address asked; errors name the address's parameters.
+
+    Raises:
+        UnknownModelError: the model of the address is not served.
+    """
+    try:
+        return await resolve_request(request, catalog, max_pixels)
+    except InputError as error:
+        if error.field == "model":
+            raise UnknownModelError(error.field, error.message) from None
+        raise type(error)(QUERY_NAMES.get(error.field, error.field), error.message) from None
+
+
+def _find(name: str | None, catalog: Catalog) -> Checkpoint:
+    if name is not None:
+        return catalog.resolve(name)
+    models = {checkpoint.name: checkpoint for checkpoint in catalog.models()}
+    if not models:
+        raise UnavailableError("no model is served yet")
+    if len(models) == 1:
+        return next(iter(models.values()))
+    if DEMO_NAME not in models:
+        raise InputError("model", f"is needed, one of {listing(list(models))}")
+    return models[DEMO_NAME]
+
+
+def _check_size(viewport: Viewport, picture_format: Format, resolution: int, max_pixels: int) -> None:
+    _, _, w, h = viewport.crop
+    largest = MAX_FORMAT_SIDE.get(picture_format)
+    for field, side in (("width", w), ("height", h)):
+        if largest is not None and side > largest:
+            raise InputError(field, f"a {picture_format} picture has at most {largest} pixels a side, not {side}")
+    if viewport.pixels > max_pixels:
+        raise TooLargeError("width", f"{w}×{h} is {viewport.pixels} pixels, {_limit(max_pixels)}")
+    m_x, m_y = viewport.supersampling(resolution)
+    if viewport.pixels * m_x * m_y > max_pixels:
+        rendered = f"{w * m_x}×{h * m_y} pixels, averaged {m_x}×{m_y} to one"
+        raise TooLargeError("region", f"shows so much that it takes {rendered}, {_limit(max_pixels)}")
+
+
+def _limit(max_pixels: int) -> str:
+    return f"above the limit of {max_pixels} for one request; POST /v1/jobs takes larger pictures"

@@ -1,0 +1,27 @@
+"""What the routes work with, made once for an application."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.catalog import Catalog
+from service.gateway.workers import Workers
+from service.queue import RenderClient
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    catalog: Catalog
+    client: RenderClient
+    workers: Workers
+
+
+async def _services(request: Request) -> Services:  # async: FastAPI would run a plain function in a thread
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesOfApp = Annotated[Services, Depends(_services)]

@@ -1,0 +1,33 @@
+"""Every Prometheus metric of the service. The gateway shows its own at ``/metrics``, a worker at its metrics port."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Buckets from a tile on a GPU to a large picture on a CPU."""
+
+HTTP_REQUESTS = Counter("creps_http_requests", "HTTP requests answered.", ["route", "method", "status"])
+HTTP_DURATION = Histogram(
+    "creps_http_request_duration_seconds", "From an HTTP request to its answer.", ["route"], buckets=_SECONDS
+)
+
+QUEUE_DEPTH = Gauge("creps_queue_depth", "Requests waiting and running.", ["stream"])
+QUEUE_WAIT = Histogram("creps_queue_wait_seconds", "From a request's submission to its rendering.", buckets=_SECONDS)
+WORKERS = Gauge("creps_workers", "Live workers.", ["state"])
+
+RENDER_BATCH_SIZE = Histogram(
+    "creps_render_batch_size", "Requests rendered together.", buckets=(1, 2, 4, 8, 16, 32, 64)
+)
+RENDER_DURATION = Histogram(
+    "creps_render_duration_seconds", "Rendering of one batch.", ["model", "backend"], buckets=_SECONDS
+)
+RENDERED_PIXELS = Counter("creps_rendered_pixels", "Pixels rendered.", ["model"])
+ENCODE_DURATION = Histogram("creps_encode_duration_seconds", "Encoding of one picture.", ["format"], buckets=_SECONDS)
+
+DROPPED_REQUESTS = Counter(
+    "creps_dropped_requests", "Requests dropped because nobody waits for them any more.", ["reason"]
+)
+REDELIVERIES = Counter("creps_redeliveries", "Requests taken over from a worker that died.")
+DEAD_LETTERS = Counter("creps_dead_letters", "Requests given up because they kept killing their workers.")
+
+MODEL_LOADED = Gauge("creps_model_loaded", "1 for each model that this worker holds.", ["model", "digest"])
+MODEL_LOAD_DURATION = Histogram("creps_model_load_duration_seconds", "Loading of a model.", buckets=_SECONDS)

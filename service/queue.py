@@ -1,0 +1,346 @@
+"""The queue, a thin reading of Redis Streams: what is sent over it, and the gateway's side. Workers': consumer.py.
+
+A request is an entry of a stream that all workers read as one consumer group. Its reply is an entry of the reply stream
+of the gateway that asked. Everything is delivered at least once: a picture may be rendered twice, and nobody can tell,
+since rendering is deterministic and a second reply is ignored.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import time
+from collections.abc import Coroutine, Mapping
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+from uuid import uuid4
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from model.errors import InputError
+from model.spec import RenderSpec
+
+logger = logging.getLogger(__name__)
+
+PICTURES = "creps:queue:pictures"
+
+STREAMS = (PICTURES,)
+"""The streams of requests, the most urgent first."""
+
+GROUP = "workers"
+DEAD = "creps:dead"
+WORKERS = "creps:workers"
+
+BLOCK_MS = 500
+"""How long one read waits for entries, in milliseconds."""
+
+MAX_RETRY_AFTER = 60
+"""Seconds; the longest that a refused client is told to wait."""
+
+_REPLIES_AT_ONCE = 8
+_CONNECTIONS = 64
+
+# KEYS: stream. ARGV: limit, then the entry's fields and values. As entries leave the stream when they are answered, its
+# length counts those that wait and those that run. Returns −1, or the age of the oldest in milliseconds if it is full.
+_SUBMIT = """
+if redis.call('XLEN', KEYS[1]) < tonumber(ARGV[1]) then
+    redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2))
+    return -1
+end
+local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1][1]
+local now = redis.call('TIME')
+return now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(string.match(oldest, '%d+'))
+"""
+
+FailureKind = Literal["invalid", "memory", "unavailable", "failed"]
+
+
+class QueueFull(Exception):  # noqa: N818 - named like asyncio.QueueFull
+    """As many requests as are allowed wait already.
+
+    Attributes:
+        retry_after: seconds, at least 1, after which it is worth asking again.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"the queue is full, try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class DeadlinePassed(Exception):  # noqa: N818
+    """No worker answered in time."""
+
+
+class RenderFailed(Exception):  # noqa: N818
+    """A worker answered that there will be no picture.
+
+    Attributes:
+        kind: "invalid": the spec does not suit the model; "memory": the picture does not fit the worker's memory;
+            "unavailable": the worker cannot load the model; "failed": anything else.
+        field: for "invalid", what the caller must mend.
+    """
+
+    def __init__(self, kind: FailureKind, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.kind: FailureKind = kind
+        self.field = field
+
+
+@dataclass(frozen=True)
+class RenderResult:
+    """An encoded picture, and the seconds that it spent waiting (and travelling), being rendered and being encoded."""
+
+    content: bytes
+    queue_seconds: float
+    render_seconds: float
+    encode_seconds: float
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """What a live worker tells about itself with every heartbeat.
+
+    Attributes:
+        id: host, process and a random part.
+        state: "idle", "busy" or "stopping".
+        models: digests of the models that it has loaded.
+    """
+
+    id: str
+    device: str
+    state: Literal["idle", "busy", "stopping"]
+    models: tuple[str, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "WorkerInfo":
+        values = json.loads(text)
+        return cls(values["id"], values["device"], values["state"], tuple(values["models"]))
+
+
+@dataclass(frozen=True)
+class Request:
+    """A picture that somebody waits for.
+
+    Attributes:
+        id: 32 hex digits, drawn by the gateway.
+        spec: its ``model`` is a digest.
+        submitted, deadline: unix seconds; the hosts' clocks must agree to about a second.
+        reply: the stream that takes the answer.
+    """
+
+    id: str
+    spec: RenderSpec
+    submitted: float
+    deadline: float
+    reply: str
+
+    def to_fields(self) -> dict[str, str]:
+        """The stream entry. ``pixels`` comes first, where the consumer's script looks for it."""
+        return {
+            "pixels": str(self.spec.viewport.pixels),
+            "id": self.id,
+            "spec": self.spec.to_json(),
+            "submitted": repr(self.submitted),
+            "deadline": repr(self.deadline),
+            "reply": self.reply,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[bytes, bytes]) -> "Request":
+        """The inverse of :meth:`to_fields`. Raises ValueError, KeyError or TypeError for what it did not write."""
+        return cls(
+            fields[b"id"].decode(),
+            RenderSpec.from_json(fields[b"spec"]),
+            float(fields[b"submitted"]),
+            float(fields[b"deadline"]),
+            fields[b"reply"].decode(),
+        )
+
+
+def connect(url: str) -> "Redis":
+    """A client as the queue needs it: an error is told at once, for the caller knows best what to try again.
+
+    Raises:
+        InputError: the address makes no sense. No connection is made yet.
+    """
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            protocol=2,
+            socket_timeout=10.0,
+            socket_connect_timeout=5.0,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError:  # whose message may show a piece of a password
+        raise InputError("redis_url", "is no address of a Redis server: redis://, rediss:// or unix://") from None
+    return Redis.from_pool(pool)
+
+
+def success_fields(content: bytes, render_seconds: float, encode_seconds: float) -> dict[str, Any]:
+    """A picture as a reply's fields."""
+    return {"content": content, "render": render_seconds, "encode": encode_seconds}
+
+
+def failure_fields(failure: RenderFailed) -> dict[str, Any]:
+    """A failure as a reply's fields."""
+    return {"error": json.dumps({"kind": failure.kind, "message": str(failure), "field": failure.field})}
+
+
+def cancelled_key(request_id: str) -> str:
+    """The key that exists once nobody waits for the request."""
+    return f"creps:cancelled:{request_id}"
+
+
+def worker_key(worker_id: str) -> str:
+    """The key that holds a live worker's WorkerInfo as JSON, and expires with its heartbeat."""
+    return f"creps:worker:{worker_id}"
+
+
+async def stop_task(task: "asyncio.Task[None]") -> None:
+    """Cancels a task that talks to Redis, and waits for its end.
+
+    Once may not be enough: before Python 3.12, ``asyncio.wait_for``, as redis-py uses it, can swallow a cancellation.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)
+
+
+async def live_workers(redis: "Redis") -> list[WorkerInfo]:
+    """The workers whose heartbeat has not expired, ordered by id."""
+    members: Any = await redis.smembers(WORKERS)
+    ids = sorted(member.decode() for member in members)
+    found = await redis.mget([worker_key(id_) for id_ in ids]) if ids else []
+    return [WorkerInfo.from_json(text) for text in found if text is not None]
+
+
+class RenderClient:
+    """Submits requests and waits for their replies, as an async context manager.
+
+    Args:
+        redis: from :func:`connect`.
+        queue_limit: requests that may wait and run, over all gateways.
+    """
+
+    def __init__(self, redis: "Redis", queue_limit: int) -> None:
+        self._redis = redis
+        self._queue_limit = queue_limit
+        self._submit = redis.register_script(_SUBMIT)
+        self._replies = f"creps:replies:{uuid4().hex}"
+        self._waiting: dict[str, asyncio.Future[dict[bytes, bytes] | RedisConnectionError]] = {}
+        self._commands: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._reader = asyncio.create_task(self._read_replies())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await stop_task(self._reader)
+        if self._commands:
+            await asyncio.wait(self._commands)
+        with contextlib.suppress(RedisError):
+            await self._redis.delete(self._replies)
+
+    async def render(self, spec: RenderSpec, timeout: float) -> RenderResult:  # noqa: ASYNC109 - it travels along
+        """Has a worker render and encode a picture. If this call is cancelled, no worker starts on it any more.
+
+        Args:
+            spec: its ``model`` is a digest.
+            timeout: seconds until nobody waits for the picture any more.
+
+        Raises:
+            QueueFull: it was not queued.
+            DeadlinePassed: there was no answer in time.
+            RenderFailed: a worker answered that it cannot be done.
+            redis.exceptions.RedisError: the queue cannot be reached, or was lost while this waited.
+        """
+        submitted, started = time.time(), time.monotonic()
+        request = Request(uuid4().hex, spec, submitted, submitted + timeout, self._replies)
+        answer = self._waiting[request.id] = asyncio.get_running_loop().create_future()
+        enqueuing = self._start(self._enqueue(request))
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(enqueuing)
+                reply = await answer
+        except TimeoutError:
+            raise DeadlinePassed(f"no worker answered within {timeout:g} s") from None
+        except asyncio.CancelledError:
+            self._start(self._mark_cancelled(request, enqueuing))
+            raise
+        finally:
+            del self._waiting[request.id]
+        if isinstance(reply, RedisConnectionError):
+            raise reply
+        return _result(reply, time.monotonic() - started)
+
+    async def depth(self) -> int:
+        """Requests that wait or run."""
+        return sum([await self._redis.xlen(stream) for stream in STREAMS])
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The live workers, ordered by id."""
+        return await live_workers(self._redis)
+
+    async def _enqueue(self, request: Request) -> None:
+        fields = [text for field in request.to_fields().items() for text in field]
+        age_ms = int(await self._submit(keys=[PICTURES], args=[self._queue_limit, *fields]))
+        if age_ms >= 0:
+            # Little's law: depth / rate is the time that a request spends in the queue, and the oldest has spent it.
+            raise QueueFull(min(max(math.ceil(age_ms / 1000), 1), MAX_RETRY_AFTER))
+
+    async def _mark_cancelled(self, request: Request, enqueuing: "asyncio.Task[None]") -> None:
+        """The entry stays where it is, for a group that loses undelivered entries no longer knows its lag."""
+        await asyncio.wait([enqueuing])
+        left_ms = math.ceil((request.deadline - time.time()) * 1000)
+        if left_ms > 0:
+            with contextlib.suppress(RedisError):  # then it is rendered for nobody
+                await self._redis.set(cancelled_key(request.id), 1, px=left_ms)
+
+    def _start(self, command: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Runs a command in a task of its own, which goes on when the one who asked is cancelled."""
+        task = asyncio.create_task(command)
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody asks any more
+        return task
+
+    async def _read_replies(self) -> None:
+        """Hands replies to those who wait. Replies are removed once read, so each read begins with the first."""
+        while True:
+            try:
+                streams: Any = await self._redis.xread({self._replies: "0"}, _REPLIES_AT_ONCE, BLOCK_MS)
+                for _, entries in streams:
+                    for _, fields in entries:
+                        self._settle(fields[b"id"].decode(), fields)
+                    await self._redis.xdel(self._replies, *(entry for entry, _ in entries))
+            except RedisError as error:
+                logger.warning("the queue cannot be read: %s", error)
+                # A server that comes back may have forgotten what was asked. The clients had better ask again.
+                for request_id in self._waiting:
+                    self._settle(request_id, RedisConnectionError(f"the queue was lost: {error}"))
+                await asyncio.sleep(BLOCK_MS / 1000)
+
+    def _settle(self, request_id: str, outcome: dict[bytes, bytes] | RedisConnectionError) -> None:
+        answer = self._waiting.get(request_id)
+        if answer and not answer.done():  # a second reply to the same request is ignored
+            answer.set_result(outcome)
+
+
+def _result(reply: Mapping[bytes, bytes], seconds: float) -> RenderResult:
+    if b"error" in reply:
+        error = json.loads(reply[b"error"])
+        raise RenderFailed(error["kind"], error["message"], error["field"])
+    render, encode = float(reply[b"render"]), float(reply[b"encode"])
+    return RenderResult(reply[b"content"], max(seconds - render - encode, 0.0), render, encode)

@@ -1,0 +1,131 @@
+"""The service's settings: environment variables ``CREPS_…`` and command-line options of the same names."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import DirectoryPath, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from model.arguments import ArgumentParser
+from model.errors import InputError
+from model.viewport import MAX_SIDE
+from service.validation import explain
+
+ENVIRONMENT_PREFIX = "CREPS_"
+
+MAX_PORT = 65_535
+
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. An option on the command line goes before its environment variable.
+
+    An environment variable that is empty counts as not set.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, frozen=True)
+
+    redis_url: Annotated[str | None, Field(pattern=r"^(redis|rediss|unix)://.+")] = Field(
+        default=None,
+        description="Redis or Valkey server of the queue, as redis://, rediss:// or unix:// address; "
+        "unset: creps serve starts an embedded one",
+    )
+    models: DirectoryPath | None = Field(
+        default=None,
+        description="folder of checkpoints (*.safetensors), served beside the bundled demo; watched for changes",
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
+        description="device that renders: auto, cpu, cuda or cuda:0 …",
+    )
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="address that the gateway listens on; 0.0.0.0 for all"
+    )
+    port: Port = Field(default=8000, description="port that the gateway listens on; 0 for any free one")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="keys that may use /v1, separated by commas, best set in the environment; unset: no key needed",
+    )
+    max_image_pixels: int = Field(
+        default=4096 * 4096, ge=1, le=MAX_SIDE * 1024, description="most pixels of one picture, as sent and as rendered"
+    )
+    queue_limit: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="most requests that wait; beyond it the answer is 429 with Retry-After",
+    )
+    batch_limit: int = Field(
+        default=8, ge=1, le=256, description="most pictures of one model that a worker renders together"
+    )
+    request_timeout: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="seconds that a picture may take before the answer is 504",
+    )
+    metrics_port: Port | None = Field(default=None, description="port of a worker's own /metrics; unset: none")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is logged"
+    )
+
+    def to_environment(self) -> dict[str, str]:
+        """The environment variables that give another process the same settings, keys excepted."""
+        values = self.model_dump(exclude={"api_keys"}, exclude_none=True)
+        return {f"{ENVIRONMENT_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        keys = [key.strip() for key in value.split(",")]
+        if not all(re.fullmatch(r"[!-~]+", key) for key in keys):
+            raise ValueError("keys must be printable ASCII without spaces, separated by commas")
+        return keys
+
+
+def read_settings(
+    program: str, description: str, arguments: Sequence[str], options: Iterable[str] = Settings.model_fields
+) -> Settings:
+    """The settings of one command, from its arguments and the environment.
+
+    Args:
+        program: the command as typed, for its messages.
+        description: what it does, for ``--help``.
+        arguments: what follows it on the command line.
+        options: names of the settings that this command uses; only these are options of it.
+
+    Raises:
+        InputError: names the option or environment variable whose value cannot be used.
+    """
+    parser = ArgumentParser(prog=program, description=description, argument_default=None)
+    for name in options:
+        field = Settings.model_fields[name]
+        default = "" if field.default in (None, ()) else f"default {field.default}, "
+        parser.add_argument(
+            _option(name),
+            dest=name,
+            metavar=name.rsplit("_", 1)[-1].upper(),
+            help=f"{field.description} ({default}environment {ENVIRONMENT_PREFIX}{name.upper()})",
+        )
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise _input_error(error.errors()[0], given) from None
+
+
+def _input_error(error: ErrorDetails, given: dict[str, Any]) -> InputError:
+    name = str(error["loc"][0]).lower().removeprefix(ENVIRONMENT_PREFIX.lower())
+    source = _option(name) if name in given else f"{ENVIRONMENT_PREFIX}{name.upper()}"
+    return InputError(source, explain(error, show_input=name not in ("api_keys", "redis_url")))  # may hold secrets
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

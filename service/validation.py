@@ -1,0 +1,40 @@
+"""pydantic's findings in the words of the house."""
+
+from pydantic_core import ErrorDetails
+
+_SHOWN = 100
+"""Characters of a refused value that are repeated in the message."""
+
+
+def explain(error: ErrorDetails, *, show_input: bool = True) -> str:
+    """One finding as the end of a sentence that begins with the field: "must be at least 1, not 0"."""
+    match error["type"]:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "is unknown"
+        case "string_pattern_mismatch":
+            message = f"must match {error['ctx']['pattern']}"
+        case "model_attributes_type" | "model_type":
+            return "must be a JSON object, sent as Content-Type: application/json"
+        case "value_error":
+            message = error["msg"].removeprefix("Value error, ")
+        case _:
+            message = error["msg"].replace("Input should", "must", 1)
+            message = message.replace("greater than or equal to", "at least").replace(
+                "less than or equal to", "at most"
+            )
+    value = error["input"]
+    if not show_input or not isinstance(value, str | int | float | None):
+        return message
+    shown = repr(value[:_SHOWN]) if isinstance(value, str) else _number(value)
+    return f"{message}, not {shown}"
+
+
+def _number(value: float | None) -> str:
+    """JSON's spelling. An integer too long to be printed is told by its length alone."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int) and value.bit_length() > _SHOWN:
+        return f"a number of {value.bit_length()} bits"
+    return str(value)

@@ -1,0 +1,26 @@
+"""Fixtures of the service's tests: a real queue server for each."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from service.embedded_redis import embedded_redis
+from service.queue import connect
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def redis_url() -> AsyncIterator[str]:
+    async with embedded_redis() as url:
+        yield url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator["Redis"]:
+    async with connect(redis_url) as client:
+        yield client

@@ -1,0 +1,40 @@
+"""Fixtures of the gateway's tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from model.config import GeneratorConfig
+from service.queue import WorkerInfo
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
+
+
+@pytest.fixture(scope="session")
+def gateway_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    folder = tmp_path_factory.mktemp("models")
+    with run_gateway(folder, settings(max_image_pixels=1_000_000)) as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(gateway_of_session: RunningGateway) -> RunningGateway:
+    """A gateway for pictures of up to a million pixels, with one worker and the models ``plain`` (32²) and ``kinds``
+    (64², three classes), of which the worker holds ``plain``."""
+    running = gateway_of_session
+    for file in running.models.iterdir():
+        file.unlink()
+    plain = save_header(running.models, "plain", GeneratorConfig(32))
+    kinds = save_header(running.models, "kinds", GeneratorConfig(64, classes=3))
+    running.checkpoints = {"plain": plain, "kinds": kinds}
+    running.queue.__init__()  # type: ignore[misc]
+    running.queue.alive = [WorkerInfo("worker-1", "cpu", "idle", (plain.digest,))]
+    running.http.headers.pop("X-API-Key", None)
+    return running
+
+
+@pytest.fixture
+def bare_gateway(tmp_path: Path) -> Iterator[RunningGateway]:
+    """A gateway with keys, without models and workers."""
+    with run_gateway(tmp_path, settings("first-key", "second-key")) as running:
+        yield running

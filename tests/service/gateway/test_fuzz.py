@@ -1,0 +1,52 @@
+"""Requests made up from the gateway's own OpenAPI description, right ones and wrong ones, over HTTP."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis import checks
+
+from model.config import GeneratorConfig
+from service.catalog import Catalog
+from service.gateway.app import create_app
+from service.queue import WorkerInfo
+from tests.service.gateway.stand_in import StandInClient, run_gateway, save_header
+from tests.service.gateway.stand_in import settings as gateway_settings
+
+checks.load_all_checks()
+
+CHECKS: Any = checks.CHECKS.get_by_names(
+    [
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_headers_conformance",
+        "response_schema_conformance",
+        "negative_data_rejection",
+        "unsupported_method",
+        "allow_header_conformance",
+    ]
+)
+
+MAX_PIXELS = 40_000
+DESCRIPTION = create_app(gateway_settings(), Catalog(None, demo=Path("none")), StandInClient()).openapi()
+schema = schemathesis.openapi.from_dict(DESCRIPTION)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("models")
+    save_header(folder, "demo", GeneratorConfig(32))
+    save_header(folder, "kinds", GeneratorConfig(64, classes=3))
+    with run_gateway(folder, gateway_settings(max_image_pixels=MAX_PIXELS)) as gateway:
+        gateway.queue.alive = [WorkerInfo("worker-1", "cpu", "idle", ())]
+        yield gateway.address
+
+
+@schema.parametrize()
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+def test_made_up_requests(case: schemathesis.Case[Any], address: str) -> None:
+    case.call_and_validate(base_url=address, checks=CHECKS)

@@ -1,0 +1,258 @@
+"""Pictures over HTTP: what is asked reaches the queue as one resolved spec, and comes back with its headers."""
+
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from model.config import GeneratorConfig
+from model.spec import MAX_SEED
+from tests.service.gateway.stand_in import RunningGateway, save_header
+
+
+def test_get_and_post_of_the_same_picture_are_one_spec(gateway: RunningGateway) -> None:
+    got = gateway.image(
+        "kinds/7.webp",
+        width=300,
+        height=200,
+        psi=0.5,
+        cutoff=4,
+        region="0.25,-.5,1,1.5e0",
+        crop="10,20,30,40",
+        grid="corners",
+        quality=70,
+        **{"class": 2},
+    )
+    posted = gateway.post(
+        model=gateway.checkpoints["kinds"].digest,
+        seed=7,
+        format="webp",
+        width=300,
+        height=200,
+        truncation_psi=0.5,
+        truncation_cutoff=4,
+        class_index=2,
+        region=[0.25, -0.5, 1, 1.5],
+        crop=[10, 20, 30, 40],
+        grid="corners",
+        quality=70,
+    )
+    assert got.status_code == posted.status_code == 200
+    first, second = gateway.queue.asked
+    assert first == second
+    assert got.headers["ETag"] == posted.headers["ETag"]
+    assert (first.latent.seed, first.latent.psi, first.latent.cutoff, first.latent.class_index) == (7, 0.5, 4, 2)
+    assert first.viewport.region == (0.25, -0.5, 1.0, 1.5)
+    assert first.viewport.crop == (10, 20, 30, 40)
+    assert (first.encoding.format, first.encoding.quality) == ("webp", 70)
+    assert first.model == gateway.checkpoints["kinds"].digest
+    assert got.content == posted.content
+    assert Image.open(io.BytesIO(got.content)).size == (30, 40)
+
+
+@pytest.mark.parametrize("picture_format", ["png", "jpeg", "webp"])
+def test_headers_of_a_picture(gateway: RunningGateway, picture_format: str) -> None:
+    response = gateway.image(f"plain/5.{picture_format}", width=48)
+    assert response.headers["Content-Type"] == f"image/{picture_format}"
+    assert response.headers["Content-Length"] == str(len(response.content))
+    assert response.headers["Content-Disposition"] == f'inline; filename="plain-5-48x48.{picture_format}"'
+    assert response.headers["X-Creps-Seed"] == "5"
+    assert response.headers["X-Creps-Digest"] == gateway.checkpoints["plain"].digest
+    assert response.headers["Server-Timing"] == "queue;dur=1.00, render;dur=12.50, encode;dur=2.00"
+    picture = Image.open(io.BytesIO(response.content))
+    assert (picture.format, picture.size) == (picture_format.upper(), (48, 48))
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [({}, (32, 32)), ({"width": 50}, (50, 50)), ({"height": 60}, (60, 60)), ({"width": 50, "height": 60}, (50, 60))],
+)
+def test_size_defaults(gateway: RunningGateway, asked: dict[str, int], size: tuple[int, int]) -> None:
+    assert gateway.post(model="plain", **asked).status_code == 200
+    viewport = gateway.queue.asked[0].viewport
+    assert (viewport.width, viewport.height) == size
+
+
+def test_a_seed_is_drawn_and_told(gateway: RunningGateway) -> None:
+    told = {gateway.post(model="plain").headers["X-Creps-Seed"] for _ in range(3)}
+    assert told == {str(spec.latent.seed) for spec in gateway.queue.asked}
+    assert len(told) == 3
+    assert all(0 <= int(seed) <= MAX_SEED for seed in told)
+
+
+def test_quality_does_not_tell_png_pictures_apart(gateway: RunningGateway) -> None:
+    tags = {gateway.image("plain/1.png", quality=quality).headers["ETag"] for quality in (10, 90)}
+    assert len(tags) == 1
+    tags = {gateway.image("plain/1.jpeg", quality=quality).headers["ETag"] for quality in (10, 90)}
+    assert len(tags) == 2
+
+
+class TestDefaultModel:
+    def test_the_only_one(self, gateway: RunningGateway) -> None:
+        (gateway.models / "kinds.safetensors").unlink()
+        assert gateway.post().headers["X-Creps-Digest"] == gateway.checkpoints["plain"].digest
+
+    def test_demo(self, gateway: RunningGateway) -> None:
+        demo = save_header(gateway.models, "demo", GeneratorConfig(16))
+        assert gateway.post().headers["X-Creps-Digest"] == demo.digest
+
+    def test_several_without_demo(self, gateway: RunningGateway) -> None:
+        problem = gateway.post()
+        assert problem.status_code == 422
+        assert problem.json()["detail"] == "model: is needed, one of kinds, plain"
+
+    def test_none(self, gateway: RunningGateway) -> None:
+        for file in gateway.models.iterdir():
+            file.unlink()
+        response = gateway.post()
+        assert response.status_code == 503
+        assert int(response.headers["Retry-After"]) > 0
+
+
+BAD_BODIES: list[tuple[dict[str, Any], str]] = [
+    ({"width": 0}, "width"),
+    ({"width": -5}, "width"),
+    ({"width": 262145}, "width"),
+    ({"width": "12"}, "width"),
+    ({"width": 12.0}, "width"),
+    ({"width": True}, "width"),
+    ({"height": [1]}, "height"),
+    ({"seed": -1}, "seed"),
+    ({"seed": MAX_SEED + 1}, "seed"),
+    ({"seed": 10**400}, "seed"),
+    ({"seed": "1"}, "seed"),
+    ({"truncation_psi": 2.5}, "truncation_psi"),
+    ({"truncation_psi": "0.5"}, "truncation_psi"),
+    ({"truncation_psi": False}, "truncation_psi"),
+    ({"truncation_psi": 10**400}, "truncation_psi"),
+    ({"truncation_cutoff": 12}, "truncation_cutoff"),
+    ({"truncation_cutoff": -1}, "truncation_cutoff"),
+    ({"class_index": 0}, "class_index"),
+    ({"region": [0, 0, 1]}, "region[3]"),
+    ({"region": [0, 0, 0, 1]}, "region"),
+    ({"region": [0, 0, 1, 2.5]}, "region[3]"),
+    ({"region": "0,0,1,1"}, "region"),
+    ({"region": [0, 0, 1, "1"]}, "region[3]"),
+    ({"crop": [0, 0, 0, 1]}, "crop[2]"),
+    ({"crop": [0, 0, 33, 1]}, "crop"),
+    ({"crop": [-1, 0, 1, 1]}, "crop[0]"),
+    ({"crop": [0, 0, 1.5, 1]}, "crop[2]"),
+    ({"grid": "edges"}, "grid"),
+    ({"format": "gif"}, "format"),
+    ({"quality": 0}, "quality"),
+    ({"quality": 101}, "quality"),
+    ({"model": "absent"}, "model"),
+    ({"model": "../plain"}, "model"),
+    ({"model": "\ud800"}, "model"),
+    ({"model": 1}, "model"),
+    ({"sede": 1}, "sede"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), BAD_BODIES)
+def test_bad_bodies_name_the_field(gateway: RunningGateway, body: dict[str, Any], field: str) -> None:
+    response = gateway.post(**{"model": "plain", **body})
+    problem = response.json()
+    assert response.status_code == problem["status"] == 422, problem
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert problem["field"] == field
+    assert problem["detail"].startswith(f"{field}: ")
+    assert problem["errors"][0]["field"] == field
+    assert not gateway.queue.asked
+
+
+def test_a_field_name_that_is_no_text(gateway: RunningGateway) -> None:
+    response = gateway.post(**{"\udfff": 1})
+    assert response.status_code == 422
+    assert not gateway.queue.asked
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_none(gateway: RunningGateway, number: str) -> None:
+    response = gateway.http.post(
+        "/v1/images", content=f'{{"truncation_psi": {number}}}', headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 422
+    assert response.json()["field"] == "truncation_psi"
+
+
+def test_every_mistake_is_listed(gateway: RunningGateway) -> None:
+    errors = gateway.post(width=0, seed=-1, colour="red").json()["errors"]
+    assert {error["field"] for error in errors} == {"width", "seed", "colour"}
+
+
+BAD_ADDRESSES: list[tuple[str, str]] = [
+    ("plain/1.gif", "format"),
+    ("plain/-1.png", "seed"),
+    ("plain/1.5.png", "seed"),
+    ("plain/4294967296.png", "seed"),
+    ("plain/1.png?width=0", "width"),
+    ("plain/1.png?width=", "width"),
+    ("plain/1.png?width=ten", "width"),
+    ("plain/1.png?psi=nan", "psi"),
+    ("plain/1.png?psi=inf", "psi"),
+    ("plain/1.png?psi=3", "psi"),
+    ("plain/1.png?cutoff=12", "cutoff"),
+    ("plain/1.png?class=0", "class"),
+    ("kinds/1.png", "class"),
+    ("kinds/1.png?class=3", "class"),
+    ("plain/1.png?region=0,0,1", "region"),
+    ("plain/1.png?region=0,0,1,nan", "region"),
+    ("plain/1.png?region=0,0,1,5", "region"),
+    ("plain/1.png?region=1,0,0,1", "region"),
+    ("plain/1.png?crop=0,0,1", "crop"),
+    ("plain/1.png?crop=0,0,40,40", "crop"),
+    ("plain/1.png?crop=0,0,1,9999999", "crop"),
+    ("plain/1.png?grid=edges", "grid"),
+    ("plain/1.jpeg?quality=101", "quality"),
+    ("plain/1.png?truncation_psi=1", "truncation_psi"),
+]
+
+
+@pytest.mark.parametrize(("path", "field"), BAD_ADDRESSES)
+def test_bad_addresses_name_the_parameter(gateway: RunningGateway, path: str, field: str) -> None:
+    response = gateway.http.get(f"/v1/images/{path}")
+    problem = response.json()
+    assert response.status_code == 422, problem
+    assert problem["field"] == field
+    assert problem["detail"].startswith(f"{field}: ")
+    assert not gateway.queue.asked
+
+
+@pytest.mark.parametrize("model", ["absent", "..%2Fplain", "a" * 100, "%00", "0" * 64])
+def test_unknown_model_in_an_address(gateway: RunningGateway, model: str) -> None:
+    response = gateway.http.get(f"/v1/images/{model}/1.png")
+    assert response.status_code == 404
+    if "%2F" not in model:  # which is an address of one more part, where there is nothing
+        assert response.json()["field"] == "model"
+        assert "kinds, plain" in response.json()["detail"]
+
+
+class TestLimits:
+    def test_pixels(self, gateway: RunningGateway) -> None:
+        assert gateway.post(model="plain", width=1000, height=1000).status_code == 200
+        response = gateway.post(model="plain", width=1001, height=1000)
+        assert response.status_code == 413
+        assert "1000000" in response.json()["detail"]
+        assert "POST /v1/jobs" in response.json()["detail"]
+
+    def test_pixels_of_the_crop_count(self, gateway: RunningGateway) -> None:
+        assert gateway.post(model="plain", width=262_144, crop=[5, 5, 1000, 1000]).status_code == 200
+        assert gateway.post(model="plain", width=262_144, crop=[5, 5, 1000, 1001]).status_code == 413
+
+    def test_pixels_rendered_for_averaging_count(self, gateway: RunningGateway) -> None:
+        save_header(gateway.models, "large", GeneratorConfig(1024))
+        assert gateway.post(model="large", width=512, region=[0.25, 0.25, 0.75, 0.75]).status_code == 200
+        response = gateway.post(model="large", width=512)  # 2 × 2 samples to a pixel
+        assert response.status_code == 413
+        assert "1024×1024" in response.json()["detail"]
+
+    @pytest.mark.parametrize(("picture_format", "largest"), [("jpeg", 65_535), ("webp", 16_383)])
+    def test_sides_of_a_format(self, gateway: RunningGateway, picture_format: str, largest: int) -> None:
+        for field, crop in (("width", [0, 0, largest + 1, 1]), ("height", [0, 0, 1, largest + 1])):
+            response = gateway.post(model="plain", width=100_000, crop=crop, format=picture_format)
+            assert response.status_code == 422
+            assert response.json()["field"] == field
+            assert str(largest) in response.json()["detail"]
+        assert gateway.post(model="plain", width=100_000, crop=[0, 0, largest, 1], format="png").status_code == 200

@@ -1,0 +1,152 @@
+"""Models, probes, metrics, pages and the description."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from service.queue import WorkerInfo
+from tests.service.gateway.stand_in import RunningGateway
+
+
+def test_models(gateway: RunningGateway) -> None:
+    models = gateway.http.get("/v1/models").json()["models"]
+    assert [(model["name"], model["state"]) for model in models] == [("kinds", "available"), ("plain", "loaded")]
+    assert models[0] == {
+        "name": "kinds",
+        "digest": gateway.checkpoints["kinds"].digest,
+        "resolution": 64,
+        "classes": 3,
+        "styles": 11,
+        "state": "available",
+        "info": {"licence": "CC0", "file": "kinds"},
+    }
+    assert gateway.http.get("/v1/models/kinds").json() == models[0]
+    assert gateway.http.get(f"/v1/models/{models[0]['digest']}").json() == models[0]
+
+
+def test_unknown_model(gateway: RunningGateway) -> None:
+    response = gateway.http.get("/v1/models/absent")
+    assert response.status_code == 404
+    assert response.json()["detail"] == "model: 'absent' is no model of this service, which has kinds, plain"
+
+
+def test_a_bad_file_among_the_models_is_skipped(gateway: RunningGateway) -> None:
+    (gateway.models / "bad.safetensors").write_bytes(b"\x80\x04pickle")
+    assert [model["name"] for model in gateway.http.get("/v1/models").json()["models"]] == ["kinds", "plain"]
+    assert gateway.image("plain/1.png").status_code == 200
+
+
+def test_probes(gateway: RunningGateway) -> None:
+    assert gateway.http.get("/livez").json() == {"status": "alive"}
+    ready = gateway.http.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json() == {"status": "ready", "checks": {"redis": True, "worker": True}}
+
+
+def test_not_ready_without_a_worker(gateway: RunningGateway) -> None:
+    gateway.queue.alive = []
+    response = gateway.http.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["checks"] == {"redis": True, "worker": False}
+    assert gateway.http.get("/livez").status_code == 200
+
+
+def test_not_ready_without_redis(gateway: RunningGateway) -> None:
+    gateway.queue.away = RedisConnectionError("refused")
+    response = gateway.http.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["checks"] == {"redis": False, "worker": False}
+    assert gateway.http.get("/livez").status_code == 200
+    assert gateway.http.get("/metrics").status_code == 200
+
+
+def metric(text: str, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def test_metrics(gateway: RunningGateway) -> None:
+    gateway.queue.alive = [
+        WorkerInfo("1", "cpu", "idle", ()),
+        WorkerInfo("2", "cpu", "busy", ()),
+        WorkerInfo("3", "cpu", "busy", ()),
+    ]
+    route = 'route="/v1/images/{model}/{seed}.{format}"'
+    requests = f'creps_http_requests_total{{method="GET",{route},status="200"}}'
+    refused = f'creps_http_requests_total{{method="GET",{route},status="422"}}'
+    unmatched = 'creps_http_requests_total{method="other",route="unmatched",status="404"}'
+    durations = f"creps_http_request_duration_seconds_count{{{route}}}"
+    before = gateway.http.get("/metrics").text
+    gateway.image("plain/1.png")
+    gateway.image("plain/2.jpeg")
+    gateway.image("plain/2.jpeg?width=0")
+    gateway.http.request("BREW", "/nowhere")
+    after = gateway.http.get("/metrics").text
+    assert metric(after, requests) - metric(before, requests) == 2
+    assert metric(after, refused) - metric(before, refused) == 1
+    assert metric(after, unmatched) - metric(before, unmatched) == 1
+    assert metric(after, durations) - metric(before, durations) == 3
+    assert metric(after, 'creps_queue_depth{stream="pictures"}') == 3
+    assert metric(after, 'creps_workers{state="busy"}') == 2
+    assert metric(after, 'creps_workers{state="idle"}') == 1
+
+
+def test_metrics_forget_the_states_of_workers_that_are_gone(gateway: RunningGateway) -> None:
+    assert 'creps_workers{state="idle"}' in gateway.http.get("/metrics").text
+    gateway.queue.alive = []
+    assert 'creps_workers{state="idle"}' not in gateway.http.get("/metrics").text
+
+
+def test_pages_need_nothing_from_elsewhere(gateway: RunningGateway) -> None:
+    for page in ("/", "/docs"):
+        response = gateway.http.get(page)
+        assert response.headers["Content-Type"].startswith("text/html")
+        assert "//" not in "".join(re.findall(r'(?:src|href)="([^"]*)"', response.text))
+        for path in re.findall(r'(?:src|href)="([^"#]+)"', response.text):
+            file = gateway.http.get(f"/{path}")
+            assert file.status_code == 200, path
+            assert file.headers["Cache-Control"] == "no-cache"
+            unchanged = gateway.http.get(f"/{path}", headers={"If-None-Match": file.headers["ETag"]})
+            assert unchanged.status_code == 304
+
+
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/web/absent.js", "/web/..%2Fcli.py", "/web/%2e%2e/cli.py", "/web//etc/passwd", "/v1/models/"]
+)
+def test_nothing_there(gateway: RunningGateway, path: str) -> None:
+    response = gateway.http.get(path)
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("DELETE", "/v1/images/plain/1.png", "GET, HEAD"), ("GET", "/v1/images", "POST"), ("PUT", "/livez", "GET, HEAD")],
+)
+def test_method_not_allowed(gateway: RunningGateway, method: str, path: str, allowed: str) -> None:
+    response = gateway.http.request(method, path)
+    assert response.status_code == 405
+    assert response.headers["Allow"] == allowed
+    assert response.json()["title"] == "Method Not Allowed"
+
+
+def test_description_names_every_field_and_limit(gateway: RunningGateway) -> None:
+    description = gateway.http.get("/openapi.json").json()
+    schemas = description["components"]["schemas"]
+    assert {"Problem", "Mistake", "ImageRequest", "Model", "Models"} <= set(schemas)
+    assert "HTTPValidationError" not in schemas
+    fields = schemas["ImageRequest"]["properties"]
+    assert all("description" in field for field in fields.values())
+    assert schemas["ImageRequest"]["additionalProperties"] is False
+    get = description["paths"]["/v1/images/{model}/{seed}.{format}"]["get"]
+    assert all("description" in parameter for parameter in get["parameters"])
+    assert set(get["responses"]["200"]["content"]) == {"image/png", "image/jpeg", "image/webp"}
+    assert set(get["responses"]["422"]["content"]) == {"application/problem+json"}
+
+
+def test_the_gateway_runs_without_torch() -> None:
+    program = "import sys, service.commands.gateway, service.commands.serve; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,97 @@
+"""``creps worker`` as users start it, with the real renderer and encoder."""
+
+import asyncio
+import re
+import signal
+import sys
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import torch
+from redis.asyncio import Redis
+
+from kernels.renderer import Renderer
+from model.checkpoint import save_checkpoint
+from model.config import GeneratorConfig
+from model.generator import Generator
+from service.queue import RenderClient, RenderFailed
+from tests.service.stand_in import make_spec
+from tests.service.waiting import LONG
+
+pytestmark = pytest.mark.anyio
+
+CONFIG = GeneratorConfig(16, z_dim=8, w_dim=8, mapping_layers=1, channel_base=128, channel_max=16, thickness=2)
+
+
+async def run_creps(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "service", *arguments, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+
+
+async def read_until(process: asyncio.subprocess.Process, pattern: str) -> str:
+    """The first group of the first line of stderr that matches."""
+    assert process.stderr
+    async for line in process.stderr:
+        if match := re.search(pattern, line.decode()):
+            return match.group(1)
+    raise AssertionError(f"the worker ended without saying {pattern}")
+
+
+async def fetch(port: int) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+    text = (await reader.read()).decode()
+    writer.close()
+    await writer.wait_closed()
+    return text
+
+
+async def test_it_renders_answers_counts_and_stops(redis: "Redis", redis_url: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    checkpoint = save_checkpoint(tmp_path / "tiny.safetensors", Generator(CONFIG))
+    spec = make_spec(checkpoint.digest, seed=3, width=20, height=10)
+    worker = await run_creps(
+        "worker", "--redis-url", redis_url, "--models", str(tmp_path), "--device", "cpu", "--metrics-port", "0"
+    )
+    try:
+        async with RenderClient(redis, 10) as client, asyncio.timeout(LONG):
+            port = int(await read_until(worker, r"metrics on port (\d+)"))
+            result = await client.render(spec, LONG)
+            assert np.array_equal(imagecodecs.png_decode(result.content), Renderer(checkpoint, "cpu").render(spec))
+            assert result.render_seconds > 0
+            assert result.encode_seconds > 0
+            with pytest.raises(RenderFailed, match="cannot load the model"):
+                await client.render(make_spec("0" * 64), LONG)
+            metrics = await fetch(port)
+        worker.send_signal(signal.SIGTERM)
+        _, told = await asyncio.wait_for(worker.communicate(), LONG)
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.communicate()
+    assert worker.returncode == 0, told.decode()
+    assert "has stopped" in told.decode()
+    assert 'creps_rendered_pixels_total{model="tiny"} 200.0' in metrics
+    assert f'creps_model_loaded{{digest="{checkpoint.digest}",model="tiny"}} 1.0' in metrics
+    assert 'creps_render_duration_seconds_count{backend="cpu",model="tiny"} 1.0' in metrics
+    assert 'creps_encode_duration_seconds_count{format="png"} 1.0' in metrics
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--redis-url: is needed"),
+        (["--redis-url", "redis://:secret@localhost:x"], "redis_url: is no address of a Redis server"),
+        (["--redis-url", "redis://localhost:1", "--device", "cuda:99"], "device: cuda:99 is not there"),
+    ],
+)
+async def test_bad_settings_are_one_clear_line(arguments: list[str], message: str) -> None:
+    process = await run_creps("worker", "--log-level", "error", *arguments)
+    _, told = await asyncio.wait_for(process.communicate(), LONG)
+    assert process.returncode == 2
+    (line,) = told.decode().splitlines()
+    assert line.startswith(f"creps worker: error: {message}")
+    assert "secret" not in line

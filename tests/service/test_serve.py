@@ -1,0 +1,189 @@
+"""``creps serve`` as users run it: a process of its own, real HTTP, real pictures."""
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kernels.renderer import Renderer
+from model.checkpoint import Checkpoint, save_checkpoint
+from model.config import GeneratorConfig
+from model.generator import Generator
+from model.spec import Latent, RenderSpec
+from model.viewport import Viewport
+from tests.service.waiting import LONG, is_running
+
+TINY = GeneratorConfig(16, z_dim=8, w_dim=8, mapping_layers=1, channel_base=256, channel_max=16, thickness=2)
+
+
+@dataclass
+class Served:
+    process: subprocess.Popen[str]
+    http: httpx.Client
+
+    def children(self) -> list[int]:
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def worker(self) -> int:
+        return next(pid for pid in self.children() if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+    def wait_until_ready(self) -> None:
+        end = time.monotonic() + LONG
+        while self.http.get("/readyz").status_code != 200:
+            assert self.process.poll() is None, "it has ended"
+            assert time.monotonic() < end, "it does not become ready"
+            time.sleep(0.05)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "service", *arguments]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serve(models: Path) -> Iterator[Served]:
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CREPS_")}
+    process = subprocess.Popen(
+        command("serve", "--models", str(models), "--port", str(port), "--device", "cpu"),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        transport = httpx.HTTPTransport(retries=8)  # until it listens
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=LONG, transport=transport, trust_env=False
+        ) as http:
+            yield Served(process, http)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models")
+    save_checkpoint(folder / "tiny.safetensors", Generator(TINY))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(models: Path) -> Iterator[Served]:
+    with serve(models) as service:
+        service.wait_until_ready()
+        yield service
+
+
+def render(checkpoint: Checkpoint, seed: int, width: int, height: int, crop: tuple[int, int, int, int]) -> Image.Image:
+    spec = RenderSpec(checkpoint.digest, Latent(seed=seed), Viewport.resolve(width, height, crop=crop))
+    return Image.fromarray(Renderer(checkpoint, "cpu").render(spec))
+
+
+def test_pictures_are_those_of_the_renderer(served: Served, models: Path) -> None:
+    checkpoint = Checkpoint.open(models / "tiny.safetensors")
+    response = served.http.get("/v1/images/tiny/3.png?width=150&height=100&crop=20,30,77,41")
+    assert response.status_code == 200
+    picture = Image.open(io.BytesIO(response.content))
+    expected = render(checkpoint, 3, 150, 100, (20, 30, 77, 41))
+    assert np.asarray(picture).std() > 1
+    assert np.array_equal(np.asarray(picture), np.asarray(expected))
+    assert response.headers["X-Creps-Digest"] == checkpoint.digest
+    timing = dict(part.split(";dur=") for part in response.headers["Server-Timing"].split(", "))
+    assert list(timing) == ["queue", "render", "encode"]
+    assert float(timing["render"]) > 0
+
+
+def test_answers_do_not_mix(served: Served) -> None:
+    def size_of(side: int) -> tuple[int, int, str]:
+        response = served.http.post("/v1/images", json={"seed": side, "width": side, "height": side + 1})
+        return (*Image.open(io.BytesIO(response.content)).size, response.headers["X-Creps-Seed"])
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(size_of, range(16, 48))) == [(side, side + 1, str(side)) for side in range(16, 48)]
+
+
+def test_the_model_is_loaded_once_it_was_drawn(served: Served) -> None:
+    served.http.get("/v1/images/tiny/1.png")
+    end = time.monotonic() + LONG
+    while served.http.get("/v1/models/tiny").json()["state"] != "loaded":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_worker_that_is_killed_is_replaced(served: Served) -> None:
+    killed = served.worker()
+    os.kill(killed, signal.SIGKILL)
+    response = served.http.get("/v1/images/tiny/4.jpeg")  # waits in the queue for the next worker
+    assert response.status_code == 200
+    assert served.worker() != killed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_starts_tells_its_address_and_stops_without_a_trace(models: Path, number: signal.Signals) -> None:
+    with serve(models) as service:
+        starting = service.http.get("/readyz")
+        assert starting.status_code == 503
+        assert starting.json()["checks"]["worker"] is False
+        assert service.process.stdout is not None
+        line = service.process.stdout.readline()
+        assert line == f"CREPS Serve is ready on {str(service.http.base_url).rstrip('/')}\n"
+        assert service.http.get("/readyz").status_code == 200
+        children = service.children()
+        assert len(children) == 2  # the worker and the queue
+        service.process.send_signal(number)
+        output, _ = service.process.communicate(timeout=LONG)
+    assert service.process.returncode == 0
+    assert output == ""
+    assert not any(map(is_running, children))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=LONG, check=False)
+
+
+def test_a_port_that_is_taken(models: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        result = run("serve", "--port", str(port))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"creps serve: error: port: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+    )
+
+
+def test_a_worker_that_cannot_run_ends_the_service(models: Path) -> None:
+    result = run("serve", "--port", "0", "--models", str(models), "--device", "cuda:99", "--log-level", "error")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "creps worker: error: " in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("creps serve: error: worker: ")
+
+
+def test_a_gateway_alone_needs_the_queues_address() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CREPS_REDIS_URL"}
+    result = subprocess.run(command("gateway"), capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("creps gateway: error: --redis-url: is needed")

@@ -1,0 +1,30 @@
+"""Waiting for what happens in other processes."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+LONG = 60.0
+"""Seconds that are enough for anything on any machine. A test that is right never waits so long."""
+
+
+async def eventually(condition: Callable[[], Awaitable[object] | object]) -> None:
+    """Returns once the condition holds. Fails after LONG."""
+    end = time.monotonic() + LONG
+    while True:
+        result = condition()
+        if await result if inspect.isawaitable(result) else result:
+            return
+        assert time.monotonic() < end, f"never came true: {inspect.getsource(condition).strip()}"
+        await asyncio.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and has not ended; one that nobody has waited for has ended all the same."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"

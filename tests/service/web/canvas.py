@@ -1,0 +1,70 @@
+"""What the canvas of the explorer page shows."""
+
+import time
+from collections.abc import Callable
+from typing import cast
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+from playwright.sync_api import Page
+
+from tests.service.waiting import LONG
+from tests.service.web.stand_in import Asked, StandIn, colour
+
+
+def eventually(condition: Callable[[], bool], page: Page) -> None:
+    """Waits, while the page goes on."""
+    deadline = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        page.wait_for_timeout(20)
+
+
+def wait_for_full(page: Page, service: StandIn) -> Asked:
+    """Waits for the full picture of a view that is new since the last call; returns the request for it."""
+    quiet_since, count = time.monotonic(), service.seen
+
+    def at_rest() -> bool:
+        nonlocal quiet_since, count
+        busy = page.locator("canvas").get_attribute("aria-busy") != "false"
+        if busy or len(service.asked) != count:
+            quiet_since, count = time.monotonic(), len(service.asked)
+        return count > service.seen and time.monotonic() - quiet_since > 0.4
+
+    eventually(at_rest, page)
+    service.seen = len(service.asked)
+    asked = service.asked[-1]
+    assert (asked.width, asked.height) == canvas_size(page)
+    eventually(lambda: shows(page, asked), page)
+    return asked
+
+
+def canvas_size(page: Page) -> tuple[int, int]:
+    width, height = page.evaluate("[canvas.width, canvas.height]")
+    return width, height
+
+
+def pixel(page: Page, x: int, y: int) -> list[int]:
+    script = "([x, y]) => [...canvas.getContext('2d').getImageData(x, y, 1, 1).data].slice(0, 3)"
+    return cast(list[int], page.evaluate(script, [x, y]))
+
+
+def shows(page: Page, asked: Asked, tolerance: float = 3) -> bool:
+    """Whether places all over the canvas have the colours of this region and seed, up to what JPEG may change."""
+    width, height = canvas_size(page)
+    x0, y0, x1, y1 = asked.region
+    for column, row in ((5, 5), (width // 2, height // 3), (width - 6, height - 6), (7, height - 9)):
+        x = x0 + (x1 - x0) * (column + 0.5) / width
+        y = y0 + (y1 - y0) * (row + 0.5) / height
+        if not np.allclose(pixel(page, column, row), colour(x, y, asked.seed), atol=tolerance, rtol=0):
+            return False
+    return True
+
+
+def link(page: Page) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).fragment).items()}
+
+
+def wheel(page: Page, x: float, y: float, delta: float) -> None:
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, delta)

@@ -1,0 +1,74 @@
+"""A Chromium, and pages in it that show the stand-in service."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.service.waiting import LONG
+from tests.service.web.canvas import wait_for_full
+from tests.service.web.stand_in import StandIn
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SIZE = {"width": 800, "height": 600}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    expect.set_options(timeout=1000 * LONG)
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def service() -> Iterator[StandIn]:
+    with StandIn() as service:
+        thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield service
+        service.open.set()
+        service.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def new_page(browser: Browser, service: StandIn) -> Iterator[Callable[..., Page]]:
+    """Opens pages, and sees to it that none broke its content security policy, threw, or asked another server."""
+    faults: list[str] = []
+    contexts = []
+
+    def open_page(**options: Any) -> Page:
+        options = {"viewport": SIZE, "reduced_motion": "reduce", **options}  # a key moves the view in one step
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(1000 * LONG)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if "Security" in message.text else None)
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith((service.url, "blob:")) else faults.append(request.url),
+        )
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Page], service: StandIn) -> Page:
+    """A page that shows the whole picture of seed 0."""
+    page = new_page()
+    page.goto(service.url)
+    wait_for_full(page, service)
+    return page

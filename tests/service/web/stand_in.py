@@ -1,0 +1,174 @@
+"""A stand-in for the service, whose pictures are functions of position.
+
+It draws red as x, green as y and blue as the seed, so a pixel of the canvas tells which point of the plane it shows;
+and it keeps what it was asked, so that the requests can be checked too.
+"""
+
+import io
+import json
+import re
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import numpy as np
+from PIL import Image
+
+from model.spec import Format
+from model.viewport import Viewport
+from service.gateway.requests import ImageQuery
+
+WEB = Path(__file__).parents[3] / "service" / "web"
+CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'none'"
+)
+MODELS = [
+    {"name": "landscapes", "digest": "a" * 64, "resolution": 128, "classes": 0, "state": "loaded"},
+    {"name": "animals", "digest": "b" * 64, "resolution": 128, "classes": 10, "state": "loaded"},
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request for a picture."""
+
+    model: str
+    seed: int
+    format: str
+    width: int
+    height: int
+    psi: float
+    region: tuple[float, float, float, float]
+    class_index: int | None
+
+    @property
+    def extents(self) -> tuple[float, float]:
+        x0, y0, x1, y1 = self.region
+        return x1 - x0, y1 - y0
+
+
+class StandIn(ThreadingHTTPServer):
+    """A service whose answers the tests prescribe."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[Asked] = []
+        self.seen = 0  # how many of them a test has waited for
+        self.models: list[dict[str, Any]] = MODELS
+        self.ready = True
+        self.key: str | None = None
+        self.max_pixels = 4096 * 4096
+        self.render_milliseconds = 0.0  # as Server-Timing tells it
+        self.problems: list[tuple[int, dict[str, str], dict[str, str]]] = []  # status, headers, problem: answered first
+        self.open = threading.Event()  # pictures wait for it
+        self.open.set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def forget(self) -> None:
+        self.asked.clear()
+        self.seen = 0
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A page that aborts a request closes its connection: nothing to tell."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    @property
+    def stand_in(self) -> StandIn:
+        return cast(StandIn, self.server)
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        if path == "/" or path.startswith("/web/"):
+            self.answer_file("index.html" if path == "/" else path.removeprefix("/web/"))
+        elif path == "/readyz":
+            self.answer(200 if self.stand_in.ready else 503, b"{}", "application/json")
+        elif self.stand_in.key and "Authorization" not in self.headers:
+            self.answer_problem(401, {}, {"title": "Unauthorized", "detail": "a key is needed"})
+        elif self.stand_in.key and self.headers["Authorization"] != f"Bearer {self.stand_in.key}":
+            self.answer_problem(403, {}, {"title": "Forbidden", "detail": "this key is not known"})
+        elif path == "/v1/models":
+            self.answer(200, json.dumps({"models": self.stand_in.models}).encode(), "application/json")
+        elif path.startswith("/v1/images/"):
+            self.answer_image()
+        else:
+            self.answer_problem(404, {}, {"title": "Not found"})
+
+    def answer_file(self, name: str) -> None:
+        self.answer(200, (WEB / name).read_bytes(), CONTENT_TYPES[Path(name).suffix])
+
+    def answer_image(self) -> None:
+        asked = parse(self.path)
+        self.stand_in.asked.append(asked)
+        self.stand_in.open.wait()
+        if self.stand_in.problems:
+            self.answer_problem(*self.stand_in.problems.pop(0))
+            return
+        if asked.width * asked.height > self.stand_in.max_pixels:
+            self.answer_problem(413, {}, {"title": "Too large", "detail": "too many pixels"})
+            return
+        timing = f"queue;dur=0.5, render;dur={self.stand_in.render_milliseconds}"
+        self.answer(200, draw(asked), f"image/{asked.format}", {"Server-Timing": timing})
+
+    def answer_problem(self, status: int, headers: dict[str, str], problem: dict[str, str]) -> None:
+        self.answer(status, json.dumps(problem).encode(), "application/problem+json", headers)
+
+    def answer(self, status: int, body: bytes, content_type: str, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": content_type, "Content-Security-Policy": POLICY, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Quiet."""
+
+
+def parse(path: str) -> Asked:
+    """Reads an address as the gateway does, and as strictly."""
+    parts = urlsplit(path)
+    match = re.fullmatch(r"/v1/images/([^/]+)/(\d+)\.(png|jpeg)", parts.path)
+    assert match, path
+    query = dict(parse_qsl(parts.query, strict_parsing=True))
+    request = ImageQuery.model_validate(query).to_request(unquote(match[1]), int(match[2]), cast(Format, match[3]))
+    assert request.width is not None
+    assert request.height is not None
+    viewport = Viewport.resolve(request.width, request.height, request.region)
+    return Asked(
+        model=str(request.model),
+        seed=int(match[2]),
+        format=match[3],
+        width=viewport.width,
+        height=viewport.height,
+        psi=request.truncation_psi,
+        region=viewport.region,
+        class_index=request.class_index,
+    )
+
+
+def colour(x: float, y: float, seed: int) -> tuple[float, float, float]:
+    """What the stand-in draws at a point of the plane."""
+    return 255 * (x + 1) / 3, 255 * (y + 1) / 3, seed * 37 % 256
+
+
+def draw(asked: Asked) -> bytes:
+    x0, y0, x1, y1 = asked.region
+    x = x0 + (x1 - x0) * (np.arange(asked.width) + 0.5) / asked.width
+    y = y0 + (y1 - y0) * (np.arange(asked.height) + 0.5) / asked.height
+    pixels = np.empty((asked.height, asked.width, 3), dtype=np.uint8)
+    pixels[..., 0] = np.rint(255 * (x + 1) / 3)
+    pixels[..., 1] = np.rint(255 * (y + 1) / 3)[:, None]
+    pixels[..., 2] = asked.seed * 37 % 256
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, asked.format, quality=95, compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,70 @@
+"""The explorer page with the real service behind it."""
+
+import base64
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Browser, Page
+
+from model.checkpoint import save_checkpoint
+from model.config import GeneratorConfig
+from model.generator import Generator
+from tests.service.web.canvas import eventually, link
+
+CONFIG = GeneratorConfig(resolution=16, channel_base=256, channel_max=32, z_dim=16, w_dim=16, mapping_layers=2)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    models = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    save_checkpoint(models / "noise.safetensors", Generator(CONFIG))
+    arguments = ["serve", "--port", "0", "--device", "cpu", "--models", str(models)]
+    with subprocess.Popen([sys.executable, "-m", "service", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            ready = process.stdout.readline()
+            assert "ready on http" in ready
+            yield ready.split()[-1]
+        finally:
+            process.terminate()
+
+
+def canvas_pixels(page: Page) -> NDArray[np.int64]:
+    """[H, W, 3], 0 … 255."""
+    png = base64.b64decode(page.evaluate("canvas.toDataURL('image/png')").partition(",")[2])
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.int64)
+
+
+def test_shows_and_saves_what_the_service_draws(browser: Browser, address: str, tmp_path: Path) -> None:
+    page = browser.new_page(viewport={"width": 400, "height": 300}, reduced_motion="reduce")
+    page.goto(f"{address}/#model=noise&seed=4&psi=0.8")
+    page.locator("canvas[aria-busy=false]").wait_for()
+    page.keyboard.press("+")
+    eventually(lambda: link(page).get("extent") == "0.6666667", page)
+    page.locator("canvas[aria-busy=false]").wait_for()
+
+    response = page.request.get(
+        f"{address}/v1/images/noise/4.png",
+        params={"width": 400, "height": 300, "psi": 0.8, "region": f"{1 / 18},{1 / 6},{17 / 18},{5 / 6}"},
+    )
+    with Image.open(io.BytesIO(response.body())) as image:
+        expected = np.asarray(image.convert("RGB"), dtype=int)
+    assert expected.std() > 10  # something is there to be compared
+    eventually(lambda: bool(np.abs(canvas_pixels(page) - expected).mean() < 4), page)  # what JPEG may change
+
+    with page.expect_download() as started:
+        page.locator("#download").evaluate("button => button.click()")
+    started.value.save_as(tmp_path / "view.png")
+    with Image.open(tmp_path / "view.png") as image:
+        assert np.array_equal(np.asarray(image.convert("RGB")), expected)
+    page.close()
