@@ -99,8 +99,8 @@ export class Loader {
       }
       this.onLoaded(loaded);
     } catch (error) {
-      if (!controller.signal.aborted) {
-        if (target === this.#target) this.#scales = [];
+      if (!controller.signal.aborted && target === this.#target) {
+        this.#scales = [];
         this.onError(/** @type {Error} */ (error));
       }
     } finally {

@@ -11,7 +11,7 @@
  *     a picture on the plane; `pixel` is the side of its pixels in plane units
  */
 
-import { placement, pixelSize, regionOf } from "./view.js";
+import { placement, regionOf } from "./view.js";
 
 /** How many pictures are kept: the widest, shown when the view is zoomed out, and the newest. */
 const LAYERS = 4;
@@ -56,7 +56,7 @@ export class Stage {
     const region = regionOf(target.view, target.size);
     const layer = { bitmap, picture, region, pixel: (region[2] - region[0]) / bitmap.width };
     const same = this.#layers.filter((other) => other.picture === picture);
-    const kept = [layer];
+    const kept = [...prune(same, LAYERS - 1), layer];
     this.#layers.filter((other) => !kept.includes(other)).forEach((other) => other.bitmap.close());
     this.#layers = kept;
     this.#frame ||= requestAnimationFrame(() => this.#draw());
