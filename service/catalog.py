@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,20 +56,8 @@ class Catalog:
         return sorted(self._scan().values(), key=lambda checkpoint: checkpoint.name)
 
     def resolve(self, name_or_digest: str) -> Checkpoint:
-        """The checkpoint of that name or digest.
-
-        Raises:
-            InputError: there is none; the message names those that are served.
-        """
-        by_name = self._scan()
-        # A digest goes first: no file may take its place by being called so.
-        for checkpoint in by_name.values():
-            if checkpoint.digest == name_or_digest:
-                return checkpoint
-        if name_or_digest in by_name:
-            return by_name[name_or_digest]
-        asked = f"{name_or_digest!r} " if NAME_PATTERN.fullmatch(name_or_digest) else ""
-        raise InputError("model", f"{asked}is no model of this service, which has {listing(sorted(by_name))}")
+        """The checkpoint of that name or digest. Raises InputError as :func:`find`."""
+        return find(self.models(), name_or_digest)
 
     def _scan(self) -> dict[str, Checkpoint]:
         with self._lock:
@@ -115,8 +104,26 @@ def _read(path: Path) -> Checkpoint | None:
     return checkpoint
 
 
-def listing(names: list[str]) -> str:
+def find(models: Iterable[Checkpoint], name_or_digest: str) -> Checkpoint:
+    """The checkpoint of that name or digest.
+
+    Raises:
+        InputError: there is none; the message names those that there are.
+    """
+    by_name = {checkpoint.name: checkpoint for checkpoint in models}
+    # A digest goes first: no file may take another's place by being called so.
+    for checkpoint in by_name.values():
+        if checkpoint.digest == name_or_digest:
+            return checkpoint
+    if name_or_digest in by_name:
+        return by_name[name_or_digest]
+    asked = f"{name_or_digest!r} " if NAME_PATTERN.fullmatch(name_or_digest) else ""
+    raise InputError("model", f"{asked}is no model of this service, which has {listing(by_name)}")
+
+
+def listing(names: Iterable[str]) -> str:
     """Names for an error message."""
+    names = sorted(names)
     if not names:
         return "none yet"
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

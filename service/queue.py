@@ -318,6 +318,7 @@ class RenderClient:
 
     async def _read_replies(self) -> None:
         """Hands replies to those who wait. Replies are removed once read, so each read begins with the first."""
+        lost = False
         while True:
             try:
                 streams: Any = await self._redis.xread({self._replies: "0"}, _REPLIES_AT_ONCE, BLOCK_MS)
@@ -325,8 +326,13 @@ class RenderClient:
                     for _, fields in entries:
                         self._settle(fields[b"id"].decode(), fields)
                     await self._redis.xdel(self._replies, *(entry for entry, _ in entries))
+                if lost:
+                    logger.info("the queue is back")
+                lost = False
             except RedisError as error:
-                logger.warning("the queue cannot be read: %s", error)
+                if not lost:
+                    logger.warning("the queue is lost: %s", error)
+                lost = True
                 # A server that comes back may have forgotten what was asked. The clients had better ask again.
                 for request_id in self._waiting:
                     self._settle(request_id, RedisConnectionError(f"the queue was lost: {error}"))

@@ -8,6 +8,7 @@ from starlette.middleware import Middleware
 
 from service.catalog import Catalog
 from service.gateway import health, images, models, page
+from service.gateway.current_models import CurrentModels
 from service.gateway.middleware import ApiKeys, BodyLimit, RequestLog, is_open
 from service.gateway.problems import HANDLERS, Problem
 from service.gateway.services import Services
@@ -67,7 +68,7 @@ def create_app(settings: Settings, catalog: Catalog, client: RenderClient) -> Fa
             Middleware(BodyLimit, limit=MAX_BODY),
         ],
     )
-    app.state.services = Services(settings, catalog, client, Workers(client))
+    app.state.services = Services(settings, CurrentModels(catalog), client, Workers(client))
     for router in (images.router, models.router, health.router, page.router):
         app.include_router(router)
     return app

@@ -48,7 +48,7 @@ _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
 )
 async def post_image(body: ImageRequest, request: Request, services: ServicesOfApp) -> Response:
     """Draws the picture that the body describes, with a random seed if it names none."""
-    picture = await resolve_request(body, services.catalog, services.settings.max_image_pixels)
+    picture = await resolve_request(body, services.models, services.settings.max_image_pixels)
     result = await _render(picture, request, services)
     return _image(picture, result, caching.NO_STORE)
 
@@ -74,7 +74,7 @@ async def get_image(
     """The same pictures as POST /v1/images, for links and caches. Nothing is drawn for HEAD, nor where the client's
     If-None-Match names the picture."""
     wanted = query.to_request(model, seed, picture_format)
-    picture = await resolve_address(wanted, services.catalog, services.settings.max_image_pixels)
+    picture = await resolve_address(wanted, services.models, services.settings.max_image_pixels)
     cache_control = caching.cache_control(
         by_digest=model == picture.checkpoint.digest, shared=not services.settings.api_keys
     )

@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 from fastapi import APIRouter
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from model.checkpoint import Checkpoint
@@ -38,9 +37,7 @@ class Models(BaseModel):
 async def list_models(services: ServicesOfApp) -> Models:
     """All models that are served, ordered by name."""
     loaded = await _loaded(services)
-    return Models(
-        models=[_model(checkpoint, loaded) for checkpoint in await run_in_threadpool(services.catalog.models)]
-    )
+    return Models(models=[_model(checkpoint, loaded) for checkpoint in await services.models.all()])
 
 
 @router.head("/v1/models/{name}", include_in_schema=False)
@@ -48,7 +45,7 @@ async def list_models(services: ServicesOfApp) -> Models:
 async def get_model(name: str, services: ServicesOfApp) -> Model:
     """The model of that name or digest."""
     try:
-        checkpoint = await run_in_threadpool(services.catalog.resolve, name)
+        checkpoint = await services.models.resolve(name)
     except InputError as error:
         raise UnknownModelError(error.field, error.message) from None
     return _model(checkpoint, await _loaded(services))

@@ -3,13 +3,12 @@
 import secrets
 from dataclasses import dataclass
 
-from fastapi.concurrency import run_in_threadpool
-
 from model.checkpoint import Checkpoint
 from model.errors import InputError
 from model.spec import DEFAULT_QUALITY, MAX_SEED, Encoding, Format, Latent, RenderSpec
 from model.viewport import Viewport
-from service.catalog import DEMO_NAME, Catalog, listing
+from service.catalog import DEMO_NAME, listing
+from service.gateway.current_models import CurrentModels
 from service.gateway.errors import TooLargeError, UnavailableError, UnknownModelError
 from service.gateway.requests import QUERY_NAMES, ImageRequest
 
@@ -26,7 +25,7 @@ class Picture:
     spec: RenderSpec
 
 
-async def resolve_request(request: ImageRequest, catalog: Catalog, max_pixels: int) -> Picture:
+async def resolve_request(request: ImageRequest, models: CurrentModels, max_pixels: int) -> Picture:
     """The picture that a request means.
 
     Args:
@@ -36,8 +35,7 @@ async def resolve_request(request: ImageRequest, catalog: Catalog, max_pixels: i
         InputError: names the field (of ImageRequest) and its limit. TooLargeError where it is ``max_pixels``.
         UnavailableError: there is no model at all.
     """
-    # In a thread: a new file's digest takes as long as reading it.
-    checkpoint = await run_in_threadpool(_find, request.model, catalog)
+    checkpoint = await _find(request.model, models)
     config = checkpoint.config
     seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
     latent = Latent(
@@ -52,31 +50,31 @@ async def resolve_request(request: ImageRequest, catalog: Catalog, max_pixels: i
     return Picture(checkpoint, seed, RenderSpec(checkpoint.digest, latent, viewport, Encoding(request.format, quality)))
 
 
-async def resolve_address(request: ImageRequest, catalog: Catalog, max_pixels: int) -> Picture:
+async def resolve_address(request: ImageRequest, models: CurrentModels, max_pixels: int) -> Picture:
     """As :func:`resolve_request` for what an address asked; errors name the address's parameters.
 
     Raises:
         UnknownModelError: the model of the address is not served.
     """
     try:
-        return await resolve_request(request, catalog, max_pixels)
+        return await resolve_request(request, models, max_pixels)
     except InputError as error:
         if error.field == "model":
             raise UnknownModelError(error.field, error.message) from None
         raise type(error)(QUERY_NAMES.get(error.field, error.field), error.message) from None
 
 
-def _find(name: str | None, catalog: Catalog) -> Checkpoint:
+async def _find(name: str | None, models: CurrentModels) -> Checkpoint:
     if name is not None:
-        return catalog.resolve(name)
-    models = {checkpoint.name: checkpoint for checkpoint in catalog.models()}
-    if not models:
+        return await models.resolve(name)
+    by_name = {checkpoint.name: checkpoint for checkpoint in await models.all()}
+    if not by_name:
         raise UnavailableError("no model is served yet")
-    if len(models) == 1:
-        return next(iter(models.values()))
-    if DEMO_NAME not in models:
-        raise InputError("model", f"is needed, one of {listing(list(models))}")
-    return models[DEMO_NAME]
+    if len(by_name) == 1:
+        return next(iter(by_name.values()))
+    if DEMO_NAME not in by_name:
+        raise InputError("model", f"is needed, one of {listing(by_name)}")
+    return by_name[DEMO_NAME]
 
 
 def _check_size(viewport: Viewport, picture_format: Format, resolution: int, max_pixels: int) -> None:

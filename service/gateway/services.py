@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from service.catalog import Catalog
+from service.gateway.current_models import CurrentModels
 from service.gateway.workers import Workers
 from service.queue import RenderClient
 from service.settings import Settings
@@ -14,7 +14,7 @@ from service.settings import Settings
 @dataclass(frozen=True)
 class Services:
     settings: Settings
-    catalog: Catalog
+    models: CurrentModels
     client: RenderClient
     workers: Workers
 

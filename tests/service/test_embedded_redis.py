@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ from service.queue import connect
 
 async def main():
     async with embedded_redis() as url, connect(url) as redis:
-        print((await redis.info("server"))["process_id"], flush=True)
+        print((await redis.info("server"))["process_id"], url.removeprefix("unix://"), flush=True)
         await asyncio.sleep(1000)
 
 asyncio.run(main())
@@ -67,11 +68,13 @@ async def test_it_dies_with_its_parent(number: int) -> None:
         sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
     assert parent.stdout
-    server = int(await asyncio.wait_for(parent.stdout.readline(), LONG))
+    pid, path = (await asyncio.wait_for(parent.stdout.readline(), LONG)).decode().split()
+    server = int(pid)
     assert is_running(server)
     parent.send_signal(number)
     await parent.communicate()
     await eventually(lambda: not is_running(server))
+    shutil.rmtree(Path(path).parent, ignore_errors=True)  # which nobody was left to do
 
 
 async def test_a_server_on_path_is_taken_where_the_wheel_is_missing(

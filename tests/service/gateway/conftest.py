@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.config import GeneratorConfig
+from service.gateway import current_models
 from service.queue import WorkerInfo
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
 
@@ -18,10 +19,11 @@ def gateway_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run
 
 
 @pytest.fixture
-def gateway(gateway_of_session: RunningGateway) -> RunningGateway:
+def gateway(gateway_of_session: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> RunningGateway:
     """A gateway for pictures of up to a million pixels, with one worker and the models ``plain`` (32²) and ``kinds``
     (64², three classes), of which the worker holds ``plain``."""
     running = gateway_of_session
+    monkeypatch.setattr(current_models, "LOOK_SECONDS", 0.0)  # a change of the files is seen at once
     for file in running.models.iterdir():
         file.unlink()
     plain = save_header(running.models, "plain", GeneratorConfig(32))
