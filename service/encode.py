@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from model.errors import InputError
 from model.spec import Encoding, Format
 
-MAX_SIDES: dict[Format, int] = {"png": 1_000_000, "jpeg": 65_535, "webp": 16_382}
-"""Longest side in pixels that a format, or the library that writes it, can hold."""
+MAX_SIDES: dict[Format, int] = {"png": 1_000_000, "jpeg": 65_500, "webp": 16_382}
+"""Longest side in pixels. JPEG could hold 65,535, but libjpeg, with which most programs read it, takes no more."""
 
 SUFFIXES: dict[str, Format] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 

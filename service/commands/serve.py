@@ -13,7 +13,7 @@ from model.errors import InputError
 from service.embedded_redis import embedded_redis
 from service.gateway.server import address_of, listen, running_gateway, stop_signal
 from service.logs import configure_logging
-from service.queue import RenderClient
+from service.queue import RenderClient, stop_task
 from service.settings import Settings, read_settings
 from service.supervisor import Supervisor
 
@@ -44,7 +44,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
         worker = await stack.enter_async_context(Supervisor("worker", WORKER))
         client = await stack.enter_async_context(running_gateway(settings, redis_url, listener))
         announcement = asyncio.create_task(_announce(client, address_of(listener)))
-        stack.callback(announcement.cancel)
+        stack.push_async_callback(stop_task, announcement)
         asked_to_stop = asyncio.create_task(stopping.wait())
         given_up = asyncio.create_task(worker.given_up())
         await asyncio.wait((asked_to_stop, given_up), return_when=asyncio.FIRST_COMPLETED)
