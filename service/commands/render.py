@@ -46,10 +46,10 @@ def main(arguments: Sequence[str]) -> None:
         desc="rendering",
         total=renderer.cost(spec),
         delay=_PROGRESS_DELAY,
-        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} < {remaining}",
+        bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed} < {remaining}",
     ) as bar:
         picture = renderer.render(spec, bar.update)
-        bar.set_description("encoding")
+        bar.set_description("encoding", refresh=bar.format_dict["elapsed"] > _PROGRESS_DELAY)
         content = encode(picture, spec.encoding)
     try:
         write_atomically(output, content)

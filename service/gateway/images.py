@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from model.spec import FORMATS, MAX_SEED, Format
+from service.catalog import DEMO_NAME
 from service.gateway import caching
 from service.gateway.connection import while_connected
 from service.gateway.pictures import Picture, resolve_address, resolve_request
@@ -63,7 +64,11 @@ async def post_image(body: ImageRequest, request: Request, services: ServicesOfA
 async def get_image(
     model: Annotated[
         str,
-        Path(description="name or digest of a model; by digest a picture may be cached for ever", max_length=MAX_NAME),
+        Path(
+            description="name or digest of a model; by digest a picture may be cached for ever",
+            max_length=MAX_NAME,
+            examples=[DEMO_NAME],
+        ),
     ],
     seed: Annotated[int, Path(ge=0, le=MAX_SEED, description="which picture", examples=[2])],
     picture_format: Annotated[Format, Path(alias="format", description="file format")],

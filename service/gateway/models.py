@@ -1,12 +1,13 @@
 """The models that can be drawn."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from model.checkpoint import Checkpoint
 from model.errors import InputError
+from service.catalog import DEMO_NAME
 from service.gateway.errors import UnknownModelError
 from service.gateway.problems import responses
 from service.gateway.services import Services, ServicesOfApp
@@ -42,7 +43,9 @@ async def list_models(services: ServicesOfApp) -> Models:
 
 @router.head("/v1/models/{name}", include_in_schema=False)
 @router.get("/v1/models/{name}", summary="Describe a model", responses=responses(401, 404, 422, 503))
-async def get_model(name: str, services: ServicesOfApp) -> Model:
+async def get_model(
+    name: Annotated[str, Path(description="name or digest", examples=[DEMO_NAME])], services: ServicesOfApp
+) -> Model:
     """The model of that name or digest."""
     try:
         checkpoint = await services.models.resolve(name)

@@ -49,6 +49,11 @@ class Served:
             assert time.monotonic() < end, "it does not become ready"
             time.sleep(0.05)
 
+    def wait_until_busy(self) -> None:
+        end = time.monotonic() + LONG
+        while 'creps_queue_depth{stream="pictures"} 1.0' not in self.http.get("/metrics").text:
+            assert time.monotonic() < end, "nothing is drawn"
+
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "service", *arguments]
@@ -141,7 +146,9 @@ def test_a_worker_that_is_killed_is_replaced(served: Served) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_starts_tells_its_address_and_stops_without_a_trace(models: Path, number: signal.Signals) -> None:
+def test_it_starts_tells_its_address_finishes_what_it_holds_and_stops_without_a_trace(
+    models: Path, number: signal.Signals
+) -> None:
     with serve(models) as service:
         starting = service.http.get("/readyz")
         assert starting.status_code == 503
@@ -152,7 +159,11 @@ def test_it_starts_tells_its_address_and_stops_without_a_trace(models: Path, num
         assert service.http.get("/readyz").status_code == 200
         children = service.children()
         assert len(children) == 2  # the worker and the queue
-        service.process.send_signal(number)
+        with ThreadPoolExecutor(1) as threads:
+            under_way = threads.submit(service.http.get, "/v1/images/tiny/1.jpeg?width=1000")
+            service.wait_until_busy()
+            service.process.send_signal(number)
+            assert under_way.result().status_code == 200
         output, _ = service.process.communicate(timeout=LONG)
     assert service.process.returncode == 0
     assert output == ""

@@ -1,12 +1,14 @@
 """Models, probes, metrics, pages and the description."""
 
 import re
+import socket
 import subprocess
 import sys
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from service.gateway.server import listen
 from service.queue import WorkerInfo
 from tests.service.gateway.stand_in import RunningGateway
 
@@ -150,3 +152,10 @@ def test_description_names_every_field_and_limit(gateway: RunningGateway) -> Non
 def test_the_gateway_runs_without_torch() -> None:
     program = "import sys, service.commands.gateway, service.commands.serve; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_answers_are_not_held_back_for_acknowledgements() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

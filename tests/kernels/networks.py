@@ -1,0 +1,53 @@
+"""Small random networks of every kind."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from model.checkpoint import Checkpoint, save_checkpoint
+from model.config import GeneratorConfig
+from model.generator import Generator
+
+TINY = GeneratorConfig(16, z_dim=16, w_dim=24, mapping_layers=2, channel_base=256, channel_max=32)
+
+VARIANTS: dict[str, GeneratorConfig] = {
+    "plain": TINY,
+    "two blocks": replace(TINY, resolution=8),
+    "thickness 1": replace(TINY, thickness=1),
+    "thickness 5": replace(TINY, thickness=5),
+    "no decoders": replace(TINY, decoders=False),
+    "last fusion": replace(TINY, fusion="last"),
+    "last fusion, no decoders": replace(TINY, fusion="last", decoders=False),
+    "conditional": replace(TINY, classes=3),
+    "paper's widths": GeneratorConfig(32),
+}
+
+
+def random_network(config: GeneratorConfig, seed: int = 0, frequencies: float = 1.0) -> Generator:
+    """A network as initialised, but with biases and mean style that are not zero, and most of its picture in range.
+
+    ``frequencies`` scales the input's frequencies: 0.1 makes a smooth picture.
+    """
+    torch.manual_seed(seed)
+    generator = Generator(config).eval().requires_grad_(False)
+    for name, parameter in generator.named_parameters():
+        if name.endswith("bias"):
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    generator.mapping.w_avg.normal_()
+    synthesis = generator.synthesis
+    synthesis.input.frequencies.mul_(frequencies)
+    labels = torch.eye(config.classes)[torch.zeros(8, dtype=torch.long)] if config.classes else None
+    pictures = generator(torch.randn(8, config.z_dim), labels)
+    scale = 1 / (2 * pictures.std(dim=(0, 2, 3)).mean())
+    for name, parameter in synthesis.named_parameters():
+        if "to_rgb" in name and "affine" not in name:
+            parameter.mul_(scale)
+    synthesis.to_rgb.bias.sub_(pictures.mean(dim=(0, 2, 3)) * scale)
+    return generator
+
+
+def random_checkpoint(
+    folder: Path, config: GeneratorConfig = TINY, seed: int = 0, frequencies: float = 1.0
+) -> Checkpoint:
+    return save_checkpoint(folder / "random.safetensors", random_network(config, seed, frequencies))
