@@ -30,7 +30,7 @@ from model.spec import Latent, RenderSpec
 BackendName = Literal["cpu", "reference"]
 
 Progress = Callable[[int], object]
-"""Called in the drawing thread with the multiply-adds of each piece of work done."""
+"""Called in the caller's thread with the multiply-adds of each piece of work done; in all Renderer.cost()."""
 
 LINE_CACHE_BYTES = 256 * 2**20
 """Half of it suffices for the columns of a picture 18,724 pixels wide of the paper's 512 model."""
@@ -190,10 +190,9 @@ class Renderer:
         self._draw_group(group, progress)
 
     def _draw_group(self, panels: Sequence[_Panel], progress: Progress | None) -> None:
-        """Gives styles, then lines, then tiles to the threads. They begin them in this order, so each task waits only
-        for tasks that have begun."""
+        """Gives styles, then lines, then tiles to the threads. Begun in this order, a task waits only for begun ones."""
         with TaskGroup(self._pool) as tasks:
-            styles = {panel.latent: self._pool.submit(self._style, panel.latent) for panel in panels}
+            styles = {panel.latent: tasks.submit(0, self._style, panel.latent) for panel in panels}
             requested = []
             for panel in panels:
                 style = styles[panel.latent]

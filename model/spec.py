@@ -26,6 +26,9 @@ PSI_BOUNDS = (-2.0, 2.0)
 
 DEFAULT_QUALITY = 90
 
+MAX_SIDES: dict[Format, int] = {"png": 1_000_000, "jpeg": 65_500, "webp": 16_382}
+"""Longest side in pixels that a format, or the library that writes it, can hold."""
+
 
 @dataclass(frozen=True)
 class Latent:
@@ -97,6 +100,13 @@ class Encoding:
             raise InputError("format", f"must be one of {', '.join(FORMATS)}, not {self.format!r}")
         if not 1 <= self.quality <= 100:
             raise InputError("quality", f"must be from 1 to 100, not {self.quality}")
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raises InputError where the format cannot hold a picture of that size."""
+        limit = MAX_SIDES[self.format]
+        for field, side in (("width", width), ("height", height)):
+            if side > limit:
+                raise InputError(field, f"of a {self.format} picture must be at most {limit} pixels, not {side}")
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import InputError
 from model.spec import Encoding, Format
-
-MAX_SIDES: dict[Format, int] = {"png": 1_000_000, "jpeg": 65_500, "webp": 16_382}
-"""Longest side in pixels. JPEG could hold 65,535, but libjpeg, with which most programs read it, takes no more."""
 
 SUFFIXES: dict[str, Format] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
@@ -23,21 +19,13 @@ _WEBP_METHOD = 0
 """On the same picture 10 ms and 53 kB; libwebp's default of 4 takes 30 ms for 51 kB."""
 
 
-def check_size(image_format: Format, width: int, height: int) -> None:
-    """Raises InputError where a format cannot hold a picture of that size."""
-    limit = MAX_SIDES[image_format]
-    for field, side in (("width", width), ("height", height)):
-        if side > limit:
-            raise InputError(field, f"of a {image_format} picture must be at most {limit} pixels, not {side}; use png")
-
-
 def encode(picture: NDArray[np.uint8], encoding: Encoding) -> bytes:
     """The file of a picture [H, W, 3], RGB.
 
     Raises:
         InputError: a side is longer than the format can hold.
     """
-    check_size(encoding.format, width=picture.shape[1], height=picture.shape[0])
+    encoding.check_size(width=picture.shape[1], height=picture.shape[0])
     picture = np.ascontiguousarray(picture)
     match encoding.format:
         case "png":

@@ -16,7 +16,7 @@ from model.errors import InputError
 from model.spec import DEFAULT_QUALITY, FORMATS, Encoding, Format, Latent, RenderSpec
 from model.viewport import MAX_SIDE, Grid, Viewport
 from service.catalog import DEMO, DEMO_NAME
-from service.encode import SUFFIXES, check_size, encode
+from service.encode import SUFFIXES, encode
 
 MAX_PIXELS = 2**28
 """Largest picture or crop: it is held in memory, 3 bytes a pixel, and again as a file."""
@@ -109,8 +109,8 @@ def _make_spec(options: Namespace, checkpoint: Checkpoint, seed: int, image_form
     viewport = Viewport.resolve(width, height, region, crop, options.grid)
     if viewport.pixels > MAX_PIXELS:
         raise InputError("size" if crop is None else "crop", f"must be at most {MAX_PIXELS:,} pixels in all")
-    check_size(image_format, *viewport.crop[2:])
     encoding = Encoding(image_format, _integer("quality", options.quality))
+    encoding.check_size(*viewport.crop[2:])
     return RenderSpec(checkpoint.name, latent, viewport, encoding)
 
 

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 from model.checkpoint import Checkpoint
 from model.errors import InputError
-from model.spec import DEFAULT_QUALITY, MAX_SEED, Encoding, Format, Latent, RenderSpec
+from model.spec import DEFAULT_QUALITY, MAX_SEED, Encoding, Latent, RenderSpec
 from model.viewport import Viewport
 from service.catalog import DEMO_NAME, listing
 from service.gateway.current_models import CurrentModels
 from service.gateway.errors import TooLargeError, UnavailableError, UnknownModelError
 from service.gateway.requests import QUERY_NAMES, ImageRequest
 
-MAX_FORMAT_SIDE: dict[Format, int] = {"jpeg": 65_535, "webp": 16_383}
-"""Largest width and height that a file format can hold: 16 bits in JPEG, 14 bits in WebP."""
+MAX_POSITIONS = 32_768
+"""Most rows and columns together whose lines one request may need. A line costs as much as hundreds of pixels, so that
+a picture of 262144×64 would take as long as one fifty times its area."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,11 @@ async def resolve_request(request: ImageRequest, models: CurrentModels, max_pixe
     width = request.width or request.height or config.resolution
     height = request.height or width
     viewport = Viewport.resolve(width, height, request.region, request.crop, request.grid)
-    _check_size(viewport, request.format, config.resolution, max_pixels)
     quality = DEFAULT_QUALITY if request.format == "png" else request.quality  # the same bytes have one name
-    return Picture(checkpoint, seed, RenderSpec(checkpoint.digest, latent, viewport, Encoding(request.format, quality)))
+    encoding = Encoding(request.format, quality)
+    encoding.check_size(*viewport.crop[2:])
+    _check_work(viewport, config.resolution, max_pixels)
+    return Picture(checkpoint, seed, RenderSpec(checkpoint.digest, latent, viewport, encoding))
 
 
 async def resolve_address(request: ImageRequest, models: CurrentModels, max_pixels: int) -> Picture:
@@ -77,18 +80,17 @@ async def _find(name: str | None, models: CurrentModels) -> Checkpoint:
     return by_name[DEMO_NAME]
 
 
-def _check_size(viewport: Viewport, picture_format: Format, resolution: int, max_pixels: int) -> None:
+def _check_work(viewport: Viewport, resolution: int, max_pixels: int) -> None:
+    """Raises TooLargeError where a picture is too large, or takes too much work for its size."""
     _, _, w, h = viewport.crop
-    largest = MAX_FORMAT_SIDE.get(picture_format)
-    for field, side in (("width", w), ("height", h)):
-        if largest is not None and side > largest:
-            raise InputError(field, f"a {picture_format} picture has at most {largest} pixels a side, not {side}")
     if viewport.pixels > max_pixels:
         raise TooLargeError("width", f"{w}×{h} is {viewport.pixels} pixels, {_limit(max_pixels)}")
     m_x, m_y = viewport.supersampling(resolution)
     if viewport.pixels * m_x * m_y > max_pixels:
         rendered = f"{w * m_x}×{h * m_y} pixels, averaged {m_x}×{m_y} to one"
         raise TooLargeError("region", f"shows so much that it takes {rendered}, {_limit(max_pixels)}")
+    if (positions := w * m_x + h * m_y) > MAX_POSITIONS:
+        raise TooLargeError("width", f"{w}×{h} takes {positions} rows and columns, {_limit(MAX_POSITIONS)}")
 
 
 def _limit(max_pixels: int) -> str:

@@ -30,7 +30,7 @@ _GRID = (
     "`centers` samples the pixels' centres and averages where a picture is smaller than the network's own; "
     "`corners` samples as the original tools do"
 )
-_FORMAT = "file format; a JPEG has at most 65,535 pixels a side, a WebP 16,383"
+_FORMAT = "file format; a JPEG has at most 65,500 pixels a side, a WebP 16,382"
 _QUALITY = "of jpeg and webp, from 1 to 100; png is lossless"
 
 # JSON tells whole numbers from fractions, and both from texts and true: so do we.

@@ -20,7 +20,7 @@ VARIANTS: dict[str, GeneratorConfig] = {
     "last fusion": replace(TINY, fusion="last"),
     "last fusion, no decoders": replace(TINY, fusion="last", decoders=False),
     "conditional": replace(TINY, classes=3),
-    "paper's widths": GeneratorConfig(32),
+    "paper's widths": GeneratorConfig(16, z_dim=64, w_dim=64, mapping_layers=2),
 }
 
 

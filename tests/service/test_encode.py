@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.errors import InputError
-from model.spec import FORMATS, Encoding, Format
-from service.encode import MAX_SIDES, encode
+from model.spec import FORMATS, MAX_SIDES, Encoding, Format
+from service.encode import encode
 
 
 def smooth_picture(height: int = 120, width: int = 200) -> NDArray[np.uint8]:
