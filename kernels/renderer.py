@@ -190,7 +190,7 @@ class Renderer:
         self._draw_group(group, progress)
 
     def _draw_group(self, panels: Sequence[_Panel], progress: Progress | None) -> None:
-        """Gives styles, then lines, then tiles to the threads. Begun in this order, a task waits only for begun ones."""
+        """Submits styles, then lines, then tiles: in this order they are begun, so a task waits only for begun ones."""
         with TaskGroup(self._pool) as tasks:
             styles = {panel.latent: tasks.submit(0, self._style, panel.latent) for panel in panels}
             requested = []
