@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -123,6 +124,10 @@ class RenderSpec:
 
     def to_json(self) -> str:
         """Canonical JSON: equal specs give equal text."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
@@ -136,6 +141,7 @@ class RenderSpec:
             viewport[name] = tuple(viewport[name])
         return cls(values["model"], Latent(**latent), Viewport(**viewport), Encoding(**values["encoding"]))
 
+    @cached_property
     def key(self) -> str:
         """64 hex digits that name this picture in caches and entity tags."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()

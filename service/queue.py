@@ -44,6 +44,10 @@ MAX_RETRY_AFTER = 60
 """Seconds; the longest that a refused client is told to wait."""
 
 _REPLIES_AT_ONCE = 8
+
+_COURTESY_SECONDS = 0.002
+"""For which the reader leaves the loop to those who have just been answered, before it clears up."""
+
 _CONNECTIONS = 64
 
 # KEYS: stream. ARGV: limit, then the entry's fields and values. As entries leave the stream when they are answered, its
@@ -325,6 +329,7 @@ class RenderClient:
                 for _, entries in streams:
                     for _, fields in entries:
                         self._settle(fields[b"id"].decode(), fields)
+                    await asyncio.sleep(_COURTESY_SECONDS)
                     await self._redis.xdel(self._replies, *(entry for entry, _ in entries))
                 if lost:
                     logger.info("the queue is back")

@@ -22,7 +22,7 @@ _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 def entity_tag(spec: RenderSpec) -> str:
     """The strong ETag of a resolved spec's picture, quotes included."""
-    return f'"{RENDERING_VERSION}-{spec.key()}"'
+    return f'"{RENDERING_VERSION}-{spec.key}"'
 
 
 def cache_control(*, by_digest: bool, shared: bool) -> str:

@@ -209,12 +209,12 @@ def test_a_spec_survives_its_text(spec: RenderSpec) -> None:
     again = RenderSpec.from_json(text)
     assert again == spec
     assert again.to_json() == text
-    assert again.key() == spec.key()
+    assert again.key == spec.key
 
 
 @given(specs, specs)
 def test_keys_are_equal_exactly_where_specs_are(one: RenderSpec, other: RenderSpec) -> None:
-    assert (one.key() == other.key()) == (one == other)
+    assert (one.key == other.key) == (one == other)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_keys_are_equal_exactly_where_specs_are(one: RenderSpec, other: RenderSp
 )
 def test_equal_numbers_have_one_key(one: Latent, other: Latent) -> None:
     viewports = (Viewport.resolve(8, 8, (0, 0, 1, 1)), Viewport.resolve(8, 8, (-0.0, 0.0, 1.0, 1.0)))
-    keys = [RenderSpec("demo", *parts).key() for parts in zip((one, other), viewports, strict=True)]
+    keys = [RenderSpec("demo", *parts).key for parts in zip((one, other), viewports, strict=True)]
     assert keys[0] == keys[1]
 
 
