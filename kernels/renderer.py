@@ -24,6 +24,7 @@ from kernels.threads import TaskGroup, default_threads, single_operation_pool
 from kernels.tiles import BLOCKS_PER_THREAD, Axis, Tiling
 from model.checkpoint import Checkpoint
 from model.config import FEATURES, RGB
+from model.device import find_device
 from model.errors import InputError
 from model.spec import Latent, RenderSpec
 
@@ -255,25 +256,6 @@ class Renderer:
                 boxes = block.reshape(y.tile, -1, x.tile, block.shape[1] // x.tile, RGB)  # [H, m_y, W, m_x, 3]
                 total += boxes.sum(dim=(1, 3), dtype=torch.float64)
         return total / (y.factor * x.factor)
-
-
-def find_device(name: str) -> torch.device:
-    """The device called "auto", "cpu", "cuda" or "cuda:0" …
-
-    Raises:
-        InputError: there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise InputError("device", f"must be auto, cpu, cuda or cuda:N, not {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError("device", f"{name} is not there: torch sees {torch.cuda.device_count()} GPUs")
-    return device
 
 
 def _make_backend(checkpoint: Checkpoint, device: torch.device, name: BackendName | None) -> Backend[Any]:

@@ -12,6 +12,7 @@ import torch
 
 from model.arguments import ArgumentParser, run
 from model.config import GeneratorConfig
+from model.device import find_device
 from model.errors import InputError
 from model.training.config import PRESETS, TrainingConfig
 from model.training.dataset import ImageDataset
@@ -21,7 +22,7 @@ from model.training.loop import train
 def main(arguments: Sequence[str]) -> None:
     """Trains, or resumes what the output folder holds."""
     options = _parser().parse_args(arguments)
-    device = _device(options.device)
+    device = find_device(options.device)
     config = _resolve(options)
     dataset = ImageDataset(options.data, config.generator.resolution)
     if options.classes and not dataset.classes:
@@ -74,20 +75,6 @@ def _resolve(options: argparse.Namespace) -> TrainingConfig:
     config = PRESETS[options.preset].config
     generator = dataclasses.replace(config.generator, **given(GeneratorConfig))
     return dataclasses.replace(config, generator=generator, **given(TrainingConfig))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError("device", f"must be auto, cpu, cuda or cuda:N, not {name!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError("device", f"{name} is not there; this machine has {torch.cuda.device_count()} CUDA devices")
-    if device.type not in ("cuda", "cpu"):
-        raise InputError("device", f"must be auto, cpu, cuda or cuda:N, not {name!r}")
-    return device
 
 
 def _default_workers(device: torch.device) -> int:

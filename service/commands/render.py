@@ -21,6 +21,9 @@ from service.encode import SUFFIXES, encode
 MAX_PIXELS = 2**28
 """Largest picture or crop: it is held in memory, 3 bytes a pixel, and again as a file."""
 
+_OPTIONS = {"truncation_psi": "psi", "truncation_cutoff": "cutoff", "class_index": "class"}
+"""Fields of a latent that have another name on the command line."""
+
 _PROGRESS_DELAY = 2.0
 """Seconds before a progress bar appears."""
 
@@ -96,7 +99,10 @@ def _make_spec(options: Namespace, checkpoint: Checkpoint, seed: int, image_form
         psi=_number("psi", options.psi),
         cutoff=None if options.cutoff is None else _integer("cutoff", options.cutoff),
     )
-    latent.check(checkpoint.config)
+    try:
+        latent.check(checkpoint.config)
+    except InputError as error:
+        raise InputError(_OPTIONS.get(error.field, error.field), error.message) from None
     resolution = checkpoint.config.resolution
     width, height = (resolution, resolution) if options.size is None else _size(options.size)
     region = crop = None

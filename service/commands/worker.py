@@ -52,7 +52,8 @@ def _serve_metrics(port: int) -> None:
 async def _run(settings: Settings, redis_url: str) -> None:
     async with connect(redis_url) as redis:
         logger.info("starting a worker")
-        from kernels.renderer import Renderer, find_device  # takes seconds, for torch
+        from kernels.renderer import Renderer  # takes seconds, for torch
+        from model.device import find_device
         from service.worker import Worker
 
         device = str(find_device(settings.device))

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 import kernels.renderer
 from kernels.backend import layer_styles
 from kernels.cpu import CpuBackend
-from kernels.renderer import BackendName, Renderer, find_device
+from kernels.renderer import BackendName, Renderer
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.config import GeneratorConfig
+from model.device import find_device
 from model.errors import InputError
 from model.generator import COLUMNS, ROWS, Generator
 from model.spec import Latent, RenderSpec
