@@ -121,6 +121,15 @@ def find(models: Iterable[Checkpoint], name_or_digest: str) -> Checkpoint:
     raise InputError("model", f"{asked}is no model of this service, which has {listing(by_name)}")
 
 
+def open_checkpoint(file_or_demo: str) -> Checkpoint:
+    """The checkpoint that a command line names: a file, or the word "demo" for the bundled one.
+
+    Raises:
+        InputError: the file is no checkpoint.
+    """
+    return Checkpoint.open(DEMO if file_or_demo == DEMO_NAME else Path(file_or_demo))
+
+
 def listing(names: Iterable[str]) -> str:
     """Names for an error message."""
     names = sorted(names)

@@ -2,20 +2,22 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from model.arguments import ArgumentParser
 from model.checkpoint import Checkpoint
+from service.catalog import DEMO_NAME, open_checkpoint
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parses the command line and prints the description. Raises InputError where the file is no checkpoint."""
     parser = ArgumentParser(prog="creps info", description="Describes a checkpoint: config, digest, size and cost.")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help=f'a checkpoint file, or "{DEMO_NAME}" for the bundled one'
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    description = describe(Checkpoint.open(options.checkpoint))
+    description = describe(open_checkpoint(options.checkpoint))
     print(json.dumps(description, indent=2) if options.json else _as_text(description))
 
 

@@ -15,7 +15,7 @@ from model.checkpoint import Checkpoint, write_atomically
 from model.errors import InputError
 from model.spec import DEFAULT_QUALITY, FORMATS, Encoding, Format, Latent, RenderSpec
 from model.viewport import MAX_SIDE, Grid, Viewport
-from service.catalog import DEMO, DEMO_NAME
+from service.catalog import DEMO_NAME, open_checkpoint
 from service.encode import SUFFIXES, encode
 
 MAX_PIXELS = 2**28
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
         InputError: names the option that cannot be used; nothing has been rendered or written then.
     """
     options = _parser().parse_args(_attach_negative_values(arguments))
-    checkpoint = Checkpoint.open(DEMO if options.checkpoint == DEMO_NAME else Path(options.checkpoint))
+    checkpoint = open_checkpoint(options.checkpoint)
     seed = _integer("seed", options.seed)
     image_format = _find_format(options.format, options.output)
     output = options.output or Path(f"seed{seed}.{image_format}")

@@ -9,6 +9,7 @@ from model.checkpoint import Checkpoint
 from model.spec import Latent, RenderSpec
 from model.viewport import Viewport
 from service.catalog import DEMO
+from service.cli import main
 
 MAX_BYTES = 16 * 2**20
 
@@ -26,6 +27,11 @@ def draw(renderer: Renderer, seed: int, side: int) -> NDArray[np.float64]:
 def test_it_is_small_enough_to_ship(renderer: Renderer) -> None:
     assert DEMO.stat().st_size <= MAX_BYTES
     assert renderer.config.resolution >= 64
+
+
+def test_commands_know_it_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "demo"]) == 0
+    assert "64" in capsys.readouterr().out
 
 
 def test_seeds_draw_different_pictures_of_the_same_kind(renderer: Renderer) -> None:
