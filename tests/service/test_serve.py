@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from anyio import to_thread
 from PIL import Image
 
 from kernels.renderer import Renderer
@@ -66,24 +67,25 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(models: Path) -> Iterator[Served]:
-    port = free_port()
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CREPS_")}
-    process = subprocess.Popen(
-        command("serve", "--models", str(models), "--port", str(port), "--device", "cpu"),
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True, env=environment)
     try:
-        transport = httpx.HTTPTransport(retries=8)  # until it listens
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", timeout=LONG, transport=transport, trust_env=False
-        ) as http:
-            yield Served(process, http)
+        yield process
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def serve(models: Path, *, program: str = "serve", options: tuple[str, ...] = ("--device", "cpu")) -> Iterator[Served]:
+    port = free_port()
+    transport = httpx.HTTPTransport(retries=8)  # until it listens
+    with (
+        running(program, "--models", str(models), "--port", str(port), *options) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG, transport=transport, trust_env=False) as http,
+    ):
+        yield Served(process, http)
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +197,26 @@ def test_a_gateway_alone_needs_the_queues_address() -> None:
     result = subprocess.run(command("gateway"), capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 2
     assert result.stderr.startswith("creps gateway: error: --redis-url: is needed")
+
+
+@pytest.mark.anyio
+async def test_gateway_and_workers_apart(models: Path, redis_url: str) -> None:
+    await to_thread.run_sync(check_gateway_and_workers_apart, models, redis_url)
+
+
+def check_gateway_and_workers_apart(models: Path, redis_url: str) -> None:
+    """A worker is killed in the middle of a picture; another, started later, draws it."""
+    worker = ("worker", "--models", str(models), "--device", "cpu", "--redis-url", redis_url)
+    with (
+        serve(models, program="gateway", options=("--redis-url", redis_url)) as gateway,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        with running(*worker) as first:
+            gateway.wait_until_ready()
+            answer = threads.submit(gateway.http.get, "/v1/images/tiny/5.png?width=1500")
+            gateway.wait_until_busy()
+            first.kill()
+        with running(*worker):
+            picture = Image.open(io.BytesIO(answer.result().content))
+    expected = render(Checkpoint.open(models / "tiny.safetensors"), 5, 1500, 1500, (0, 0, 1500, 1500))
+    assert np.array_equal(np.asarray(picture), np.asarray(expected))
