@@ -1,5 +1,6 @@
 """What a run shows: a progress bar, scalars in metrics.jsonl and TensorBoard, and grids of pictures."""
 
+import io
 import json
 import math
 import sys
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from model.checkpoint import write_atomically
 from model.generator import Generator
 
 GRID_BATCH = 16
@@ -33,8 +35,9 @@ def save_grid(path: Path, pictures: NDArray[np.uint8], columns: int) -> None:
     for i, picture in enumerate(pictures):
         y, x = i // columns * h, i % columns * w
         sheet[y : y + h, x : x + w] = picture
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(path)
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())
 
 
 @torch.no_grad()
