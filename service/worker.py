@@ -38,9 +38,6 @@ BATCH_PIXELS = 1 << 22
 BEATS = 4
 """Heartbeats sent, and looks at others' heartbeats taken, in the time after which a worker counts as dead."""
 
-FRESH_SECONDS = 0.05
-"""Requests that have waited no longer are drawn without asking whether they were cancelled meanwhile."""
-
 MIN_PAUSE, MAX_PAUSE = 0.1, 5.0
 """Seconds between attempts to reach Redis, doubled from one to the next."""
 
@@ -159,12 +156,10 @@ class Worker:
             self._answering = None
 
     async def _drop_unwanted(self, batch: Sequence[Delivery]) -> list[Delivery]:
-        cancelled: set[str] = set()
-        # One that has just come is as good as never cancelled, and the question would cost it half a millisecond.
-        waited = [delivery for delivery in batch if time.time() - delivery.request.submitted > FRESH_SECONDS]
-        if waited:
-            with contextlib.suppress(RedisError):  # to render for nobody is no harm
-                cancelled = await self._consumer.cancelled(waited)
+        try:
+            cancelled = await self._consumer.cancelled(batch)
+        except RedisError:
+            cancelled = set()  # to render for nobody is no harm
         wanted = []
         for delivery in batch:
             if delivery.request.id in cancelled:
