@@ -1,4 +1,4 @@
-"""``creps train``, also as ``python -m model.training`` where only torch, numpy and pillow are installed."""
+"""``creps train``; as ``python -m model.training`` where only torch, numpy, safetensors and pillow are installed."""
 
 import argparse
 import dataclasses
