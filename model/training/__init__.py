@@ -1,1 +1,1 @@
-"""Training of CREPS generators. Needs torch, numpy, safetensors and pillow; uses tqdm and tensorboard where installed."""
+"""Training of CREPS generators. Needs torch, numpy, safetensors and pillow; tqdm and tensorboard are optional."""
