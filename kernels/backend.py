@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.generator import Generator
+from model.config import GeneratorConfig
+from model.generator import Mapping
 from model.spec import Latent
 
 Style = TypeVar("Style")
@@ -34,9 +35,8 @@ class Backend(Protocol[Style]):
 
 
 @torch.no_grad()
-def layer_styles(generator: Generator, latent: Latent) -> Tensor:
-    """The styles [1, num_ws, w_dim] of a latent, on the generator's device: mapped and truncated, or w as given."""
-    config, mapping = generator.config, generator.mapping
+def layer_styles(config: GeneratorConfig, mapping: Mapping, latent: Latent) -> Tensor:
+    """The styles [1, num_ws, w_dim] of a latent, on the mapping's device: mapped and truncated, or w as given."""
     device = mapping.w_avg.device
     if latent.w is not None:
         w = torch.tensor(latent.w, dtype=torch.float32, device=device).view(1, -1, config.w_dim)

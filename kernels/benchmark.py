@@ -137,14 +137,14 @@ def measure_reference(path: Path, viewport: Viewport) -> Measurement:
     columns = torch.from_numpy(viewport.columns(0, viewport.width * m_x, config.resolution, m_x))
 
     def lines() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        ws = layer_styles(generator, _latent(config, 1))
+        ws = layer_styles(config, generator.mapping, _latent(config, 1))
         return ws, synthesis.lines(ws, rows, ROWS), synthesis.lines(ws, columns, COLUMNS)
 
     def pixels() -> torch.Tensor:
         colours = torch.nn.functional.avg_pool2d(synthesis.pixels(*made), (m_y, m_x))
         return (colours * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
-    synthesis(layer_styles(generator, _latent(config, 0)), rows[:64], columns[:64])  # warms up
+    synthesis(layer_styles(config, generator.mapping, _latent(config, 0)), rows[:64], columns[:64])  # warms up
     made = lines()
     return _measurement(
         "reference", config, viewport, _fastest(lines, REPEATS, SECONDS), _fastest(pixels, REPEATS, SECONDS)

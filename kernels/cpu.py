@@ -106,7 +106,7 @@ class CpuBackend:
     @torch.no_grad()
     def style(self, latent: Latent) -> Style:
         synthesis = self._generator.synthesis
-        ws = layer_styles(self._generator, latent)
+        ws = layer_styles(self._generator.config, self._generator.mapping, latent)
         factors = synthesis.input.weight * _affine(synthesis.input.affine, ws[:, 0]).view_as(synthesis.input.weight)
         factors = (factors / math.sqrt(factors.shape[0])).permute(1, 2, 0)[:, :, None].contiguous()  # [2, D, 1, C]
         return Style(

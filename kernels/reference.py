@@ -23,7 +23,7 @@ class ReferenceBackend:
 
     def style(self, latent: Latent) -> Tensor:
         """The styles [1, num_ws, w_dim]."""
-        return layer_styles(self._generator, latent)
+        return layer_styles(self._generator.config, self._generator.mapping, latent)
 
     @torch.no_grad()
     def lines(self, style: Tensor, positions: NDArray[np.float64], axis: int) -> Tensor:

@@ -38,7 +38,7 @@ def draw_at_once(generator: Generator, spec: RenderSpec) -> NDArray[np.uint8]:
     rows = viewport.rows(0, viewport.height * m_y, resolution, m_y)
     columns = viewport.columns(0, viewport.width * m_x, resolution, m_x)
     colours = generator.synthesis(
-        layer_styles(generator, spec.latent), torch.from_numpy(rows), torch.from_numpy(columns)
+        layer_styles(generator.config, generator.mapping, spec.latent), torch.from_numpy(rows), torch.from_numpy(columns)
     )
     averaged = torch.nn.functional.avg_pool2d(colours, (m_y, m_x))[0].permute(1, 2, 0)
     return (averaged * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
@@ -128,7 +128,7 @@ class TestFaithfulness:
                     parameter.mul_(2000)
         backend = CpuBackend(generator)
         latent = Latent(seed=1)
-        style, ws = backend.style(latent), layer_styles(generator, latent)
+        style, ws = backend.style(latent), layer_styles(generator.config, generator.mapping, latent)
         positions = np.linspace(-0.2, 1.1, 64)
         lines = [backend.lines(style, positions, axis) for axis in (ROWS, COLUMNS)]
         expected_lines = [generator.synthesis.lines(ws, torch.from_numpy(positions), axis) for axis in (ROWS, COLUMNS)]

@@ -1,0 +1,232 @@
+"""One checkpoint on a GPU: its packed weights, and the launches that make styles, lines and pixels of them."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.backend import layer_styles
+from kernels.lines import TILE, add_to_lines, draw_fourier_features, modulate, multiply_modulated
+from kernels.packing import REFINEMENT_SIZE, ModulatedWeights, Modulation, PixelWeights, move
+from kernels.pixels import TILE_WIDTH, draw_pixels
+from kernels.plans import LaunchPlan, split_phases
+from model.config import FEATURES
+from model.errors import InputError
+from model.generator import Generator
+from model.spec import Latent
+
+ARITHMETIC = {1: "fp16", 2: "fp16×3"}
+"""Names by the number of fp16 parts of a value."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a latent makes of the network.
+
+    Attributes:
+        vector: fp32 [size], the style of every modulated channel.
+        refinement: fp16 [parts, REFINEMENT_SIZE], the refinement's modulated weights.
+    """
+
+    vector: Tensor
+    refinement: Tensor
+
+
+class GpuNetwork:
+    """Draws lines and pixels in one arithmetic. All work goes to the current stream, and nothing waits for it.
+
+    Args:
+        generator: on the device, fp32.
+        plan: how kernels are launched there.
+        parts: fp16 parts of a value, 1 or 2.
+
+    Raises:
+        InputError: the plan has none for two parts.
+    """
+
+    @torch.no_grad()
+    def __init__(self, generator: Generator, plan: LaunchPlan, parts: int) -> None:
+        plans = plan.of(parts)
+        if plans is None:
+            raise InputError("backend", f"{ARITHMETIC[parts]} does not fit compute capability {plan.capability / 10:.1f}")
+        self.parts = parts
+        self.config = generator.config
+        self.device = generator.mapping.w_avg.device
+        self.multiprocessors = 2  # of Triton's interpreter, so that tests see several programs
+        if self.device.type == "cuda":
+            self.multiprocessors = torch.cuda.get_device_properties(self.device).multi_processor_count
+        self._mapping = generator.mapping
+        self._line_plan, self._pixel_plan = plans
+        self._phases = split_phases(self.config.decoder_count, self._pixel_plan, parts)
+        self._modulated = move(ModulatedWeights.pack(generator), self.device)
+        self._pixels = move(PixelWeights.pack(generator, parts), self.device)
+
+    @property
+    def line_shape(self) -> tuple[int, int, int, int]:
+        """Shape [bundles, D, parts, 32] of one position's line, fp16."""
+        return self.config.bundles, self.config.thickness, self.parts, FEATURES
+
+    @property
+    def positions_per_tile(self) -> int:
+        """The number of positions whose lines a tile table's entries are made for is a multiple of this."""
+        return TILE // math.gcd(TILE, self.config.thickness)
+
+    @property
+    def pixel_tile(self) -> tuple[int, int]:
+        """Width and height of a tile of pixels."""
+        return TILE_WIDTH, self._pixel_plan.warps * 16 // TILE_WIDTH
+
+    @torch.no_grad()
+    def style(self, latent: Latent) -> Style:
+        """The style of one latent. A batch is made one by one: its size would change the last bits of a product."""
+        weights = self._modulated
+        ws = layer_styles(self.config, self._mapping, latent)[0]
+        vector = (ws @ weights.affine.t()).gather(0, weights.affine_source[None])[0] + weights.affine_bias
+        # Zeros, for the rows that pad colours.
+        refinement = torch.zeros(1, self.parts, REFINEMENT_SIZE, dtype=torch.float16, device=self.device)
+        self._modulate(weights.refinement, vector[None], refinement)
+        return Style(vector, refinement[0])
+
+    def draw_lines(self, vectors: Tensor, positions: Tensor, axes: Tensor, tiles: Tensor) -> None:
+        """The lines of network coordinates, of several latents and both axes.
+
+        Args:
+            vectors: style vectors [S, size].
+            positions: fp64 [L], a multiple of :attr:`positions_per_tile`.
+            axes: int32 [L], ROWS or COLUMNS.
+            tiles: int64 [L·D / TILE, TILE_FIELDS], for each tile of rows its style's index and where its lines go.
+        """
+        weights, config, parts = self._modulated, self.config, self.parts
+        modulated = self._empty(len(vectors), parts, weights.lines.size)
+        self._modulate(weights.lines, vectors, modulated)
+        rows = len(positions) * config.thickness
+        channels = config.channels[0]
+        x = self._empty(parts, rows, channels)
+        draw_fourier_features[(rows,)](
+            positions,
+            axes,
+            weights.frequencies,
+            weights.input_weights,
+            vectors,
+            tiles,
+            x,
+            vectors.shape[1],
+            rows * channels,
+            THICKNESS=config.thickness,
+            HALF=channels // 2,
+            BLOCK=_power_of_two(channels // 2),
+            PARTS=parts,
+        )
+        running = torch.empty(rows, FEATURES, dtype=torch.float32, device=self.device)
+        for layer in weights.line_layers:
+            block_k = min(self._line_plan.block_k, max(16, _power_of_two(layer.inputs)))
+            plan: dict[str, Any] = {
+                "BLOCK_K": block_k,
+                "EVEN": layer.inputs % block_k == 0,
+                "PARTS": parts,
+                "num_warps": self._line_plan.warps,
+                "num_stages": self._line_plan.stages,
+            }
+            weight, bias = modulated[:, :, layer.offset :], weights.biases[layer.bias_offset :]
+            sizes = layer.inputs, parts * weights.lines.size, weights.lines.size, rows * layer.inputs
+            if layer.to_line is not None:
+                skipped = config.blocks - 1 - config.bundles  # where only the last bundle is used
+                add_to_lines[(len(tiles),)](
+                    x,
+                    weight,
+                    bias,
+                    tiles,
+                    running,
+                    *sizes,
+                    BUNDLE=max(layer.to_line - skipped, -1),
+                    BUNDLES=config.bundles,
+                    THICKNESS=config.thickness,
+                    FIRST=layer.to_line == 0,
+                    **plan | {"num_warps": 4},
+                )
+                continue
+            y = self._empty(parts, rows, layer.outputs)
+            block_n = min(self._line_plan.block_n if layer.outputs >= 512 else 128, max(16, _power_of_two(layer.outputs)))
+            multiply_modulated[(len(tiles) * -(-layer.outputs // block_n),)](
+                x,
+                weight,
+                bias,
+                tiles,
+                y,
+                len(tiles),
+                *sizes,
+                rows * layer.outputs,
+                OUTPUTS=layer.outputs,
+                BLOCK_N=block_n,
+                **plan,
+            )
+            x = y
+
+    def draw_pixels(
+        self, tasks: Tensor, largest: int, scratch: Tensor, *, quantise: bool = True, gather: bool = False
+    ) -> None:
+        """The pixels of several tasks.
+
+        Args:
+            tasks: int64 [tasks, TASK_FIELDS], see :data:`kernels.pixels.TASK_FIELDS`.
+            largest: tiles of the largest task.
+            scratch: fp16 [tiles of all tasks, 128, parts, 32]; unused where there is but one phase.
+            quantise: write uint8, else colours as fp32.
+            gather: the tasks have coordinates.
+        """
+        weights, config = self._pixels, self.config
+        # One program a multiprocessor, for its shared memory is full: more would wait for others to end.
+        programs = min(max(self.multiprocessors // len(tasks), 1), largest)
+        for phase in self._phases:
+            draw_pixels[(programs, len(tasks))](
+                tasks,
+                weights.weights,
+                weights.biases,
+                weights.colour_biases,
+                scratch,
+                weights.weights.shape[1],
+                REFINEMENT_SIZE,
+                BUNDLES=config.bundles,
+                THICKNESS=config.thickness,
+                DECODERS=config.decoder_count,
+                FIRST=phase.first,
+                LAST=phase.last,
+                START=phase.start,
+                HEAD=phase.head,
+                PARTS=self.parts,
+                GATHER=gather,
+                QUANTISE=quantise,
+                WARPS=self._pixel_plan.warps,
+                num_warps=self._pixel_plan.warps,
+                num_stages=1,  # more would take shared memory from the weights
+            )
+
+    def scratch(self, tiles: int) -> Tensor:
+        """Room for the features of that many tiles of pixels between two phases."""
+        width, height = self.pixel_tile
+        return self._empty(tiles if len(self._phases) > 1 else 1, width * height, self.parts, FEATURES)
+
+    def _modulate(self, modulation: Modulation, vectors: Tensor, output: Tensor) -> None:
+        """Fills output, fp16 [S, parts, size], with the weights that style vectors [S, …] make."""
+        modulate[(len(modulation.rows), len(vectors))](
+            self._modulated.weights,
+            modulation.rows,
+            modulation.gains,
+            vectors,
+            output,
+            vectors.shape[1],
+            self.parts * modulation.size,
+            modulation.size,
+            BLOCK=_power_of_two(modulation.inputs),
+            PARTS=self.parts,
+        )
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.float16, device=self.device)
+
+
+def _power_of_two(number: int) -> int:
+    """The smallest one that is not less."""
+    return 1 << (number - 1).bit_length()
