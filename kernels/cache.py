@@ -32,3 +32,8 @@ class LineCache:
             while self.bytes > self.limit:
                 _, oldest = self._entries.popitem(last=False)
                 self.bytes -= oldest.nbytes
+
+    def clear(self) -> None:
+        with self._lock:
+            self._entries.clear()
+            self.bytes = 0

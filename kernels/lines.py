@@ -1,8 +1,8 @@
 """Lines on a GPU: Fourier input, modulated 1×1 layers and ToLine, for batches of pictures with their own styles.
 
 Rows and columns of all pictures go through one launch a layer, as one matrix [M, C] with M = positions · D. It is cut
-into tiles of TILE rows. A tile belongs to one style, and its lines go to the page of a cache that its entry in the *tile
-table* names. How a row is computed does not depend on the other rows, nor on how many.
+into tiles of TILE rows. The *tile table* names each tile's style, and the page of a cache that its lines go to.
+How a row is computed does not depend on the other rows, nor on how many.
 
 Numbers are fp16, or near fp32 as two fp16 parts (kernels/layers.py). Activations are [parts, M, C].
 """
@@ -20,7 +20,7 @@ TILE = 128
 """Rows of the matrix that one program multiplies, all of one style."""
 
 TILE_FIELDS = 3
-"""int64 numbers of one tile: index of its style, address of the page that its lines go to, its first row in that page."""
+"""int64 numbers of one tile: index of its style, address of the page that its lines go to, its first row there."""
 
 ROW_FIELDS = 5
 """int64 numbers of one output of a modulated layer: where its weights begin, where the style of its inputs, where its
@@ -65,7 +65,7 @@ def modulate(
     BLOCK: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """W_oi·s_i·gain_o, times d_o = 1/√(Σ_i (W_oi s_i)² + 1e-8) where demodulated. Program (o, n): one row, one style."""
+    """W_oi·s_i·gain_o, times d_o = 1/√(Σ_i (W_oi s_i)² + 1e-8) where demodulated. Program (o, n): row o, style n."""
     row = rows_ptr + tl.program_id(0) * _ROW_FIELDS
     inputs = tl.arange(0, BLOCK)
     inside = inputs < tl.load(row + 3)
@@ -110,29 +110,32 @@ def draw_fourier_features(
     low_part,
     THICKNESS: tl.constexpr,
     HALF: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """model.generator.FourierInput for row (l, d) of the matrix: sines and cosines of HALF frequencies each.
+    """model.generator.FourierInput: x [M, 2·HALF]. Program (i, j) makes ROWS rows of BLOCK sines and as many cosines.
 
     Frequencies are [D, HALF]; weights over √C, and the style that begins each style vector, are [axis, D, 2·HALF].
     """
-    row, d = tl.program_id(0), tl.program_id(0) % THICKNESS
-    position = tl.load(positions_ptr + row // THICKNESS)
-    axis = tl.load(axes_ptr + row // THICKNESS)
-    style = styles_ptr + tl.load(tiles_ptr + row // _TILE * _TILE_FIELDS) * style_size
-    channel = tl.arange(0, BLOCK)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    line, d = row // THICKNESS, row % THICKNESS
+    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
     inside = channel < HALF
-    frequency = tl.load(frequencies_ptr + d * HALF + channel, mask=inside, other=0.0)
+    frequency = tl.load(frequencies_ptr + (d * HALF)[:, None] + channel, mask=inside, other=0.0)
+    position = tl.load(positions_ptr + line)[:, None]
     cycles = frequency.to(tl.float64) * position  # float32 would blur the pixels of very large pictures
     sine, cosine = _sine_and_cosine((cycles - tl.floor(cycles)).to(tl.float32))
-    scale = (axis * THICKNESS + d) * (2 * HALF) + channel
-    x = x_ptr + row.to(tl.int64) * (2 * HALF) + channel
-    factor = tl.load(weights_ptr + scale, mask=inside, other=0.0) * tl.load(style + scale, mask=inside, other=0.0)
-    _store_parts(x, sine * factor, low_part, inside, PARTS)
-    scale += HALF
-    factor = tl.load(weights_ptr + scale, mask=inside, other=0.0) * tl.load(style + scale, mask=inside, other=0.0)
-    _store_parts(x + HALF, cosine * factor, low_part, inside, PARTS)
+
+    style = styles_ptr + tl.load(tiles_ptr + row // _TILE * _TILE_FIELDS) * style_size  # rows of a tile share it
+    factor = ((tl.load(axes_ptr + line) * THICKNESS + d) * (2 * HALF))[:, None] + channel
+    sine_factor = tl.load(weights_ptr + factor, mask=inside, other=0.0)
+    sine_factor *= tl.load(style[:, None] + factor, mask=inside, other=0.0)
+    cosine_factor = tl.load(weights_ptr + factor + HALF, mask=inside, other=0.0)
+    cosine_factor *= tl.load(style[:, None] + factor + HALF, mask=inside, other=0.0)
+    x = x_ptr + row.to(tl.int64)[:, None] * (2 * HALF) + channel
+    _store_parts(x, sine * sine_factor, low_part, inside, PARTS)
+    _store_parts(x + HALF, cosine * cosine_factor, low_part, inside, PARTS)
 
 
 @triton.jit
@@ -278,7 +281,7 @@ def add_to_lines(
         running += tl.load(running_pointers)
     tl.store(running_pointers, running)
     if BUNDLE >= 0:
-        page = tl.load(tiles_ptr + tile * _TILE_FIELDS + 1).to(tl.pointer_type(tl.float16))
+        page = tl.multiple_of(tl.load(tiles_ptr + tile * _TILE_FIELDS + 1).to(tl.pointer_type(tl.float16)), 16)
         row = tl.load(tiles_ptr + tile * _TILE_FIELDS + 2) + within
         line = ((row // THICKNESS * BUNDLES + BUNDLE) * THICKNESS + row % THICKNESS) * (PARTS * _FEATURES)
         _store_parts(page + line + channel, running * _LINE_SCALE, _FEATURES, channel < _FEATURES, PARTS)

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.backend import layer_styles
@@ -19,6 +21,10 @@ from model.spec import Latent
 
 ARITHMETIC = {1: "fp16", 2: "fp16×3"}
 """Names by the number of fp16 parts of a value."""
+
+
+FOURIER_ROWS = 16
+"""Rows of the matrix that one program begins with; TILE is a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,9 @@ class GpuNetwork:
     def __init__(self, generator: Generator, plan: LaunchPlan, parts: int) -> None:
         plans = plan.of(parts)
         if plans is None:
-            raise InputError("backend", f"{ARITHMETIC[parts]} does not fit compute capability {plan.capability / 10:.1f}")
+            raise InputError(
+                "backend", f"{ARITHMETIC[parts]} does not fit compute capability {plan.capability / 10:.1f}"
+            )
         self.parts = parts
         self.config = generator.config
         self.device = generator.mapping.w_avg.device
@@ -67,6 +75,11 @@ class GpuNetwork:
     def line_shape(self) -> tuple[int, int, int, int]:
         """Shape [bundles, D, parts, 32] of one position's line, fp16."""
         return self.config.bundles, self.config.thickness, self.parts, FEATURES
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes of one position's line."""
+        return 2 * math.prod(self.line_shape)
 
     @property
     def positions_per_tile(self) -> int:
@@ -104,7 +117,8 @@ class GpuNetwork:
         rows = len(positions) * config.thickness
         channels = config.channels[0]
         x = self._empty(parts, rows, channels)
-        draw_fourier_features[(rows,)](
+        block = min(64, _power_of_two(channels // 2))
+        draw_fourier_features[(rows // FOURIER_ROWS, -(-channels // 2 // block))](
             positions,
             axes,
             weights.frequencies,
@@ -116,7 +130,8 @@ class GpuNetwork:
             rows * channels,
             THICKNESS=config.thickness,
             HALF=channels // 2,
-            BLOCK=_power_of_two(channels // 2),
+            ROWS=FOURIER_ROWS,
+            BLOCK=block,
             PARTS=parts,
         )
         running = torch.empty(rows, FEATURES, dtype=torch.float32, device=self.device)
@@ -148,7 +163,9 @@ class GpuNetwork:
                 )
                 continue
             y = self._empty(parts, rows, layer.outputs)
-            block_n = min(self._line_plan.block_n if layer.outputs >= 512 else 128, max(16, _power_of_two(layer.outputs)))
+            block_n = min(
+                self._line_plan.block_n if layer.outputs >= 512 else 128, max(16, _power_of_two(layer.outputs))
+            )
             multiply_modulated[(len(tiles) * -(-layer.outputs // block_n),)](
                 x,
                 weight,
@@ -207,6 +224,11 @@ class GpuNetwork:
         """Room for the features of that many tiles of pixels between two phases."""
         width, height = self.pixel_tile
         return self._empty(tiles if len(self._phases) > 1 else 1, width * height, self.parts, FEATURES)
+
+    def upload(self, array: NDArray[np.generic]) -> Tensor:
+        """Copies an array to the device; the program does not wait for it."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     def _modulate(self, modulation: Modulation, vectors: Tensor, output: Tensor) -> None:
         """Fills output, fp16 [S, parts, size], with the weights that style vectors [S, …] make."""

@@ -6,7 +6,7 @@ Packed once per checkpoint. What depends on the latent is made of it by ``kernel
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -243,13 +243,13 @@ class _Packer:
 
 def move(packed: Packed, device: torch.device) -> Packed:
     """A packed dataclass with all its tensors on a device."""
-    values = {f.name: getattr(packed, f.name) for f in fields(packed)}
-    moved = {
-        name: value.to(device) if isinstance(value, Tensor) else move(value, device)
-        for name, value in values.items()
-        if isinstance(value, (Tensor, Modulation))
-    }
-    return replace(packed, **moved)
+    values: dict[str, Any] = {f.name: getattr(packed, f.name) for f in fields(packed)}
+    for name, value in values.items():
+        if isinstance(value, Tensor):
+            values[name] = value.to(device)
+        elif isinstance(value, Modulation):
+            values[name] = move(value, device)
+    return replace(packed, **values)
 
 
 def _total(tensors: Iterable[Tensor]) -> int:

@@ -1,25 +1,26 @@
 """Pixels on a GPU: line products, decoders, colours, refinement and quantisation to 8 bits in one or a few launches.
 
-The weights of all decoders (287 KB for the paper's 512 network) do not fit one multiprocessor's shared memory, so the
-decoders run in *phases*, one launch each. A program keeps its phase's weights in shared memory and draws tile after tile;
+The weights of all decoders (287 KB for the paper's 512 network) do not fit one multiprocessor's shared memory, so they
+run in *phases*, one launch each. A program keeps its phase's weights in shared memory and draws tile after tile;
 activations stay in registers from the first layer to the last. From one phase to the next a pixel is 32 features in a
 scratch array, which stays in the L2 cache if a group of tasks is small.
 
 A *task* is a rectangle of pixels whose lines, style and output lie anywhere in memory; a launch takes any number.
 """
 
+from itertools import pairwise
+
 import triton
 import triton.language as tl
 
-from kernels.layers import COLOURS, decode, load_decoder, load_refinement, load_weight, refine
+from kernels.layers import COLOURS, decode, load_decoder, load_refinement, load_weight, refine, split
 from kernels.products import load_value, place, place_between, product, to_channels, to_columns
-from kernels.layers import split
 from model.config import DECODER_WIDTHS, FEATURES
 
 TASK_FIELDS = 12
 """int64 numbers of one task: 0 address of its first row line, 1 of its first column line, 2 of its style's refinement,
-3 of its first output pixel, 4 output pixels from one row to the next, 5 height, 6 width, 7 its first tile in the scratch
-array; where coordinates are gathered 8 their address, 9 number of row lines, 10 of column lines."""
+3 of its first output pixel, 4 output pixels from one row to the next, 5 height, 6 width, 7 its first tile in the
+scratch array; where coordinates are gathered 8 their address, 9 number of row lines, 10 of column lines."""
 
 TILE_WIDTH = 16
 """Pixels of a tile from left to right. It is as many as warps high."""
@@ -28,7 +29,7 @@ _FEATURES = tl.constexpr(FEATURES)
 _COLOURS = tl.constexpr(COLOURS)
 _TASK_FIELDS = tl.constexpr(TASK_FIELDS)
 _TILE_WIDTH = tl.constexpr(TILE_WIDTH)
-_DECODER_WEIGHTS = tl.constexpr(sum(a * b for a, b in zip(DECODER_WIDTHS, DECODER_WIDTHS[1:], strict=False)))
+_DECODER_WEIGHTS = tl.constexpr(sum(a * b for a, b in pairwise(DECODER_WIDTHS)))
 _DECODER_BIASES = tl.constexpr(sum(DECODER_WIDTHS[1:]))
 
 
@@ -67,7 +68,7 @@ def draw_pixels(
 
     decoders = ()
     for k in tl.static_range(FIRST, LAST):
-        decoders += (load_decoder(weights_ptr + k * _DECODER_WEIGHTS, weights_low_part, PARTS),)
+        decoders += (load_decoder(weights_ptr + k * _DECODER_WEIGHTS, weights_low_part, PARTS),)  # type: ignore[assignment]
     if HEAD:
         to_rgb_ptr = weights_ptr + DECODERS * _DECODER_WEIGHTS
         to_rgb = load_weight(to_rgb_ptr, weights_low_part, _FEATURES, _COLOURS, PARTS)
@@ -145,6 +146,35 @@ def _place_features(scratch, tile, PARTS: tl.constexpr, WARPS: tl.constexpr):
     """Pointers [8·WARPS, 32] to the features of a tile's upper pixels, each followed by those of its lower one."""
     pair = tile * (8 * WARPS) + tl.arange(0, 8 * WARPS)
     return scratch + pair[:, None] * (2 * PARTS * _FEATURES) + tl.arange(0, _FEATURES)[None, :]
+
+
+@triton.jit(do_not_specialize=["width", "colours_width", "output_width", "across", "down"])
+def average_colours(
+    colours_ptr,
+    output_ptr,
+    width,
+    colours_width,
+    output_width,
+    across,
+    down,
+    BLOCK: tl.constexpr,
+):
+    """Boxes of ``down`` × ``across`` colours, fp32 [H·down, colours_width, 3] → uint8 pixels [H, output_width, 3].
+
+    Program (y, i) makes BLOCK pixels of row y, of which ``width`` are drawn. Sums are fp64, from top left to bottom
+    right, so that a pixel does not depend on what else is drawn.
+    """
+    x = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[:, None]
+    channel = tl.arange(0, 4)[None, :]
+    inside = (x < width) & (channel < 3)
+    colours = colours_ptr + (tl.program_id(0).to(tl.int64) * down * colours_width + x * across) * 3 + channel
+    total = tl.zeros([BLOCK, 4], tl.float64)
+    for _ in range(0, down):
+        for j in range(0, across):
+            total += tl.load(colours + j * 3, mask=inside, other=0.0)
+        colours += colours_width * 3
+    mean = (total / (across * down).to(tl.float64)).to(tl.float32)
+    tl.store(output_ptr + (tl.program_id(0).to(tl.int64) * output_width + x) * 3 + channel, quantise(mean), mask=inside)
 
 
 @triton.jit

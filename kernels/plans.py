@@ -103,7 +103,9 @@ def find_plan(major: int, minor: int) -> LaunchPlan:
     capability = 10 * major + minor
     if capability not in PLANS:
         known = ", ".join(f"{known / 10:.1f}" for known in PLANS)
-        raise InputError("backend", f"triton has no launch plan for compute capability {major}.{minor}, only for {known}")
+        raise InputError(
+            "backend", f"triton has no launch plan for compute capability {major}.{minor}, only for {known}"
+        )
     return PLANS[capability]
 
 
@@ -116,6 +118,5 @@ def split_phases(decoders: int, plan: PixelPlan, parts: int) -> list[Phase]:
         return [Phase(0, decoders, start=True, head=True)]
     body = max(decoders - plan.head_decoders, 0)
     count = max(-(-body // plan.decoders), 1)
-    edges = [i * body // count for i in range(count + 1)]
-    phases = [Phase(a, b, start=a == edges[0] and i == 0, head=False) for i, (a, b) in enumerate(zip(edges, edges[1:]))]
+    phases = [Phase(i * body // count, (i + 1) * body // count, start=i == 0, head=False) for i in range(count)]
     return [*phases, Phase(body, decoders, start=False, head=True)]

@@ -53,9 +53,7 @@ def place(lines, index, THICKNESS: tl.constexpr, BUNDLES: tl.constexpr, PARTS: t
 
 
 @triton.jit
-def place_between(
-    lines, count, position, THICKNESS: tl.constexpr, BUNDLES: tl.constexpr, PARTS: tl.constexpr
-):
+def place_between(lines, count, position, THICKNESS: tl.constexpr, BUNDLES: tl.constexpr, PARTS: tl.constexpr):
     """As :func:`place`, for positions [P] between the ``count`` lines, which count from 0. Outer lines are extended."""
     index = tl.minimum(tl.maximum(tl.floor(position).to(tl.int32), 0), count - 2)
     fraction = (position - index.to(tl.float32))[:, None]

@@ -5,12 +5,14 @@ follow from the supersampling alone. A pixel is therefore always computed by the
 the same shapes, whatever the crop. Pixels of a tile beyond the crop, or the picture's edge, are computed and dropped.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.config import GeneratorConfig
 from model.generator import COLUMNS, ROWS
 from model.viewport import Viewport
 
@@ -74,6 +76,20 @@ class Axis:
         """How many positions of a tile's block ``part`` belong to the tile. The last block may reach beyond it."""
         return min(self.block, self.tile * self.factor - part * self.block)
 
+    def pieces(self, tiles: range) -> Iterator["Piece"]:
+        """Where the visible positions of ``tiles`` lie, block by block."""
+        start, stop = ((edge + self.crop[0]) * self.factor for edge in self.visible(tiles))
+        for tile, part in itertools.product(tiles, range(self.parts)):
+            first = tile * self.tile * self.factor + part * self.block
+            begin, end = max(first, start), min(first + self.used(part), stop)
+            if begin < end:
+                yield Piece(tile, part, begin - first, begin - start, end - begin)
+
+    def inside(self, tile: int, part: int) -> int:
+        """How many positions of a tile's block ``part`` belong to the tile and lie inside the whole picture."""
+        count = (self.viewport.width if self.axis == COLUMNS else self.viewport.height) * self.factor
+        return min(self.used(part), count - (tile * self.tile * self.factor + part * self.block))
+
     def positions(self, tile: int, part: int) -> NDArray[np.float64]:
         """Network coordinates [block] of one block of a tile."""
         start = tile * self.tile * self.factor + part * self.block
@@ -90,6 +106,24 @@ class Axis:
         start, stop = self.visible(range(tile, tile + 1))
         inside = start + self.crop[0] - tile * self.tile
         return slice(start, stop), slice(inside, inside + stop - start)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Visible positions of one block.
+
+    Attributes:
+        tile, part: the block.
+        begin: the first of them, counted from the block's.
+        place: the same, counted from the first visible position of all tiles that are drawn.
+        length: how many they are.
+    """
+
+    tile: int
+    part: int
+    begin: int
+    place: int
+    length: int
 
 
 @dataclass(frozen=True)
@@ -125,6 +159,13 @@ class Tiling:
         else:  # Each band computes all columns' lines anew: make that seldom.
             band = WIDE_BAND_PIXELS // (rows.tile * viewport.crop[2])
         return cls(rows, columns, max(1, min(band, line_limit // (rows.block * rows.parts))), panel)
+
+    def macs(self, config: GeneratorConfig, rows: range) -> int:
+        """Multiply-adds of a band: the lines of its rows once for every panel, those of all columns, and the pixels."""
+        height = len(rows) * self.rows.parts * self.rows.block
+        width = len(self.columns.tiles) * self.columns.parts * self.columns.block
+        lines = height * sum(1 for _ in self.panels()) + width
+        return lines * config.line_macs + height * width * config.pixel_macs
 
     def bands(self) -> Iterator[range]:
         """Ranges of tile rows."""

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import kernels.renderer
+import kernels.blocks
 from kernels.backend import layer_styles
+from kernels.blocks import BlockDrawer
 from kernels.cpu import CpuBackend
 from kernels.renderer import BackendName, Renderer
 from model.checkpoint import Checkpoint, save_checkpoint
@@ -38,10 +39,17 @@ def draw_at_once(generator: Generator, spec: RenderSpec) -> NDArray[np.uint8]:
     rows = viewport.rows(0, viewport.height * m_y, resolution, m_y)
     columns = viewport.columns(0, viewport.width * m_x, resolution, m_x)
     colours = generator.synthesis(
-        layer_styles(generator.config, generator.mapping, spec.latent), torch.from_numpy(rows), torch.from_numpy(columns)
+        layer_styles(generator.config, generator.mapping, spec.latent),
+        torch.from_numpy(rows),
+        torch.from_numpy(columns),
     )
     averaged = torch.nn.functional.avg_pool2d(colours, (m_y, m_x))[0].permute(1, 2, 0)
     return (averaged * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
+
+
+def block_drawer(renderer: Renderer) -> BlockDrawer:
+    assert isinstance(renderer._drawer, BlockDrawer)
+    return renderer._drawer
 
 
 def largest_difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
@@ -207,10 +215,10 @@ class TestSameBytes:
         spec = make_spec(Latent(seed=1), 1500, 200)
         expected = renderers["cpu"].render(spec)
         limit = 512 * 4 * TINY.bundles * 32 * TINY.thickness  # the lines of 256 rows and 256 columns
-        monkeypatch.setattr(kernels.renderer, "LINE_CACHE_BYTES", limit)
+        monkeypatch.setattr(kernels.blocks, "LINE_CACHE_BYTES", limit)
         renderer = Renderer(renderers["cpu"].checkpoint, "cpu", threads=2)
         assert np.array_equal(np.concatenate(list(renderer.bands(spec))), expected)
-        assert 0 < renderer._cache.bytes <= limit
+        assert 0 < block_drawer(renderer)._cache.bytes <= limit
 
     def test_far_corner_of_the_largest_picture(self, renderers: dict[BackendName, Renderer]) -> None:
         renderer = Renderer(renderers["cpu"].checkpoint, "cpu", threads=2)
@@ -223,7 +231,7 @@ class TestSameBytes:
         )
         assert np.array_equal(small, large[80:93, 93:])
         lines_of_two_blocks_an_axis = 4 * 64 * 4 * TINY.bundles * 32 * TINY.thickness
-        assert renderer._cache.bytes == lines_of_two_blocks_an_axis
+        assert block_drawer(renderer)._cache.bytes == lines_of_two_blocks_an_axis
 
     def test_callers_in_several_threads(
         self, renderers: dict[BackendName, Renderer], other_renderers: dict[BackendName, Renderer]
@@ -274,7 +282,7 @@ def test_other_threads_keep_all_cores(renderers: dict[BackendName, Renderer]) ->
     try:
         renderer = Renderer(renderers["cpu"].checkpoint, "cpu", threads=2)
         renderer.render(make_spec(Latent(seed=1), 200, 200))
-        assert {renderer._pool.submit(torch.get_num_threads).result() for _ in range(8)} == {1}
+        assert {block_drawer(renderer)._pool.submit(torch.get_num_threads).result() for _ in range(8)} == {1}
         assert torch.get_num_threads() == 3
         fresh: list[int] = []
         thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
