@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.drawer import Band, Output, Panel, Progress, group_panels
+from kernels.gather import line_density, sample
 from kernels.lines import LINE_SCALE
 from kernels.network import GpuNetwork
 from kernels.pages import PAGE, LinePages, Page, pages_of
@@ -58,6 +59,7 @@ class GpuDrawer:
         self._lock = threading.Lock()
         self._pages = LinePages(network)
         self._scratch = Scratch(network)
+        self._density = line_density(network.config.resolution, network.highest_frequency)
 
     def plan(self, viewport: Viewport) -> Tiling:
         return Tiling.plan(viewport, self._config.resolution, PAGE, self._pages.limit, threads=1)
@@ -82,8 +84,7 @@ class GpuDrawer:
                 _wait(group)
 
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
-        chunks = [positions[start : start + PAGE] for start in range(0, len(positions), PAGE)]
-        pages = [Page(latent, axis, chunk.tobytes()) for chunk in chunks]
+        pages = [Page(latent, axis, part.tobytes()) for part in _split(positions)]
         with self._lock, self._computing():
             made = self._pages.make(pages)
             parts = torch.cat([made[page][: page.length] for page in pages])  # [L, bundles, D, parts, 32]
@@ -110,6 +111,29 @@ class GpuDrawer:
             tasks.draw(self._scratch, quantise=False)
         self._synchronize()
         return colours
+
+    def warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Output:
+        """Pixels [H, W, 3] at network coordinates [H, W, 2] (vertical, horizontal), between densely sampled lines."""
+        height, width, _ = coordinates.shape
+        places = np.empty(coordinates.shape, np.float32)
+        output = self.allocate(height, width)
+        with self._lock, self._computing():
+            lines = []
+            for axis in (ROWS, COLUMNS):
+                positions, places[..., axis] = sample(coordinates[..., axis], self._density)
+                pages = [Page(latent, axis, part.tobytes()) for part in _split(positions)]
+                made = self._pages.make(pages)
+                lines.append(torch.cat([made[page][: page.length] for page in pages]))
+            uploaded = self._network.upload(places)
+            buffer = torch.empty(height, width, RGB, dtype=torch.uint8, device=self._device)
+            tasks = Tasks(self._network)
+            for top in range(0, height, PAGE):  # whole rows, because coordinates are dense
+                part, first = uploaded[top : top + PAGE], buffer[top].data_ptr()
+                tasks.add((lines[ROWS], 0), (lines[COLUMNS], 0), self._pages.style(latent), (first, width), part)
+            tasks.draw(self._scratch, quantise=True, gather=True)
+            torch.from_numpy(output).copy_(buffer, non_blocking=True)
+        self._synchronize()
+        return output
 
     def warm_up(self) -> None:
         """Compiles what pictures need, so that the first one does not wait for it. Nothing to do on a CPU."""
@@ -227,6 +251,11 @@ class GpuDrawer:
 def _wait(group: _Group) -> None:
     if group.copied is not None:
         group.copied.synchronize()
+
+
+def _split(positions: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    for start in range(0, len(positions), PAGE):
+        yield positions[start : start + PAGE]
 
 
 def _pages_of_panel(panel: Panel) -> Iterator[Page]:

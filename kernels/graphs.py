@@ -1,15 +1,12 @@
 """CUDA graphs for the lines of small pictures: without them, launching the kernels takes longer than running them."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kernels.lines import TILE, TILE_FIELDS
 from kernels.network import GpuNetwork
-
-if TYPE_CHECKING:
-    from torch.cuda.graphs import _POOL_HANDLE
 
 POSITIONS = 2048
 """Most positions in a graph, rows and columns together; for more, launching takes less time than the work."""
@@ -21,7 +18,7 @@ STEP = 256
 class _Captured:
     """The launches for one number of positions of one latent, and the memory that they read and write."""
 
-    def __init__(self, network: GpuNetwork, vector: Tensor, positions: int, pool: "_POOL_HANDLE") -> None:
+    def __init__(self, network: GpuNetwork, vector: Tensor, positions: int, pool: Any) -> None:
         device, tiles = network.device, positions * network.config.thickness // TILE
         self.vector = torch.zeros_like(vector)
         self.positions = torch.zeros(positions, dtype=torch.float64, device=device)

@@ -59,24 +59,28 @@ def modulate(
     gains_ptr,
     styles_ptr,
     output_ptr,
+    rows,
     style_size,
     output_size,
     low_part,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """W_oi·s_i·gain_o, times d_o = 1/√(Σ_i (W_oi s_i)² + 1e-8) where demodulated. Program (o, n): row o, style n."""
-    row = rows_ptr + tl.program_id(0) * _ROW_FIELDS
-    inputs = tl.arange(0, BLOCK)
-    inside = inputs < tl.load(row + 3)
-    style = styles_ptr + tl.program_id(1).to(tl.int64) * style_size + tl.load(row + 1)
-    weight = tl.load(weights_ptr + tl.load(row) + inputs, mask=inside, other=0.0)
-    weight *= tl.load(style + inputs, mask=inside, other=0.0)
-    gain = tl.load(gains_ptr + tl.program_id(0))
-    if tl.load(row + 4) != 0:
-        gain *= tl.rsqrt(tl.sum(weight * weight, axis=0) + _EPSILON)
-    output = output_ptr + tl.program_id(1).to(tl.int64) * output_size + tl.load(row + 2)
-    _store_parts(output + inputs, weight * gain, low_part, inside, PARTS)
+    """W_oi·s_i·gain_o, times d_o = 1/√(Σ_i (W_oi s_i)² + 1e-8) where demodulated. Program (j, n): ROWS rows, style n."""
+    index = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    exists = index < rows
+    row = rows_ptr + index * _ROW_FIELDS
+    inputs = tl.arange(0, BLOCK)[None, :]
+    inside = inputs < tl.load(row + 3, mask=exists, other=0)[:, None]
+    style = styles_ptr + tl.program_id(1).to(tl.int64) * style_size + tl.load(row + 1, mask=exists, other=0)
+    weight = tl.load(weights_ptr + tl.load(row, mask=exists, other=0)[:, None] + inputs, mask=inside, other=0.0)
+    weight *= tl.load(style[:, None] + inputs, mask=inside, other=0.0)
+    demodulation = tl.rsqrt(tl.sum(weight * weight, axis=1) + _EPSILON)
+    gain = tl.load(gains_ptr + index, mask=exists, other=0.0)
+    gain = tl.where(tl.load(row + 4, mask=exists, other=0) != 0, gain * demodulation, gain)
+    output = output_ptr + tl.program_id(1).to(tl.int64) * output_size + tl.load(row + 2, mask=exists, other=0)
+    _store_parts(output[:, None] + inputs, weight * gain[:, None], low_part, inside, PARTS)
 
 
 @triton.jit

@@ -23,6 +23,9 @@ ARITHMETIC = {1: "fp16", 2: "fp16×3"}
 """Names by the number of fp16 parts of a value."""
 
 
+MODULATED_ROWS = 8
+"""Rows of weights that one program modulates."""
+
 FOURIER_ROWS = 16
 """Rows of the matrix that one program begins with; TILE is a multiple of it."""
 
@@ -69,6 +72,7 @@ class GpuNetwork:
         self._line_plan, self._pixel_plan = plans
         self._phases = split_phases(self.config.decoder_count, self._pixel_plan, parts)
         self._modulated = move(ModulatedWeights.pack(generator), self.device)
+        self.highest_frequency = float(self._modulated.frequencies.abs().max())
         self._pixels = move(PixelWeights.pack(generator, parts), self.device)
 
     @property
@@ -232,15 +236,17 @@ class GpuNetwork:
 
     def _modulate(self, modulation: Modulation, vectors: Tensor, output: Tensor) -> None:
         """Fills output, fp16 [S, parts, size], with the weights that style vectors [S, …] make."""
-        modulate[(len(modulation.rows), len(vectors))](
+        modulate[(-(-len(modulation.rows) // MODULATED_ROWS), len(vectors))](
             self._modulated.weights,
             modulation.rows,
             modulation.gains,
             vectors,
             output,
+            len(modulation.rows),
             vectors.shape[1],
             self.parts * modulation.size,
             modulation.size,
+            ROWS=MODULATED_ROWS,
             BLOCK=_power_of_two(modulation.inputs),
             PARTS=self.parts,
         )

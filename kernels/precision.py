@@ -39,7 +39,7 @@ class Agreement:
         arithmetic: "fp16", "fp16×3" or "fp32".
         levels: largest difference of 8-bit pixels.
         differing: share of 8-bit values that differ at all.
-        psnr: of the colours before they are quantised, in dB; −∞ where some are not finite.
+        psnr: of the colours before they are quantised, in dB; 0 where some are not finite.
     """
 
     arithmetic: str
@@ -94,7 +94,7 @@ def measure(arithmetic: str, draw: Draw, probes: list[Probe]) -> Agreement:
     expected = torch.cat([probe.colours.flatten() for probe in probes]).to(found.device)
     difference = (_levels(found) - _levels(expected)).abs()
     error = (found.clamp(-1, 1) - expected.clamp(-1, 1)).square().mean().item()
-    psnr = 10 * math.log10(PEAK**2 / max(error, 1e-30)) if found.isfinite().all() else -math.inf
+    psnr = 10 * math.log10(PEAK**2 / max(error, 1e-30)) if found.isfinite().all() else 0.0
     return Agreement(arithmetic, int(difference.max()), float((difference > 0).double().mean()), psnr)
 
 

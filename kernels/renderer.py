@@ -14,6 +14,7 @@ from torch import Tensor
 from kernels.blocks import BlockDrawer
 from kernels.cpu import CpuBackend
 from kernels.drawer import Band, Drawer, Output, Progress
+from kernels.gather import check_coordinates
 from kernels.precision import Agreement
 from kernels.reference import ReferenceBackend
 from model.checkpoint import Checkpoint
@@ -54,7 +55,7 @@ class Renderer:
         self.checkpoint = checkpoint
         self.config = checkpoint.config
         self.device = find_device(device)
-        self.precision: tuple[Agreement, ...] = ()
+        self.precision: Sequence[Agreement] = ()
         if backend == "cpu" and self.device.type != "cpu":
             raise InputError("backend", f"cpu does not run on {self.device}")
         if backend == "triton" or (backend is None and self.device.type == "cuda"):
@@ -113,6 +114,24 @@ class Renderer:
         """
         spec.latent.check(self.config)
         return (band.output for band in self._drawer.draw(self._cut(spec), progress))
+
+    def warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Output:
+        """Pixels [H, W, 3] at any network coordinates [H, W, 2] (vertical, horizontal); 0 … 1 is the training square.
+
+        Lines between sampled ones are interpolated, so that pixels may be a level off.
+
+        Raises:
+            InputError: the latent does not fit the network, the coordinates are out of bounds, or the backend is not
+                triton.
+        """
+        latent.check(self.config)
+        check_coordinates(coordinates)
+        if not hasattr(self._drawer, "warp"):
+            raise InputError(
+                "backend", f"{self.backend} draws whole rows and columns only; triton draws at any coordinates"
+            )
+        output: Output = self._drawer.warp(latent, coordinates)
+        return output
 
     def cost(self, spec: RenderSpec) -> int:
         """Multiply-adds that drawing takes, those of lines that are still kept from before included.

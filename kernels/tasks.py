@@ -44,8 +44,7 @@ class Tasks:
         columns: tuple[Tensor, int],
         style: Style,
         output: tuple[int, int],
-        shape: tuple[int, int],
-        coordinates: Tensor | None = None,
+        shape: tuple[int, int] | Tensor,
     ) -> None:
         """One rectangle.
 
@@ -53,12 +52,15 @@ class Tasks:
             rows, columns: lines [L, bundles, D, parts, 32], and the first of them that is used.
             style: of the refinement.
             output: address of the first pixel, and pixels from one row to the next.
-            shape: height and width.
-            coordinates: fp32 [height, width, 2], see :mod:`kernels.gather`; none for whole rows and columns.
+            shape: height and width of a rectangle of whole rows and columns; or, to gather them, fp32 coordinates
+                [height, width, 2], counted in lines.
         """
         (row_lines, row), (column_lines, column), size = rows, columns, self._network.line_bytes
         addresses = row_lines.data_ptr() + row * size, column_lines.data_ptr() + column * size
-        gathered = (0, 0, 0) if coordinates is None else (coordinates.data_ptr(), len(row_lines), len(column_lines))
+        gathered = (0, 0, 0)
+        if isinstance(shape, Tensor):
+            gathered = shape.data_ptr(), len(row_lines), len(column_lines)
+            shape = shape.shape[0], shape.shape[1]
         self._rows.append((*addresses, style.refinement.data_ptr(), *output, *shape, 0, *gathered, 0))
         tile_width, tile_height = self._network.pixel_tile
         self._tiles.append(-(-shape[0] // tile_height) * -(-shape[1] // tile_width))

@@ -15,7 +15,7 @@ COMMANDS = {
     "train": ("model.training.__main__", "train a network, or resume its training"),
     "dataset": ("model.training.prepare", "prepare a data set for training"),
     "import": ("service.commands.import_", "convert an original CREPS pickle without running the code inside it"),
-    "info": ("service.commands.info", "config, digest, size and cost of a checkpoint"),
+    "info": ("service.commands.info", "config, digest, size, cost and precision of a checkpoint"),
     "benchmark": ("service.commands.benchmark", "speed beside the reference"),
 }
 

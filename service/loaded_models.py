@@ -3,9 +3,9 @@
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from model.checkpoint import Checkpoint
 from model.spec import RenderSpec
 from service import metrics
 from service.catalog import Catalog
+
+if TYPE_CHECKING:
+    from kernels.precision import Agreement
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,10 @@ class RendererLike(Protocol):
     @property
     def backend(self) -> str:
         """Name of the backend that draws."""
+
+    @property
+    def precision(self) -> "Sequence[Agreement]":
+        """What was measured of each arithmetic that was tried, the one in use last."""
 
     def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
         """The pictures [h, w, 3] of specs that all name this model."""
@@ -76,10 +83,24 @@ class LoadedModels:
         seconds = time.perf_counter() - started
         metrics.MODEL_LOAD_DURATION.observe(seconds)
         metrics.MODEL_LOADED.labels(model.name, digest).set(1)
+        for labels, agreement in _precision(digest, model):
+            metrics.MODEL_PRECISION.labels(*labels).set(agreement.psnr)
+            metrics.MODEL_LEVELS.labels(*labels).set(agreement.levels)
         logger.info("loaded model %s for the %s backend in %.1f s", model.name, model.renderer.backend, seconds)
         return model
 
     def _forget_oldest(self) -> None:
         digest, model = self._loaded.popitem(last=False)
         metrics.MODEL_LOADED.remove(model.name, digest)
+        for labels, _ in _precision(digest, model):
+            metrics.MODEL_PRECISION.remove(*labels)
+            metrics.MODEL_LEVELS.remove(*labels)
         logger.info("unloaded model %s, the longest unused", model.name)
+
+
+def _precision(digest: str, model: LoadedModel) -> "Iterator[tuple[tuple[str, str, str, str], Agreement]]":
+    """The labels and figures of each arithmetic that was tried."""
+    tried = model.renderer.precision
+    for agreement in tried:
+        used = "true" if agreement is tried[-1] else "false"
+        yield (model.name, digest, agreement.arithmetic, used), agreement

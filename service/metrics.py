@@ -30,4 +30,14 @@ REDELIVERIES = Counter("creps_redeliveries", "Requests taken over from a worker 
 DEAD_LETTERS = Counter("creps_dead_letters", "Requests given up because they kept killing their workers.")
 
 MODEL_LOADED = Gauge("creps_model_loaded", "1 for each model that this worker holds.", ["model", "digest"])
+MODEL_PRECISION = Gauge(
+    "creps_model_precision_psnr_db",
+    "Agreement of a GPU's arithmetic with fp64, measured when the model was loaded.",
+    ["model", "digest", "arithmetic", "used"],
+)
+MODEL_LEVELS = Gauge(
+    "creps_model_precision_levels",
+    "Largest difference in that measurement, in levels of 255.",
+    ["model", "digest", "arithmetic", "used"],
+)
 MODEL_LOAD_DURATION = Histogram("creps_model_load_duration_seconds", "Loading of a model.", buckets=_SECONDS)

@@ -1,12 +1,17 @@
-"""``creps info``: config, digest, size and cost of a checkpoint."""
+"""``creps info``: config, digest, size, cost and, on a GPU, precision of a checkpoint."""
 
 import json
+import sys
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from model.arguments import ArgumentParser
 from model.checkpoint import Checkpoint
 from service.catalog import DEMO_NAME, open_checkpoint
+
+if TYPE_CHECKING:
+    from kernels.precision import Agreement
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -17,8 +22,12 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    description = describe(open_checkpoint(options.checkpoint))
-    print(json.dumps(description, indent=2) if options.json else _as_text(description))
+    checkpoint = open_checkpoint(options.checkpoint)
+    description, precision = describe(checkpoint), _measure(checkpoint)
+    if options.json:
+        print(json.dumps(description | {"precision": [asdict(agreement) for agreement in precision]}, indent=2))
+    else:
+        print(_as_text(description, precision))
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -45,7 +54,19 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _as_text(description: dict[str, Any]) -> str:
+def _measure(checkpoint: Checkpoint) -> "Sequence[Agreement]":
+    """How the arithmetics of this machine's GPU agree with fp64, the one that draws the checkpoint last."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ()
+    from kernels.renderer import Renderer
+
+    print("compiling kernels and measuring their precision …", file=sys.stderr)
+    return Renderer(checkpoint, "cuda").precision
+
+
+def _as_text(description: dict[str, Any], precision: "Sequence[Agreement]") -> str:
     rows = {
         "name": description["name"],
         "digest": description["digest"],
@@ -53,6 +74,7 @@ def _as_text(description: dict[str, Any]) -> str:
         "parameters": f"{description['parameters']:,}",
         "per pixel": f"{description['pixel_flops'] / 1e6:,.3f} MFLOP",
         "per line": f"{description['line_flops'] / 1e6:,.3f} MFLOP for each row and column",
+        "precision": "; ".join(map(str, precision)) or "measured where a GPU loads the checkpoint; there is none here",
     }
     sections = [rows, description["config"], description["info"]]
     width = max(len(_plain(name)) for section in sections for name in section)

@@ -38,7 +38,9 @@ def random_network(config: GeneratorConfig, seed: int = 0, frequencies: float = 
     synthesis = generator.synthesis
     synthesis.input.frequencies.mul_(frequencies)
     labels = torch.eye(config.classes)[torch.zeros(8, dtype=torch.long)] if config.classes else None
-    pictures = generator(torch.randn(8, config.z_dim), labels)
+    positions = torch.linspace(0, 1, min(config.resolution, 64), dtype=torch.float64)
+    ws = generator.mapping.truncate(generator.mapping(torch.randn(8, config.z_dim), labels), config.num_ws)
+    pictures = synthesis(ws, positions, positions)
     scale = 1 / (2 * pictures.std(dim=(0, 2, 3)).mean())
     for name, parameter in synthesis.named_parameters():
         if "to_rgb" in name and "affine" not in name:

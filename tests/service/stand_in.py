@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 from safetensors.numpy import save_file
 
+from kernels.precision import Agreement
 from model.checkpoint import FORMAT, FORMAT_VERSION, Checkpoint
 from model.errors import InputError
 from model.spec import Encoding, Latent, RenderSpec
@@ -36,6 +37,7 @@ class StandIn:
     """Draws for one model. Notes every batch in the folder's journal as "<pid> <model> <seeds>"."""
 
     backend = "stand-in"
+    precision = (Agreement("fp16", 2, 0.25, 59.5), Agreement("fp16×3", 0, 0.0, 140.0))
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._name = checkpoint.name

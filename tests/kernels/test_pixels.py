@@ -1,0 +1,137 @@
+"""Pixels that the GPU kernels draw are those of the readable network."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kernels.pixels import average_colours
+from kernels.plans import PLANS, PixelPlan, split_phases
+from model.config import GeneratorConfig
+from model.spec import Latent
+from tests.kernels.kernel_runs import (
+    DEVICE,
+    ON_GPU,
+    PARTS,
+    PLAN,
+    Positions,
+    exact_colours,
+    latent_of,
+    make_network,
+    narrow,
+    relative_error,
+    run_pixels,
+)
+from tests.kernels.networks import TINY, VARIANTS, random_network
+
+TOLERANCE = {1: 1e-2, 2: 2e-5}
+"""Relative error by fp16 parts. Random networks, whose conditioning varies, make 5e-4 to 4e-3 and 7e-7 to 5e-6 of it."""
+
+
+def spread(height: int, width: int) -> tuple[Positions, Positions]:
+    scale = 10 if ON_GPU else 1
+    return np.linspace(0.03, 0.9, height * scale), np.linspace(-0.1, 1.1, width * scale)
+
+
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
+def test_every_kind_of_network(config: GeneratorConfig, parts: int) -> None:
+    generator = random_network(config)
+    latent, (rows, columns) = latent_of(config, 3), spread(11, 19)
+    (found,) = run_pixels(make_network(generator, parts), [(latent, rows, columns)])
+    assert relative_error(found, exact_colours(generator, latent, rows, columns)) < TOLERANCE[parts]
+
+
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("thickness", [4, 8])
+@pytest.mark.parametrize("blocks", range(3, 10))
+def test_any_number_of_blocks(blocks: int, thickness: int, parts: int) -> None:
+    config = replace(narrow(TINY, blocks), thickness=thickness)
+    assert config.blocks == blocks
+    generator = random_network(config)
+    latent, (rows, columns) = latent_of(config, 1), spread(3, 17)
+    (found,) = run_pixels(make_network(generator, parts), [(latent, rows, columns)])
+    assert relative_error(found, exact_colours(generator, latent, rows, columns)) < TOLERANCE[parts]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (8, 16), (9, 16), (8, 17), (7, 15), (1, 40), (20, 1)])
+def test_ragged_edges(height: int, width: int) -> None:
+    """Every pixel is written, and none beside the picture."""
+    generator = random_network(TINY)
+    latent, rows, columns = latent_of(TINY, 1), np.linspace(0, 1, height), np.linspace(0, 1, width)
+    (found,) = run_pixels(make_network(generator, 1), [(latent, rows, columns)])
+    assert relative_error(found, exact_colours(generator, latent, rows, columns)) < TOLERANCE[1]
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_several_pictures_in_one_launch(parts: int) -> None:
+    """Of unlike sizes and styles, each as if it were alone."""
+    generator = random_network(TINY)
+    network = make_network(generator, parts)
+    wanted = [(latent_of(TINY, seed), *spread(3 + 5 * seed, 30 - 7 * seed)) for seed in range(4)]
+    together = run_pixels(network, wanted)
+    for picture, (latent, rows, columns) in zip(together, wanted, strict=True):
+        (alone,) = run_pixels(network, [(latent, rows, columns)])
+        assert torch.equal(picture, alone)
+        assert relative_error(picture, exact_colours(generator, latent, rows, columns)) < TOLERANCE[parts]
+
+
+@pytest.mark.skipif(ON_GPU, reason="a GPU has one plan")
+@pytest.mark.parametrize("capability", PLANS)
+def test_every_plan(capability: int) -> None:
+    """More phases or fewer: the features between them are what they would be in registers."""
+    config = narrow(TINY, 9)
+    generator = random_network(config)
+    latent, (rows, columns) = latent_of(config, 1), spread(5, 20)
+    (found,) = run_pixels(make_network(generator, 1, PLANS[capability]), [(latent, rows, columns)])
+    (expected,) = run_pixels(make_network(generator, 1, PLAN), [(latent, rows, columns)])
+    assert torch.equal(found, expected)
+
+
+def test_levels_are_cut_as_the_original_cuts_them() -> None:
+    generator = random_network(TINY)
+    generator.synthesis.to_rgb.weight.mul_(3)  # some colours beyond −1 … 1
+    network = make_network(generator, 1)
+    wanted = [(latent_of(TINY, 1), *spread(16, 16))]
+    (colours,), (levels,) = run_pixels(network, wanted), run_pixels(network, wanted, quantise=True)
+    assert colours.min() < -1
+    assert colours.max() > 1
+    assert torch.equal(levels, (colours * 127.5 + 128).clamp(0, 255).to(torch.uint8))
+
+
+def test_what_is_not_a_number_becomes_black() -> None:
+    generator = random_network(TINY)
+    for decoder in generator.synthesis.decoders:
+        for parameter in decoder.parameters():
+            parameter.mul_(1e4)
+    (levels,) = run_pixels(make_network(generator, 1), [(Latent(seed=1), *spread(4, 4))], quantise=True)
+    assert not levels.any()
+
+
+@pytest.mark.parametrize(("down", "across"), [(2, 1), (3, 5), (1, 7)])
+def test_averages(down: int, across: int) -> None:
+    """A column of them, inside a wider picture that is left alone."""
+    height, width, stride, left = 5, 70, 90, 6
+    colours = torch.randn(height * down, width * across, 3, device=DEVICE)
+    output = torch.full((height, stride, 3), 77, dtype=torch.uint8, device=DEVICE)
+    average_colours[(height, 2)](
+        colours, output.view(-1)[left * 3 :], width, width * across, stride, across, down, BLOCK=64
+    )
+    mean = colours.double().reshape(height, down, width, across, 3).mean(dim=(1, 3)).float()
+    inside = output[:, left : left + width]
+    assert torch.equal(inside, (mean * 127.5 + 128).clamp(0, 255).to(torch.uint8))
+    assert bool((output[:, :left] == 77).all())
+    assert bool((output[:, left + width :] == 77).all())
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("decoders", range(11))
+@pytest.mark.parametrize("plan", [PixelPlan(4, 3), PixelPlan(2, 0), PixelPlan(1, 0)])
+def test_phases_run_every_decoder_once_and_in_order(plan: PixelPlan, decoders: int, parts: int) -> None:
+    phases = split_phases(decoders, plan, parts)
+    assert [k for phase in phases for k in range(phase.first, phase.last)] == list(range(decoders))
+    assert [phase.start for phase in phases] == [True] + [False] * (len(phases) - 1)
+    assert [phase.head for phase in phases] == [False] * (len(phases) - 1) + [True]
+    assert all(phase.last - phase.first <= (plan.head_decoders if phase.head else plan.decoders) for phase in phases)
+    assert len(phases) > 1 or parts == 1
