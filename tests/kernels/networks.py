@@ -49,6 +49,15 @@ def random_network(config: GeneratorConfig, seed: int = 0, frequencies: float = 
     return generator
 
 
+def contrasty(factor: float) -> Generator:
+    """Colours, and so every error of them, ``factor`` times as large."""
+    generator = random_network(TINY)
+    for name, parameter in generator.synthesis.named_parameters():
+        if "to_rgb" in name and "affine" not in name:
+            parameter.mul_(factor)
+    return generator
+
+
 def random_checkpoint(
     folder: Path, config: GeneratorConfig = TINY, seed: int = 0, frequencies: float = 1.0
 ) -> Checkpoint:

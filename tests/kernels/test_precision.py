@@ -19,9 +19,12 @@ from model.errors import InputError
 from model.generator import Generator
 from model.spec import Latent
 from tests.kernels.kernel_runs import DEVICE, PARTS
-from tests.kernels.networks import TINY, random_network
+from tests.kernels.networks import TINY, contrasty, random_network
 
 Positions = NDArray[np.float64]
+
+OVERFLOWS = "ignore:overflow", "ignore:invalid value"
+"""What numpy says where a GPU says nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +34,6 @@ def generator() -> Generator:
 
 def save(folder: Path, generator: Generator) -> Checkpoint:
     return save_checkpoint(folder / "network.safetensors", generator)
-
-
-def contrasty(factor: float) -> Generator:
-    """Colours, and so every error of them, ``factor`` times as large."""
-    generator = random_network(TINY)
-    for name, parameter in generator.synthesis.named_parameters():
-        if "to_rgb" in name and "affine" not in name:
-            parameter.mul_(factor)
-    return generator
 
 
 def hopeless() -> Generator:
@@ -108,6 +102,7 @@ class TestChoice:
         assert [agreement.suffices for agreement in tried] == [False, True]
         assert drawer.name == "triton"
 
+    @pytest.mark.filterwarnings(*OVERFLOWS)
     def test_a_hopeless_one_is_drawn_by_the_network_itself(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -117,6 +112,7 @@ class TestChoice:
         assert drawer.name == "reference"
         assert "drawn by the slow reference" in caplog.text
 
+    @pytest.mark.filterwarnings(*OVERFLOWS)
     def test_unless_triton_was_asked_for(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"backend: triton cannot draw network .*fp16: at most \d+ of 255 levels"):
             Renderer(save(tmp_path, hopeless()), str(DEVICE), "triton")

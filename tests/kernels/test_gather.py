@@ -1,0 +1,33 @@
+"""Where lines are sampled for pictures at any coordinates."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels.gather import line_density, sample
+
+
+@given(st.lists(st.floats(-1, 2), min_size=1, max_size=20), st.integers(64, 40_000))
+def test_every_coordinate_lies_between_two_lines(numbers: list[float], density: int) -> None:
+    coordinates = np.array(numbers)
+    lines, places = sample(coordinates, density)
+    assert len(lines) >= 2
+    assert places.min() >= 0
+    assert places.max() <= len(lines) - 1
+    index = np.clip(np.floor(places).astype(int), 0, len(lines) - 2)
+    fraction = places - index
+    found = lines[index] * (1 - fraction) + lines[index + 1] * fraction
+    # float32 places of up to 120,000 lines are a 128th of a line exact
+    assert np.abs(found - coordinates).max() < 1 / 128 / density
+
+
+@given(st.floats(-1, 1.9), st.integers(64, 10_000))
+def test_lines_are_the_same_wherever_a_picture_begins(start: float, density: int) -> None:
+    """So that parts of one picture share pages."""
+    lines, _ = sample(np.array([start, start + 0.05]), density)
+    assert np.array_equal(lines, np.round(lines * density) / density)
+
+
+def test_networks_of_low_resolution_are_sampled_by_their_frequencies() -> None:
+    assert line_density(512, 40.0) == 8 * 512
+    assert line_density(16, 30.5) == 64 * 30.5
