@@ -21,7 +21,6 @@ from kernels.gather import line_density, sample
 from kernels.lines import LINE_SCALE
 from kernels.network import GpuNetwork
 from kernels.pages import PAGE, LinePages, Page, pages_of
-from kernels.pixels import average_colours
 from kernels.tasks import Scratch, Tasks
 from kernels.tiles import BLOCKS_PER_THREAD, Tiling
 from model.config import RGB
@@ -30,9 +29,6 @@ from model.spec import Latent
 from model.viewport import Viewport
 
 logger = logging.getLogger(__name__)
-
-AVERAGED = 64
-"""Pixels that one program averages."""
 
 
 @dataclass(frozen=True)
@@ -202,16 +198,7 @@ class GpuDrawer:
     def _average(self, panel: Panel, colours: Tensor, buffer: Tensor) -> None:
         rows, columns = panel.band.tiling.rows, panel.band.tiling.columns
         left, right = columns.visible(panel.columns)
-        average_colours[(len(buffer), -(-(right - left) // AVERAGED))](
-            colours,
-            buffer.view(-1)[left * RGB :],
-            right - left,
-            colours.shape[1],
-            buffer.shape[1],
-            columns.factor,
-            rows.factor,
-            BLOCK=AVERAGED,
-        )
+        self._network.average(colours, buffer, (left, right), (rows.factor, columns.factor))
 
     def _copy(self, bands: Sequence[Band], buffers: Sequence[Tensor]) -> torch.cuda.Event | None:
         """Begins to copy complete bands to where their callers want them."""

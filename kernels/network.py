@@ -1,6 +1,7 @@
 """One checkpoint on a GPU: its packed weights, and the launches that make styles, lines and pixels of them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,9 @@ from torch import Tensor
 from kernels.backend import layer_styles
 from kernels.lines import TILE, add_to_lines, draw_fourier_features, modulate, multiply_modulated
 from kernels.packing import REFINEMENT_SIZE, ModulatedWeights, Modulation, PixelWeights, move
-from kernels.pixels import TILE_WIDTH, draw_pixels
+from kernels.pixels import TILE_WIDTH, average_colours, draw_pixels
 from kernels.plans import LaunchPlan, split_phases
-from model.config import FEATURES
+from model.config import FEATURES, RGB
 from model.errors import InputError
 from model.generator import Generator
 from model.spec import Latent
@@ -26,8 +27,20 @@ ARITHMETIC = {1: "fp16", 2: "fp16×3"}
 MODULATED_ROWS = 8
 """Rows of weights that one program modulates."""
 
+AVERAGED_PIXELS = 64
+"""Pixels that one program averages."""
+
 FOURIER_ROWS = 16
 """Rows of the matrix that one program begins with; TILE is a multiple of it."""
+
+
+Launch = Callable[..., object]
+"""Runs a kernel: the kernel, its grid, its arguments, and by name its constants, ``num_warps`` and ``num_stages``."""
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: object, **options: object) -> None:
+    """Runs a kernel on the current stream."""
+    kernel[grid](*arguments, **options)
 
 
 @dataclass(frozen=True)
@@ -50,19 +63,21 @@ class GpuNetwork:
         generator: on the device, fp32.
         plan: how kernels are launched there.
         parts: fp16 parts of a value, 1 or 2.
+        launch: runs the kernels, or only notes what would be run.
 
     Raises:
         InputError: the plan has none for two parts.
     """
 
     @torch.no_grad()
-    def __init__(self, generator: Generator, plan: LaunchPlan, parts: int) -> None:
+    def __init__(self, generator: Generator, plan: LaunchPlan, parts: int, launch: Launch = launch) -> None:
         plans = plan.of(parts)
         if plans is None:
             raise InputError(
                 "backend", f"{ARITHMETIC[parts]} does not fit compute capability {plan.capability / 10:.1f}"
             )
         self.parts = parts
+        self._launch = launch
         self.config = generator.config
         self.device = generator.mapping.w_avg.device
         self.multiprocessors = 2  # of Triton's interpreter, so that tests see several programs
@@ -122,7 +137,9 @@ class GpuNetwork:
         channels = config.channels[0]
         x = self._empty(parts, rows, channels)
         block = min(64, _power_of_two(channels // 2))
-        draw_fourier_features[(rows // FOURIER_ROWS, -(-channels // 2 // block))](
+        self._launch(
+            draw_fourier_features,
+            (rows // FOURIER_ROWS, -(-channels // 2 // block)),
             positions,
             axes,
             weights.frequencies,
@@ -152,7 +169,9 @@ class GpuNetwork:
             sizes = layer.inputs, parts * weights.lines.size, weights.lines.size, rows * layer.inputs
             if layer.to_line is not None:
                 skipped = config.blocks - 1 - config.bundles  # where only the last bundle is used
-                add_to_lines[(len(tiles),)](
+                self._launch(
+                    add_to_lines,
+                    (len(tiles),),
                     x,
                     weight,
                     bias,
@@ -170,7 +189,9 @@ class GpuNetwork:
             block_n = min(
                 self._line_plan.block_n if layer.outputs >= 512 else 128, max(16, _power_of_two(layer.outputs))
             )
-            multiply_modulated[(len(tiles) * -(-layer.outputs // block_n),)](
+            self._launch(
+                multiply_modulated,
+                (len(tiles) * -(-layer.outputs // block_n),),
                 x,
                 weight,
                 bias,
@@ -201,7 +222,9 @@ class GpuNetwork:
         # One program a multiprocessor, for its shared memory is full: more would wait for others to end.
         programs = min(max(self.multiprocessors // len(tasks), 1), largest)
         for phase in self._phases:
-            draw_pixels[(programs, len(tasks))](
+            self._launch(
+                draw_pixels,
+                (programs, len(tasks)),
                 tasks,
                 weights.weights,
                 weights.biases,
@@ -224,6 +247,29 @@ class GpuNetwork:
                 num_stages=1,  # more would take shared memory from the weights
             )
 
+    def average(self, colours: Tensor, output: Tensor, columns: tuple[int, int], factors: tuple[int, int]) -> None:
+        """Pixels from several colours each.
+
+        Args:
+            colours: fp32 [height · m_y, width · m_x, 3].
+            output: uint8 [height, W, 3], of which columns ``columns`` are filled.
+            columns: the first of them and the one after the last.
+            factors: m_y and m_x.
+        """
+        left, right = columns
+        self._launch(
+            average_colours,
+            (len(output), -(-(right - left) // AVERAGED_PIXELS)),
+            colours,
+            output.view(-1)[left * RGB :],
+            right - left,
+            colours.shape[1],
+            output.shape[1],
+            factors[1],
+            factors[0],
+            BLOCK=AVERAGED_PIXELS,
+        )
+
     def scratch(self, tiles: int) -> Tensor:
         """Room for the features of that many tiles of pixels between two phases."""
         width, height = self.pixel_tile
@@ -236,7 +282,9 @@ class GpuNetwork:
 
     def _modulate(self, modulation: Modulation, vectors: Tensor, output: Tensor) -> None:
         """Fills output, fp16 [S, parts, size], with the weights that style vectors [S, …] make."""
-        modulate[(-(-len(modulation.rows) // MODULATED_ROWS), len(vectors))](
+        self._launch(
+            modulate,
+            (-(-len(modulation.rows) // MODULATED_ROWS), len(vectors)),
             self._modulated.weights,
             modulation.rows,
             modulation.gains,
