@@ -79,6 +79,23 @@ class GpuDrawer:
             for group in waiting:
                 _wait(group)
 
+    def draw_on_device(self, bands: Iterable[Band]) -> list[Tensor]:
+        """Draws bands in the order of the current stream, and leaves them on the device: uint8 [h, w, 3] each.
+
+        Of the bands' outputs only the shapes matter.
+        """
+        buffers: dict[Band, Tensor] = {}
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        for panels, _ in group_panels(bands, BLOCKS_PER_THREAD, 2 * self._pages.limit):
+            self._begin(panels, [], buffers)
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self._device)
+            current.wait_stream(self._stream)
+            for buffer in buffers.values():
+                buffer.record_stream(current)
+        return list(buffers.values())
+
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
         pages = [Page(latent, axis, part.tobytes()) for part in _split(positions)]
         with self._lock, self._computing():

@@ -237,18 +237,18 @@ def multiply_modulated(
     _store_parts(pointers, y, y_low_part, inside[None, :], PARTS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["bundle"])
 def add_to_lines(
     x_ptr,
     weights_ptr,
     biases_ptr,
     tiles_ptr,
     running_ptr,
+    bundle,
     inputs,
     weights_size,
     weights_low_part,
     x_low_part,
-    BUNDLE: tl.constexpr,
     BUNDLES: tl.constexpr,
     THICKNESS: tl.constexpr,
     FIRST: tl.constexpr,
@@ -258,8 +258,8 @@ def add_to_lines(
 ):
     """ToLine on [M, inputs]: adds the clamped product and bias to the running bundle [M, 32], fp32, in place.
 
-    FIRST: the running bundle begins here. The sum, times LINE_SCALE, becomes bundle BUNDLE of a page of
-    lines [L, BUNDLES, D, parts, 32]; −1 for none of them.
+    FIRST: the running bundle begins here. The sum, times LINE_SCALE, becomes bundle ``bundle`` of a
+    page of lines [L, BUNDLES, D, parts, 32], or, where that is negative, none.
     """
     tile = tl.program_id(0)
     weights = weights_ptr + tl.load(tiles_ptr + tile * _TILE_FIELDS) * weights_size
@@ -284,8 +284,8 @@ def add_to_lines(
     if not FIRST:
         running += tl.load(running_pointers)
     tl.store(running_pointers, running)
-    if BUNDLE >= 0:
+    if bundle >= 0:
         page = tl.multiple_of(tl.load(tiles_ptr + tile * _TILE_FIELDS + 1).to(tl.pointer_type(tl.float16)), 16)
         row = tl.load(tiles_ptr + tile * _TILE_FIELDS + 2) + within
-        line = ((row // THICKNESS * BUNDLES + BUNDLE) * THICKNESS + row % THICKNESS) * (PARTS * _FEATURES)
+        line = ((row // THICKNESS * BUNDLES + bundle) * THICKNESS + row % THICKNESS) * (PARTS * _FEATURES)
         _store_parts(page + line + channel, running * _LINE_SCALE, _FEATURES, channel < _FEATURES, PARTS)

@@ -177,8 +177,8 @@ class GpuNetwork:
                     bias,
                     tiles,
                     running,
+                    layer.to_line - skipped,
                     *sizes,
-                    BUNDLE=max(layer.to_line - skipped, -1),
                     BUNDLES=config.bundles,
                     THICKNESS=config.thickness,
                     FIRST=layer.to_line == 0,
@@ -241,7 +241,7 @@ class GpuNetwork:
                 HEAD=phase.head,
                 PARTS=self.parts,
                 GATHER=gather,
-                QUANTISE=quantise,
+                QUANTISE=quantise and phase.head,
                 WARPS=self._pixel_plan.warps,
                 num_warps=self._pixel_plan.warps,
                 num_stages=1,  # more would take shared memory from the weights
