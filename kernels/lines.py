@@ -67,7 +67,7 @@ def modulate(
     BLOCK: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """W_oi·s_i·gain_o, times d_o = 1/√(Σ_i (W_oi s_i)² + 1e-8) where demodulated. Program (j, n): ROWS rows, style n."""
+    """W_oi·s_i·gain_o, times d_o = 1/√(Σ_i (W_oi s_i)² + 1e-8) where demodulated. Program (j, n): rows, style n."""
     index = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     exists = index < rows
     row = rows_ptr + index * _ROW_FIELDS

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from model.config import GeneratorConfig
 from model.errors import InputError
+from model.files import write_atomically
 
 if TYPE_CHECKING:
     from model.generator import Generator
@@ -121,24 +120,6 @@ def save_checkpoint(path: Path, generator: "Generator", info: Mapping[str, Any] 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
     write_atomically(path, _sort_metadata(save(state, metadata)))
     return Checkpoint.open(path)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes ``content`` to a new file in the same folder, flushes it to disk and renames it to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # mkstemp's files are for their owner alone
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _sort_metadata(content: bytes) -> bytes:

@@ -22,8 +22,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from model.arguments import ArgumentParser
-from model.checkpoint import Checkpoint, write_atomically
+from model.checkpoint import Checkpoint
 from model.errors import InputError
+from model.files import write_atomically
 from model.spec import Encoding, Latent, RenderSpec
 from model.viewport import Viewport
 from service.catalog import DEMO, DEMO_NAME

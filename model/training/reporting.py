@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from model.checkpoint import write_atomically
+from model.files import write_atomically
 from model.generator import Generator
 
 GRID_BATCH = 16

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import write_atomically
 from model.errors import InputError
+from model.files import write_atomically
 from model.generator import Generator
 from model.training.config import TrainingConfig
 from model.training.discriminator import Discriminator

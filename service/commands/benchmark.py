@@ -5,7 +5,11 @@ from collections.abc import Sequence
 
 from model.arguments import ArgumentParser
 
-BENCHMARKS = {"render": "kernels.benchmark", "serve": "service.benchmark"}
+BENCHMARKS = {
+    "render": "kernels.benchmark.render",
+    "compile": "kernels.benchmark.compile",
+    "serve": "service.benchmark",
+}
 
 
 def main(arguments: Sequence[str]) -> None:

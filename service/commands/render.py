@@ -11,8 +11,9 @@ from typing import get_args
 from tqdm import tqdm
 
 from model.arguments import ArgumentParser
-from model.checkpoint import Checkpoint, write_atomically
+from model.checkpoint import Checkpoint
 from model.errors import InputError
+from model.files import write_atomically
 from model.spec import DEFAULT_QUALITY, FORMATS, Encoding, Format, Latent, RenderSpec
 from model.viewport import MAX_SIDE, Grid, Viewport
 from service.catalog import DEMO_NAME, open_checkpoint

@@ -3,18 +3,30 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
+from kernels.benchmark.chart import draw_chart
+from kernels.benchmark.cuda import Measurement, render_text
+from kernels.benchmark.targets import check_targets
+from kernels.precision import Agreement
 from service.cli import main
 
-SUBMODULES = "kernels.renderer", "kernels.benchmark"
+SUBMODULES = "kernels.renderer", "kernels.benchmark.render", "kernels.benchmark.cpu"
+
+ON_A_BARE_GPU = "kernels.benchmark.__main__", "kernels.benchmark.render", "kernels.benchmark.cuda"
+
+ABSENT = "tqdm", "imagecodecs", "PIL", "pydantic", "fastapi", "redis", "prometheus_client", "tensorboard", "service"
 
 
 def test_figures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.json"
-    assert main(["benchmark", "render", "--preset=tiny-32", "--size=96x40", f"--json={report}"]) == 0
+    assert main(["benchmark", "render", "--device=cpu", "--preset=tiny-32", "--size=96x40", f"--json={report}"]) == 0
     output = capfd.readouterr().out
     assert all(word in output for word in ("96×40", "cpu", "reference", "peak MiB", "GFLOP/s"))
     figures = json.loads(report.read_text())
@@ -28,26 +40,112 @@ def test_figures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         assert 50 < measured["peak_mib"] < 5000
 
 
-@pytest.mark.parametrize("options", ["--preset=huge", "--size=0x5", "--size=5", "--backends=cpu,gpu", "--backends="])
+@pytest.mark.parametrize(
+    "options", ["--preset=huge", "--size=0x5", "--size=5", "--chart=a.png", "--backends=cpu,gpu", "--backends="]
+)
 def test_mistakes_are_one_line(options: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        assert main(["benchmark", "render", options]) == 2
+        assert main(["benchmark", "render", "--device=cpu", options]) == 2
     except SystemExit as exit_:
         assert exit_.code == 2  # noqa: PT017
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_needs_no_other_package() -> None:
-    absent = [
-        "tqdm",
-        "imagecodecs",
-        "PIL",
-        "pydantic",
-        "fastapi",
-        "redis",
-        "prometheus_client",
-        "tensorboard",
-        "service",
-    ]
-    program = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(SUBMODULES)}"
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [(SUBMODULES, ABSENT), (ON_A_BARE_GPU, (*ABSENT, "safetensors", "matplotlib"))],
+    ids=["cpu", "gpu"],
+)
+def test_needs_no_other_package(modules: tuple[str, ...], absent: tuple[str, ...]) -> None:
+    program = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(modules)}"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+class TestGpu:
+    """What is made of a GPU's measurements. The figures are made up."""
+
+    def measurement(self, contestant: str, side: int, milliseconds: float, batch: int = 1) -> Measurement:
+        times = milliseconds, 0.9 * milliseconds, 1.2 * milliseconds
+        return Measurement(contestant, side, side, batch, times, None, None, 357_184 * side**2 * batch, 700 * 2**20)
+
+    @pytest.fixture
+    def measurements(self) -> list[Measurement]:
+        return [
+            self.measurement("triton", 512, 0.75),
+            self.measurement("triton", 512, 6.0, batch=8),
+            self.measurement("triton", 4096, 16.0),
+            self.measurement("triton", 32768, 1200.0),
+            self.measurement("eager fp32", 4096, 256.0),
+            self.measurement("compiled fp16", 4096, 32.0),
+        ]
+
+    @pytest.fixture
+    def report(self, measurements: list[Measurement]) -> dict[str, Any]:
+        return {
+            "date": "2026-01-01",
+            "gpu": "a GPU",
+            "torch": "2",
+            "triton": "3",
+            "cuda": "13",
+            "network": "creps-512",
+            "pixel_flops": 357_184,
+            "line_flops": 170_000_000,
+            "matrix_teraflops": 800.0,
+            "copy_gigabytes": 4000.0,
+            "precision": [asdict(Agreement("fp16", 3, 0.1, 58.0))],
+            "demo_precision": [asdict(Agreement("fp16×3", 0, 0.0, 130.0))],
+            "measurements": [asdict(m) | {"gigapixels": m.gigapixels} for m in measurements],
+        }
+
+    def test_rates(self, measurements: list[Measurement]) -> None:
+        assert measurements[2].gigapixels == pytest.approx(4096**2 / 16e-3 / 1e9)
+        assert measurements[2].teraflops == pytest.approx(357_184 * 4096**2 / 16e-3 / 1e12)
+
+    def test_targets(self, measurements: list[Measurement]) -> None:
+        demo = [Agreement("fp16", 2, 0.1, 71.0), Agreement("fp16×3", 1, 0.0, 130.0)]
+        told = check_targets(measurements, demo)
+        assert told == [
+            "met: 4096×4096: 1.049 Gpixel/s, to be >= 1",
+            "MISSED: 32768×32768: 0.8948 Gpixel/s, to be >= 1",
+            "met: 4096×4096 over eager fp32: 16 times, to be >= 15",
+            "MISSED: 4096×4096 over compiled fp16: 2 times, to be >= 2.5",
+            "met: 512×512: 0.75 ms, to be < 1",
+            "MISSED: 512×512, eight at a time: 1333 pictures/s, to be >= 1500",
+            "met: 32768×32768 beside the output: 700 MiB, to be < 1024",
+            "met: demo in fp16×3, from fp64: 1 levels, to be <= 1",
+            "met: demo in fp16×3, from fp64: 130 dB, to be >= 60",
+        ]
+
+    def test_text(self, report: dict[str, Any], measurements: list[Measurement]) -> None:
+        text = render_text(report, measurements, ["met: all"])
+        (line,) = (line for line in text.splitlines() if "4096×4096" in line and line.startswith("triton"))
+        assert line.split()[2:6] == ["1", "16.000", "14.400", "19.200"]
+        assert "1048.6" in line
+        assert "46.8%" in line  # 374.5 of 800 TFLOP/s
+        assert "fp16: at most 3 of 255 levels" in text
+        assert text.endswith("met: all")
+
+    def test_chart(self, report: dict[str, Any], tmp_path: Path) -> None:
+        draw_chart(report, tmp_path / "chart.png")
+        with Image.open(tmp_path / "chart.png") as picture:
+            assert picture.format == "PNG"
+            assert picture.size == (1350, 825)
+            assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 100
+
+    def test_without_matplotlib_there_is_no_chart(
+        self,
+        report: dict[str, Any],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        draw_chart(report, tmp_path / "chart.png")
+        assert not (tmp_path / "chart.png").exists()
+        assert capsys.readouterr().err.count("\n") == 1
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+    def test_without_a_gpu_it_says_so(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["benchmark", "render", "--device=cuda"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == "creps benchmark: error: --device: cuda is not there: torch sees no GPU"

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.checkpoint import Checkpoint, save_checkpoint, write_atomically
+from model.checkpoint import Checkpoint, save_checkpoint
 from model.config import PRESETS, GeneratorConfig
 from model.errors import InputError
+from model.files import write_atomically
 from model.generator import Generator
 
 CONFIG = GeneratorConfig(resolution=8, z_dim=4, w_dim=4, classes=3, mapping_layers=1, channel_base=64, channel_max=8)

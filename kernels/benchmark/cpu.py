@@ -1,17 +1,14 @@
-"""How fast the backends draw, beside the plain network and beside what the machine's matrix products reach.
+"""A CPU's backends beside the plain network, called eagerly, and beside the machine's matrix products.
 
-``creps benchmark render``, or ``python -m kernels.benchmark`` where only torch, numpy and safetensors are installed.
 Every backend is measured in a process of its own, so that its peak memory is its own.
 """
 
-import json
 import platform
 import re
 import resource
 import sys
 import tempfile
 import time
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -19,15 +16,15 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from kernels.backend import layer_styles
+from kernels.benchmark.table import align
 from kernels.cpu import Layer
 from kernels.renderer import Renderer
-from model.arguments import ArgumentParser, run
-from model.checkpoint import Checkpoint, save_checkpoint, write_atomically
+from model.checkpoint import Checkpoint, save_checkpoint
 from model.config import PRESETS, GeneratorConfig
 from model.errors import InputError
 from model.generator import COLUMNS, ROWS, Generator
@@ -66,34 +63,19 @@ class Measurement:
         return self.lines_seconds + self.pixels_seconds
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parses the command line, measures, prints a table.
-
-    Raises:
-        InputError: an option cannot be used.
-    """
-    parser = ArgumentParser(prog="creps benchmark render", description=__doc__.splitlines()[0] if __doc__ else None)
-    model = parser.add_mutually_exclusive_group()
-    model.add_argument("--preset", default="creps-512", choices=PRESETS, help="random weights (default: creps-512)")
-    model.add_argument("--checkpoint", type=Path, metavar="FILE", help="this network instead")
-    parser.add_argument("--size", default=(512, 512), type=_size, metavar="WxH", help="default: 512x512")
-    parser.add_argument("--backends", default=tuple(MEASURES), type=_backends, help="default: cpu,reference")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
-    options = parser.parse_args(arguments)
-
-    viewport = Viewport.resolve(*options.size)
+def run_cpu(
+    checkpoint: Path | None, preset: str, viewport: Viewport, backends: Sequence[str]
+) -> tuple[str, dict[str, Any]]:
+    """A table and the same as JSON-ready values, of a checkpoint or of random weights."""
     with tempfile.TemporaryDirectory() as folder:
-        path = options.checkpoint
+        path = checkpoint
         if path is None:
-            path = Path(folder) / f"{options.preset}.safetensors"
-            _in_own_process("random weights", _write_random_checkpoint, path, options.preset)
+            path = Path(folder) / f"{preset}.safetensors"
+            _in_own_process("random weights", _write_random_checkpoint, path, preset)
         config = Checkpoint.open(path).config
         rate = _in_own_process("matrix products", matrix_rate)
-        measurements = [_in_own_process(name, MEASURES[name], path, viewport) for name in options.backends]
-    print(_table(measurements, viewport, rate))
-    if options.json is not None:
-        report = _report(measurements, viewport, rate, config)
-        write_atomically(options.json, (json.dumps(report, indent=2) + "\n").encode())
+        measurements = [_in_own_process(name, MEASURES[name], path, viewport) for name in backends]
+    return _table(measurements, viewport, rate), _report(measurements, viewport, rate, config)
 
 
 def matrix_rate() -> float:
@@ -227,15 +209,13 @@ def _table(measurements: Sequence[Measurement], viewport: Viewport, rate: float)
                 f"{m.peak_mib / reference.peak_mib:.2f}",
             ]
         rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     roof = f"{viewport.width}×{viewport.height}; roof: {rate:.0f} GFLOP/s of fp32 matrix products, "
-    return "\n".join([roof + f"{torch.get_num_threads()} threads, torch {torch.__version__}", *lines])
+    return f"{roof}{torch.get_num_threads()} threads, torch {torch.__version__}\n{align(rows)}"
 
 
 def _report(
     measurements: Sequence[Measurement], viewport: Viewport, rate: float, config: GeneratorConfig
-) -> dict[str, object]:
+) -> dict[str, Any]:
     return {
         "machine": platform.platform(),
         "threads": torch.get_num_threads(),
@@ -245,21 +225,3 @@ def _report(
         "matrix_gflops": rate,
         "measurements": [asdict(measurement) for measurement in measurements],
     }
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
-    if match is None:
-        raise ArgumentTypeError(f"must be WIDTHxHEIGHT, not {text[:40]!r}")
-    return int(match[1]), int(match[2])
-
-
-def _backends(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(text.split(",")))
-    if unknown := sorted(set(names) - set(MEASURES)):
-        raise ArgumentTypeError(f"must be of {','.join(MEASURES)}, not {unknown[0][:40]!r}")
-    return names
-
-
-if __name__ == "__main__":
-    sys.exit(run("python -m kernels.benchmark", main, sys.argv[1:]))
