@@ -48,7 +48,7 @@ def test_the_papers_network_has_no_faults(tmp_path: Path) -> None:
         assert all(instruction in c["instructions"] for c in found if c["multiplies"])
     assert sum("fp16×3" in c["shape"] for c in compiled if c["architecture"] == 90) > 5
     assert len(done.stdout.splitlines()) == len(compiled) + 1
-    # In the loop over tiles nothing waits for other warps: weights are in place before it.
+    # One when the weights are in place; within the loop over tiles only the last phase has one, to write its bytes.
     assert all(c["instructions"]["BAR"] <= 2 for c in compiled if c["kernel"] == "draw_pixels")
 
 
