@@ -52,6 +52,8 @@ class GpuDrawer:
         self._on_gpu = self._device.type == "cuda"
         self._stream = torch.cuda.Stream(self._device) if self._on_gpu else None  # type: ignore[no-untyped-call]
         self._copies = torch.cuda.Stream(self._device) if self._on_gpu else None  # type: ignore[no-untyped-call]
+        if self._stream is not None:  # the network's weights may still be on their way
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
         self._lock = threading.Lock()
         self._pages = LinePages(network)
         self._scratch = Scratch(network)

@@ -18,7 +18,9 @@ STEP = 256
 class _Captured:
     """The launches for one number of positions of one latent, and the memory that they read and write."""
 
-    def __init__(self, network: GpuNetwork, vector: Tensor, positions: int, pool: Any) -> None:
+    def __init__(
+        self, network: GpuNetwork, vector: Tensor, positions: int, stream: torch.cuda.Stream, pool: Any
+    ) -> None:
         device, tiles = network.device, positions * network.config.thickness // TILE
         self.vector = torch.zeros_like(vector)
         self.positions = torch.zeros(positions, dtype=torch.float64, device=device)
@@ -30,7 +32,7 @@ class _Captured:
         arguments = self.vector, self.positions, self.axes, self.tiles
         network.draw_lines(*arguments)  # compiles what has not been compiled
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             network.draw_lines(*arguments)
 
 
@@ -42,6 +44,7 @@ class LineGraphs:
         self._captured: dict[int, _Captured] = {}
         if network.device.type == "cuda":
             self._pool = torch.cuda.graph_pool_handle()  # graphs that never run at once can share memory
+            self._stream = torch.cuda.Stream(network.device)  # type: ignore[no-untyped-call]
 
     def draw_lines(self, vectors: Tensor, positions: Tensor, axes: Tensor, tiles: Tensor) -> None:
         """As :meth:`kernels.network.GpuNetwork.draw_lines`, on the current stream."""
@@ -50,7 +53,7 @@ class LineGraphs:
             return
         size = -(-len(positions) // STEP) * STEP
         if size not in self._captured:
-            self._captured[size] = _Captured(self._network, vectors, size, self._pool)
+            self._captured[size] = _Captured(self._network, vectors, size, self._stream, self._pool)
         captured = self._captured[size]
         captured.vector.copy_(vectors)
         captured.positions[: len(positions)].copy_(positions)

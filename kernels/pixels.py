@@ -148,7 +148,10 @@ def _place_features(scratch, tile, PARTS: tl.constexpr, WARPS: tl.constexpr):
     return scratch + pair[:, None] * (2 * PARTS * _FEATURES) + tl.arange(0, _FEATURES)[None, :]
 
 
-@triton.jit(do_not_specialize=["width", "colours_width", "output_width", "across", "down"])
+@triton.jit(
+    do_not_specialize=["width", "colours_width", "output_width", "across", "down"],
+    do_not_specialize_on_alignment=["output_ptr"],  # which begins at any pixel
+)
 def average_colours(
     colours_ptr,
     output_ptr,

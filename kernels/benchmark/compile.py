@@ -206,7 +206,7 @@ def _variant(kernel: Any, architecture: int, given: Sequence[object], options: d
         value: Any = values[parameter.name]
         if isinstance(value, Tensor):
             kind = _TYPES[value.dtype]
-            multiple = value.data_ptr() % 16 == 0
+            multiple = value.data_ptr() % 16 == 0 and not parameter.do_not_specialize_on_alignment
         elif parameter.is_constexpr or (value == 1 and not parameter.do_not_specialize):
             kind, multiple = "constexpr", False
             constants.append((parameter.name, value))
