@@ -8,8 +8,10 @@ import torch
 
 from kernels.pixels import average_colours
 from kernels.plans import PLANS, PixelPlan, split_phases
+from model.checkpoint import Checkpoint
 from model.config import GeneratorConfig
 from model.spec import Latent
+from service.catalog import DEMO
 from tests.kernels.kernel_runs import (
     DEVICE,
     ON_GPU,
@@ -41,6 +43,18 @@ def test_every_kind_of_network(config: GeneratorConfig, parts: int) -> None:
     latent, (rows, columns) = latent_of(config, 3), spread(11, 19)
     (found,) = run_pixels(make_network(generator, parts), [(latent, rows, columns)])
     assert relative_error(found, exact_colours(generator, latent, rows, columns)) < TOLERANCE[parts]
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_trained_weights(parts: int) -> None:
+    """The demo network's, where an eye is."""
+    generator = Checkpoint.open(DEMO).load()
+    rows, columns = np.linspace(0.35, 0.5, 160 if ON_GPU else 8), np.linspace(0.25, 0.45, 320 if ON_GPU else 16)
+    latent = Latent(seed=7, psi=0.7)
+    (found,) = run_pixels(make_network(generator, parts), [(latent, rows, columns)])
+    expected = exact_colours(generator, latent, rows, columns)
+    assert float(expected.std()) > 0.1
+    assert relative_error(found, expected) < TOLERANCE[parts]
 
 
 @pytest.mark.parametrize("parts", PARTS)
