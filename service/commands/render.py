@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,10 @@ def main(arguments: Sequence[str]) -> None:
     _check_output(output)
 
     from kernels.renderer import Renderer  # here, so that --help and mistakes need no torch
+    from model.device import find_device
 
+    if find_device(options.device).type == "cuda":
+        print("preparing the GPU, which takes up to a minute the first time …", file=sys.stderr)
     renderer = Renderer(checkpoint, options.device)
     with tqdm(
         desc="rendering",
