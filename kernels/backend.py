@@ -34,14 +34,20 @@ class Backend(Protocol[Style]):
         """Colours [H, W, 3], about −1 … 1, of row lines [bundles, 32, H, D] and column lines [bundles, 32, W, D]."""
 
 
+def upload(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """Copies an array to a device. The program does not wait, neither for the copy nor for what is under way there."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
 @torch.no_grad()
 def layer_styles(config: GeneratorConfig, mapping: Mapping, latent: Latent) -> Tensor:
     """The styles [1, num_ws, w_dim] of a latent, on the mapping's device: mapped and truncated, or w as given."""
     device = mapping.w_avg.device
     if latent.w is not None:
-        w = torch.tensor(latent.w, dtype=torch.float32, device=device).view(1, -1, config.w_dim)
+        w = upload(np.array(latent.w, np.float32), device).view(1, -1, config.w_dim)
         return w.expand(1, config.num_ws, config.w_dim).contiguous()
-    z = torch.from_numpy(latent.draw_z(config.z_dim)).to(device)
+    z = upload(latent.draw_z(config.z_dim), device)
     label = None
     if config.classes:
         label = torch.zeros(1, config.classes, device=device)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kernels.backend import upload
 from kernels.drawer import Band, Output, Panel, Progress, group_panels
 from kernels.gather import line_density, sample
 from kernels.lines import LINE_SCALE
@@ -139,7 +140,7 @@ class GpuDrawer:
                 pages = [Page(latent, axis, part.tobytes()) for part in _split(positions)]
                 made = self._pages.make(pages)
                 lines.append(torch.cat([made[page][: page.length] for page in pages]))
-            uploaded = self._network.upload(places)
+            uploaded = upload(places, self._device)
             buffer = torch.empty(height, width, RGB, dtype=torch.uint8, device=self._device)
             tasks = Tasks(self._network)
             for top in range(0, height, PAGE):  # whole rows, because coordinates are dense

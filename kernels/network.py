@@ -5,9 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.backend import layer_styles
@@ -274,11 +272,6 @@ class GpuNetwork:
         """Room for the features of that many tiles of pixels between two phases."""
         width, height = self.pixel_tile
         return self._empty(tiles if len(self._phases) > 1 else 1, width * height, self.parts, FEATURES)
-
-    def upload(self, array: NDArray[np.generic]) -> Tensor:
-        """Copies an array to the device; the program does not wait for it."""
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     def _modulate(self, modulation: Modulation, vectors: Tensor, output: Tensor) -> None:
         """Fills output, fp16 [S, parts, size], with the weights that style vectors [S, …] make."""

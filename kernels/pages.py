@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.backend import upload
 from kernels.cache import LineCache
 from kernels.graphs import LineGraphs
 from kernels.lines import TILE
@@ -125,8 +126,8 @@ class LinePages:
             drawn.append(lines)
         self._graphs.draw_lines(
             vectors,
-            network.upload(np.concatenate(positions)),
-            network.upload(np.concatenate(axes)),
-            network.upload(np.array(tiles, np.int64)),
+            upload(np.concatenate(positions), network.device),
+            upload(np.concatenate(axes), network.device),
+            upload(np.array(tiles, np.int64), network.device),
         )
         return drawn

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 from torch import Tensor
 
+from kernels.backend import upload
 from kernels.network import GpuNetwork, Style
 from kernels.pixels import TASK_FIELDS
 
@@ -78,7 +79,7 @@ class Tasks:
                 tiles_before = 0
             table[i, 7] = tiles_before
             tiles_before += tiles
-        uploaded = self._network.upload(table)
+        uploaded = upload(table, self._network.device)
         for start, stop in itertools.pairwise([*edges, len(table)]):
             launched = self._tiles[start:stop]
             features = scratch.of(sum(launched))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.backend import layer_styles
+from kernels.backend import layer_styles, upload
 from kernels.lines import TILE
 from kernels.network import GpuNetwork
 from kernels.plans import PLANS, LaunchPlan, find_plan
@@ -65,9 +65,9 @@ def run_lines(network: GpuNetwork, wanted: Sequence[tuple[Latent, Positions, int
         pages.append(page)
     network.draw_lines(
         vectors,
-        network.upload(np.concatenate(positions)),
-        network.upload(np.concatenate(axes)),
-        network.upload(np.array(tiles, np.int64)),
+        upload(np.concatenate(positions), DEVICE),
+        upload(np.concatenate(axes), DEVICE),
+        upload(np.array(tiles, np.int64), DEVICE),
     )
     return [page[: len(own)] for page, (_, own, _) in zip(pages, wanted, strict=True)]
 
