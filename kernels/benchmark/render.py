@@ -52,7 +52,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="creps benchmark render", description=__doc__)
+    parser = ArgumentParser(
+        prog="creps benchmark render",
+        description="How fast pictures are drawn on a CPU or a GPU, beside the plain network.",
+    )
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--preset", default="creps-512", choices=PRESETS, help="random weights (default: creps-512)")
     model.add_argument("--checkpoint", type=Path, metavar="FILE", help="this network instead")
