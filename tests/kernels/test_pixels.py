@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from kernels.pixels import average_colours
 from kernels.plans import PLANS, PixelPlan, split_phases
@@ -113,7 +114,13 @@ def test_levels_are_cut_as_the_original_cuts_them() -> None:
     (colours,), (levels,) = run_pixels(network, wanted), run_pixels(network, wanted, quantise=True)
     assert colours.min() < -1
     assert colours.max() > 1
-    assert torch.equal(levels, (colours * 127.5 + 128).clamp(0, 255).to(torch.uint8))
+    assert are_cut(levels, colours)
+
+
+def are_cut(levels: Tensor, colours: Tensor) -> bool:
+    """Whether levels are those of colours, cut; either of two where rounding may decide."""
+    exact = (colours.double() * 127.5 + 128).clamp(0, 255)
+    return bool(((levels == (exact - 1e-4).floor()) | (levels == (exact + 1e-4).floor())).all())
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
@@ -135,9 +142,8 @@ def test_averages(down: int, across: int) -> None:
     average_colours[(height, 2)](
         colours, output.view(-1)[left * 3 :], width, width * across, stride, across, down, BLOCK=64
     )
-    mean = colours.double().reshape(height, down, width, across, 3).mean(dim=(1, 3)).float()
-    inside = output[:, left : left + width]
-    assert torch.equal(inside, (mean * 127.5 + 128).clamp(0, 255).to(torch.uint8))
+    mean = colours.double().reshape(height, down, width, across, 3).mean(dim=(1, 3))
+    assert are_cut(output[:, left : left + width], mean)
     assert bool((output[:, :left] == 77).all())
     assert bool((output[:, left + width :] == 77).all())
 
