@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from kernels.precision import Agreement
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.config import GeneratorConfig
 from model.generator import Generator
@@ -108,12 +109,15 @@ def test_info_tells_what_a_checkpoint_is(checkpoint: Checkpoint, capsys: pytest.
     out = capsys.readouterr().out
     for text in (checkpoint.digest, "demo", "channel_max", "layerwise", "CC0", "images_seen", "MFLOP"):
         assert text in out
+    if not torch.cuda.is_available():
+        assert "measured where a GPU loads the checkpoint; there is none here" in out
     assert "\x1b" not in out, "text out of a file must not steer the terminal"
 
 
 def test_info_as_json(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "--json", str(checkpoint.path)]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert bool(found.pop("precision")) == torch.cuda.is_available()  # measured where there is a GPU
     assert found == {
         "name": "demo",
         "digest": checkpoint.digest,
@@ -137,3 +141,16 @@ def test_the_cost_of_the_papers_model() -> None:
 def test_info_refuses_what_is_no_checkpoint(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "creps import" in refusal(["info", source], capsys)
     assert "is not a file" in refusal(["info", source.with_name("missing")], capsys)
+
+
+def test_info_tells_what_a_gpu_measured(
+    checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = (Agreement("fp16", 2, 0.033, 71.34), Agreement("fp16×3", 1, 0.0001, 136.6))
+    monkeypatch.setattr("service.commands.info._measure", lambda checkpoint: tried)
+    assert main(["info", str(checkpoint.path)]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("precision"))
+    assert "fp16: at most 2 of 255 levels from fp64, 3.3% differing, 71.3 dB; fp16×3: at most 1 " in line
+    assert main(["info", "--json", str(checkpoint.path)]) == 0
+    best = json.loads(capsys.readouterr().out)["precision"][-1]
+    assert best == {"arithmetic": "fp16×3", "levels": 1, "differing": 0.0001, "psnr": 136.6}
