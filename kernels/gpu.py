@@ -1,15 +1,17 @@
 """Drawing on a GPU. While one group of bands is drawn, the one before is copied to pinned memory.
 
-The program waits for copies alone. On a CPU the same code runs in Triton's interpreter, for tests.
+Once a size has been drawn, the program waits for copies alone. On a CPU the same code runs in Triton's interpreter, for
+tests.
 """
 
 import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,10 +21,11 @@ from torch import Tensor
 from kernels.backend import upload
 from kernels.drawer import Band, Output, Panel, Progress, group_panels
 from kernels.gather import line_density, sample
+from kernels.graphs import CAPTURING
 from kernels.lines import LINE_SCALE
 from kernels.network import GpuNetwork
 from kernels.pages import PAGE, LinePages, Page, pages_of
-from kernels.tasks import Scratch, Tasks
+from kernels.tasks import LAUNCH_PIXELS, Scratch, Tasks
 from kernels.tiles import BLOCKS_PER_THREAD, Tiling
 from model.config import RGB
 from model.generator import COLUMNS, ROWS
@@ -30,6 +33,8 @@ from model.spec import Latent
 from model.viewport import Viewport
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,56 +105,69 @@ class GpuDrawer:
         return list(buffers.values())
 
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
-        pages = [Page(latent, axis, part.tobytes()) for part in _split(positions)]
-        with self._lock, self._computing():
-            made = self._pages.make(pages)
-            parts = torch.cat([made[page][: page.length] for page in pages])  # [L, bundles, D, parts, 32]
-            lines: Tensor = parts.float().sum(dim=3).permute(1, 3, 0, 2) * (0.5**0.5 / LINE_SCALE)
-        self._synchronize()
-        return lines
+        def draw() -> Tensor:
+            with self._computing():
+                parts = self._lines(latent, positions, axis)
+                lines: Tensor = parts.float().sum(dim=3).permute(1, 3, 0, 2) * (0.5**0.5 / LINE_SCALE)
+                return lines
+
+        return self._hand_over(self._with_memory(draw))
 
     def colours(self, latent: Latent, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Tensor:
         """Colours [H, W, 3] in fp32, of network coordinates [H] and [W]: at most a page of each."""
-        row_page, column_page = Page(latent, ROWS, rows.tobytes()), Page(latent, COLUMNS, columns.tobytes())
-        with self._lock, self._computing():
-            made = self._pages.make([row_page, column_page])
-            # Not a number, so that a pixel which is not drawn would be noticed.
-            colours = torch.full((len(rows), len(columns), RGB), torch.nan, device=self._device)
-            tasks = Tasks(self._network)
-            output = colours.data_ptr(), len(columns)
-            tasks.add(
-                (made[row_page], 0),
-                (made[column_page], 0),
-                self._pages.style(latent),
-                output,
-                (len(rows), len(columns)),
-            )
-            tasks.draw(self._scratch, quantise=False)
-        self._synchronize()
-        return colours
+
+        def draw() -> Tensor:
+            with self._computing():
+                lines = self._lines(latent, rows, ROWS), self._lines(latent, columns, COLUMNS)
+                # Not a number, so that a pixel which is not drawn would be noticed.
+                colours = torch.full((len(rows), len(columns), RGB), torch.nan, device=self._device)
+                tasks, output = Tasks(self._network), (colours.data_ptr(), len(columns))
+                tasks.add((lines[0], 0), (lines[1], 0), self._pages.style(latent), output, (len(rows), len(columns)))
+                tasks.draw(self._scratch, quantise=False)
+                return colours
+
+        return self._hand_over(self._with_memory(draw))
 
     def warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Output:
         """Pixels [H, W, 3] at network coordinates [H, W, 2] (vertical, horizontal), between densely sampled lines."""
         height, width, _ = coordinates.shape
-        places = np.empty(coordinates.shape, np.float32)
         output = self.allocate(height, width)
-        with self._lock, self._computing():
+        buffer = self._with_memory(lambda: self._warp(latent, coordinates))
+        torch.from_numpy(output).copy_(self._hand_over(buffer))
+        return output
+
+    def _warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Tensor:
+        height, width, _ = coordinates.shape
+        places = np.empty(coordinates.shape, np.float32)
+        with self._computing():
             lines = []
             for axis in (ROWS, COLUMNS):
                 positions, places[..., axis] = sample(coordinates[..., axis], self._density)
-                pages = [Page(latent, axis, part.tobytes()) for part in _split(positions)]
-                made = self._pages.make(pages)
-                lines.append(torch.cat([made[page][: page.length] for page in pages]))
+                lines.append(self._lines(latent, positions, axis))
             uploaded = upload(places, self._device)
             buffer = torch.empty(height, width, RGB, dtype=torch.uint8, device=self._device)
-            tasks = Tasks(self._network)
-            for top in range(0, height, PAGE):  # whole rows, because coordinates are dense
-                part, first = uploaded[top : top + PAGE], buffer[top].data_ptr()
-                tasks.add((lines[ROWS], 0), (lines[COLUMNS], 0), self._pages.style(latent), (first, width), part)
+            tasks, style = Tasks(self._network), self._pages.style(latent)
+            step = max(LAUNCH_PIXELS // width, 1)  # whole rows, because coordinates are dense
+            for top in range(0, height, step):
+                part, first = uploaded[top : top + step], buffer[top].data_ptr()
+                tasks.add((lines[ROWS], 0), (lines[COLUMNS], 0), style, (first, width), part)
             tasks.draw(self._scratch, quantise=True, gather=True)
-            torch.from_numpy(output).copy_(buffer, non_blocking=True)
-        self._synchronize()
-        return output
+        return buffer
+
+    def _lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
+        """Lines [L, bundles, D, parts, 32] of network coordinates [L], in one piece."""
+        pages = [
+            Page(latent, axis, positions[start : start + PAGE].tobytes()) for start in range(0, len(positions), PAGE)
+        ]
+        made = self._pages.make(pages)
+        return torch.cat([made[page][: page.length] for page in pages])
+
+    def _hand_over(self, tensor: Tensor) -> Tensor:
+        """A finished tensor, for use on the current stream."""
+        if self._stream is not None:
+            self._stream.synchronize()
+            tensor.record_stream(torch.cuda.current_stream(self._device))
+        return tensor
 
     def warm_up(self) -> None:
         """Compiles what pictures need, so that the first one does not wait for it. Nothing to do on a CPU."""
@@ -163,13 +181,20 @@ class GpuDrawer:
 
     def _begin(self, panels: Sequence[Panel], complete: Sequence[Band], buffers: dict[Band, Tensor]) -> _Group:
         """Begins to draw panels and, where bands are complete with them, to copy those."""
+        return self._with_memory(lambda: self._enqueue(panels, complete, buffers))
+
+    def _with_memory(self, work: Callable[[], T]) -> T:
+        """Does work on the device; where memory is short, once more without what is kept for later."""
         with self._lock:
             try:
-                return self._enqueue(panels, complete, buffers)
-            except torch.OutOfMemoryError:
-                logger.warning("the GPU's memory is full: its cache of lines is given up, and the work tried again")
-                self._release()
-                return self._enqueue(panels, complete, buffers)
+                return work()
+            except RuntimeError as error:  # also what CUDA and Triton raise, which is no torch.OutOfMemoryError
+                if "out of memory" not in str(error):
+                    raise
+            # After the exception, which keeps alive what had been allocated.
+            logger.warning("the GPU's memory is full: its cache of lines is given up, and the work tried again")
+            self._release()
+            return work()
 
     def _finish(self, group: _Group, progress: Progress | None) -> Iterator[Band]:
         _wait(group)
@@ -242,27 +267,19 @@ class GpuDrawer:
             stack.enter_context(torch.cuda.stream(self._stream))
         return stack
 
-    def _synchronize(self) -> None:
-        if self._stream is not None:
-            self._stream.synchronize()
-
     def _release(self) -> None:
         """Gives back all memory that only makes the next picture faster."""
-        self._synchronize()
         self._pages.clear()
         self._scratch.clear()
         if self._on_gpu:
-            torch.cuda.empty_cache()
+            with CAPTURING:  # a graph that is captured in another thread would be spoilt
+                torch.cuda.synchronize(self._device)
+                torch.cuda.empty_cache()
 
 
 def _wait(group: _Group) -> None:
     if group.copied is not None:
         group.copied.synchronize()
-
-
-def _split(positions: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    for start in range(0, len(positions), PAGE):
-        yield positions[start : start + PAGE]
 
 
 def _pages_of_panel(panel: Panel) -> Iterator[Page]:

@@ -1,5 +1,6 @@
 """CUDA graphs for the lines of small pictures: without them, launching the kernels takes longer than running them."""
 
+import threading
 from typing import Any
 
 import torch
@@ -7,6 +8,9 @@ from torch import Tensor
 
 from kernels.lines import TILE, TILE_FIELDS
 from kernels.network import GpuNetwork
+
+CAPTURING = threading.Lock()
+"""Held while a graph is captured: no other thread may wait for the device then, as torch does before a capture."""
 
 POSITIONS = 2048
 """Most positions in a graph, rows and columns together; for more, launching takes less time than the work."""
@@ -53,7 +57,8 @@ class LineGraphs:
             return
         size = -(-len(positions) // STEP) * STEP
         if size not in self._captured:
-            self._captured[size] = _Captured(self._network, vectors, size, self._stream, self._pool)
+            with CAPTURING:
+                self._captured[size] = _Captured(self._network, vectors, size, self._stream, self._pool)
         captured = self._captured[size]
         captured.vector.copy_(vectors)
         captured.positions[: len(positions)].copy_(positions)
@@ -65,3 +70,5 @@ class LineGraphs:
     def clear(self) -> None:
         """Gives up all graphs and their memory."""
         self._captured.clear()
+        if self._network.device.type == "cuda":
+            self._pool = torch.cuda.graph_pool_handle()  # that of graphs which are gone cannot be used again

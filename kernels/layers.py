@@ -69,6 +69,13 @@ def multiply(x, weight, PARTS: tl.constexpr):
 
 
 @triton.jit
+def clamp(x, limit):
+    """x between −limit and limit; what is not a number stays so, to be seen."""
+    low = tl.maximum(x, -limit, propagate_nan=tl.PropagateNan.ALL)
+    return tl.minimum(low, limit, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def _activate(sums, bias):
     z = sums.to(bias.dtype) + bias
     return z * 1.5 + tl.abs(z)
@@ -85,7 +92,7 @@ def _modulated(x, weight, bias_ptr, OUTPUTS: tl.constexpr, PARTS: tl.constexpr):
     """The parts of the refinement's next activation, clamped as all modulated layers are."""
     y = _activate(multiply(x, weight, PARTS), _load_bias(bias_ptr, OUTPUTS))
     limit = tl.full([1, 1], _HELD_CLAMP, y.dtype)  # a Python number would make fp16 fp32
-    return split(tl.minimum(tl.maximum(y, -limit), limit), PARTS)
+    return split(clamp(y, limit), PARTS)
 
 
 @triton.jit
@@ -134,8 +141,8 @@ def refine(features, to_rgb, weights, biases, colour_biases, PARTS: tl.constexpr
     x = _modulated(x, weights[0], biases, 128, PARTS)
     x = _modulated(x, weights[1], biases + 128, 128, PARTS)
     addition = multiply(x, weights[2], PARTS) + tl.load(colour_biases + _COLOURS + channel)[None, :]
-    rgb += tl.minimum(tl.maximum(addition, -_CLAMP), _CLAMP)
+    rgb += clamp(addition, _CLAMP)
     x = _modulated(x, weights[3], biases + 256, 64, PARTS)
     x = _modulated(x, weights[4], biases + 256 + 64, 64, PARTS)
     addition = multiply(x, weights[5], PARTS) + tl.load(colour_biases + 2 * _COLOURS + channel)[None, :]
-    return rgb + tl.minimum(tl.maximum(addition, -_CLAMP), _CLAMP)
+    return rgb + clamp(addition, _CLAMP)

@@ -12,7 +12,7 @@ import math
 import triton
 import triton.language as tl
 
-from kernels.layers import GAIN
+from kernels.layers import GAIN, clamp
 from model.config import FEATURES
 from model.generator import CLAMP, EPSILON
 
@@ -231,8 +231,7 @@ def multiply_modulated(
     output = first_output + tl.arange(0, BLOCK_N)
     inside = output < OUTPUTS
     z = sums + tl.load(biases_ptr + output, mask=inside, other=0.0)[None, :]
-    y = tl.maximum(z, z * 0.2) * _SQRT2
-    y = tl.minimum(tl.maximum(y, -_CLAMP), _CLAMP)
+    y = clamp(tl.where(z < 0, z * 0.2, z) * _SQRT2, _CLAMP)
     pointers = y_ptr + (first_row + tl.arange(0, _TILE)).to(tl.int64)[:, None] * OUTPUTS + output[None, :]
     _store_parts(pointers, y, y_low_part, inside[None, :], PARTS)
 
@@ -279,7 +278,7 @@ def add_to_lines(
     )
     channel, within = tl.arange(0, _FEATURES)[None, :], tl.arange(0, _TILE)[:, None]
     addition = sums + tl.load(biases_ptr + channel)
-    running = tl.minimum(tl.maximum(addition, -_CLAMP), _CLAMP)
+    running = clamp(addition, _CLAMP)
     running_pointers = running_ptr + (tile * _TILE + within) * _FEATURES + channel
     if not FIRST:
         running += tl.load(running_pointers)

@@ -205,25 +205,24 @@ class GpuNetwork:
             x = y
 
     def draw_pixels(
-        self, tasks: Tensor, largest: int, scratch: Tensor, *, quantise: bool = True, gather: bool = False
+        self, tasks: Tensor, programs: Tensor, scratch: Tensor, *, quantise: bool = True, gather: bool = False
     ) -> None:
         """The pixels of several tasks.
 
         Args:
             tasks: int64 [tasks, TASK_FIELDS], see :data:`kernels.pixels.TASK_FIELDS`.
-            largest: tiles of the largest task.
+            programs: int32 [programs, PROGRAM_FIELDS], see :func:`kernels.tasks.share_programs`.
             scratch: fp16 [tiles of all tasks, 128, parts, 32]; unused where there is but one phase.
             quantise: write uint8, else colours as fp32.
             gather: the tasks have coordinates.
         """
         weights, config = self._pixels, self.config
-        # One program a multiprocessor, for its shared memory is full: more would wait for others to end.
-        programs = min(max(self.multiprocessors // len(tasks), 1), largest)
         for phase in self._phases:
             self._launch(
                 draw_pixels,
-                (programs, len(tasks)),
+                (len(programs),),
                 tasks,
+                programs,
                 weights.weights,
                 weights.biases,
                 weights.colour_biases,

@@ -22,12 +22,16 @@ TASK_FIELDS = 12
 3 of its first output pixel, 4 output pixels from one row to the next, 5 height, 6 width, 7 its first tile in the
 scratch array; where coordinates are gathered 8 their address, 9 number of row lines, 10 of column lines."""
 
+PROGRAM_FIELDS = 3
+"""int32 numbers of one program: its task, its first tile there, and by how many tiles it goes on."""
+
 TILE_WIDTH = 16
 """Pixels of a tile from left to right. It is as many as warps high."""
 
 _FEATURES = tl.constexpr(FEATURES)
 _COLOURS = tl.constexpr(COLOURS)
 _TASK_FIELDS = tl.constexpr(TASK_FIELDS)
+_PROGRAM_FIELDS = tl.constexpr(PROGRAM_FIELDS)
 _TILE_WIDTH = tl.constexpr(TILE_WIDTH)
 _DECODER_WEIGHTS = tl.constexpr(sum(a * b for a, b in pairwise(DECODER_WIDTHS)))
 _DECODER_BIASES = tl.constexpr(sum(DECODER_WIDTHS[1:]))
@@ -36,6 +40,7 @@ _DECODER_BIASES = tl.constexpr(sum(DECODER_WIDTHS[1:]))
 @triton.jit
 def draw_pixels(
     tasks_ptr,
+    programs_ptr,
     weights_ptr,
     biases_ptr,
     colour_biases_ptr,
@@ -54,13 +59,14 @@ def draw_pixels(
     QUANTISE: tl.constexpr,
     WARPS: tl.constexpr,
 ):
-    """One phase: decoders FIRST … LAST − 1 of the pixels of several tasks. Program (i, t) draws every so many tiles of
-    task t.
+    """One phase: decoders FIRST … LAST − 1 of the pixels of several tasks. A program draws tiles of one of them.
 
     START: the phase begins with the first product, else with the features that the previous phase left in the scratch
     array. HEAD: it ends with colours, quantised to uint8 or as fp32, else with features.
     """
-    task = tasks_ptr + tl.program_id(1) * _TASK_FIELDS
+    program = programs_ptr + tl.program_id(0) * _PROGRAM_FIELDS
+    task = tasks_ptr + tl.load(program) * _TASK_FIELDS
+    own_first, own_step = tl.load(program + 1), tl.load(program + 2)
     rows = tl.multiple_of(tl.load(task).to(tl.pointer_type(tl.float16)), 16)
     columns = tl.multiple_of(tl.load(task + 1).to(tl.pointer_type(tl.float16)), 16)
     height, width = tl.load(task + 5).to(tl.int32), tl.load(task + 6).to(tl.int32)
@@ -80,7 +86,7 @@ def draw_pixels(
     pair = tl.arange(0, TILE // 2)  # an upper and a lower pixel
     tiles_across = tl.cdiv(width, _TILE_WIDTH)
     tiles = tiles_across * tl.cdiv(height, TILE_HEIGHT)
-    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+    for tile in range(own_first, tiles, own_step):
         top = tile // tiles_across * TILE_HEIGHT
         left = tile % tiles_across * _TILE_WIDTH
         # Pixels beyond the edge repeat those at the edge, and are not stored.

@@ -1,8 +1,10 @@
 """Tasks for the pixel kernels: rectangles of pixels, collected and then drawn in as few launches as is good."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.backend import upload
@@ -82,5 +84,23 @@ class Tasks:
         uploaded = upload(table, self._network.device)
         for start, stop in itertools.pairwise([*edges, len(table)]):
             launched = self._tiles[start:stop]
+            programs = upload(share_programs(launched, self._network.multiprocessors), self._network.device)
             features = scratch.of(sum(launched))
-            self._network.draw_pixels(uploaded[start:stop], max(launched), features, quantise=quantise, gather=gather)
+            self._network.draw_pixels(uploaded[start:stop], programs, features, quantise=quantise, gather=gather)
+
+
+def share_programs(tiles: Sequence[int], multiprocessors: int) -> NDArray[np.int32]:
+    """Programs for tasks of so many tiles each: int32 [programs, PROGRAM_FIELDS].
+
+    A program fills a multiprocessor, so there are no more of them, unless there are more tasks, and each draws tiles of
+    one task. The most that any draws is as few as can be.
+    """
+    low, high = 1, max(tiles)
+    while low < high:
+        middle = (low + high) // 2
+        if sum(-(-count // middle) for count in tiles) <= multiprocessors:
+            high = middle
+        else:
+            low = middle + 1
+    shares = (-(-count // high) for count in tiles)
+    return np.array([(task, i, share) for task, share in enumerate(shares) for i in range(share)], np.int32)

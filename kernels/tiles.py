@@ -8,6 +8,7 @@ the same shapes, whatever the crop. Pixels of a tile beyond the crop, or the pic
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ BLOCKS_PER_THREAD = 64
 """Blocks drawn in one go for each thread: at the end threads wait for one another no longer than one block takes."""
 
 WIDE_BAND_PIXELS = 1 << 26
-"""Height of a band, in pixels, where the lines of a very wide picture's columns cannot all be held."""
+"""Positions in a band where the lines of a very wide picture's columns cannot all be held."""
 
 
 @dataclass(frozen=True)
@@ -39,34 +40,34 @@ class Axis:
     resolution: int
     side: int
 
-    @property
+    @cached_property
     def factor(self) -> int:
         """m, positions for each output pixel (supersampling)."""
         horizontal, vertical = self.viewport.supersampling(self.resolution)
         return horizontal if self.axis == COLUMNS else vertical
 
-    @property
+    @cached_property
     def crop(self) -> tuple[int, int]:
         """First output pixel drawn and the one after the last."""
         x, y, w, h = self.viewport.crop
         return (x, x + w) if self.axis == COLUMNS else (y, y + h)
 
-    @property
+    @cached_property
     def tile(self) -> int:
         """Output pixels in a tile."""
         return max(1, self.side // self.factor)
 
-    @property
+    @cached_property
     def parts(self) -> int:
         """Blocks in a tile: one, but for pixels that average more than ``side`` positions."""
         return -(-self.factor // self.side)
 
-    @property
+    @cached_property
     def block(self) -> int:
         """Positions in a block."""
         return -(-self.tile * self.factor // self.parts)
 
-    @property
+    @cached_property
     def tiles(self) -> range:
         """The tiles that the crop touches, counted from the start of the whole picture."""
         start, stop = self.crop
@@ -157,7 +158,7 @@ class Tiling:
         if len(columns.tiles) <= panel:
             band = -(-BLOCKS_PER_THREAD * threads // (rows.parts * columns.parts * len(columns.tiles)))
         else:  # Each band computes all columns' lines anew: make that seldom.
-            band = WIDE_BAND_PIXELS // (rows.tile * viewport.crop[2])
+            band = WIDE_BAND_PIXELS // (rows.tile * rows.factor * viewport.crop[2] * columns.factor)
         return cls(rows, columns, max(1, min(band, line_limit // (rows.block * rows.parts))), panel)
 
     def macs(self, config: GeneratorConfig, rows: range) -> int:

@@ -58,6 +58,13 @@ class Latent:
             if (vector := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(float(value) + 0.0 for value in vector))
 
+    def __hash__(self) -> int:
+        return self._hash  # kept: w may be thousands of numbers, and a latent is part of every cache's key
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.seed, self.z, self.w, self.class_index, self.psi, self.cutoff))
+
     def check(self, config: GeneratorConfig) -> None:
         """Raises InputError, naming the field and its limit, where the latent does not fit the network."""
         if sum(value is not None for value in (self.seed, self.z, self.w)) != 1:

@@ -192,11 +192,13 @@ class Worker:
         except Exception as error:
             return [_load_failure(specs[0].model, error)] * len(specs)
         started = time.perf_counter()
+        pictures = None
         try:
             pictures = model.renderer.render_batch(specs)
         except Exception as error:
             if len(specs) == 1:
                 return [_failure(error)]
+        if pictures is None:  # after the exception, which keeps alive what had been allocated
             return [self._render([spec])[0] for spec in specs]  # whichever is to blame shall fail alone
         metrics.RENDER_DURATION.labels(model.name, model.renderer.backend).observe(time.perf_counter() - started)
         metrics.RENDERED_PIXELS.labels(model.name).inc(sum(spec.viewport.pixels for spec in specs))
@@ -272,5 +274,9 @@ def _load_failure(digest: str, error: Exception) -> RenderFailed:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Also torch's errors, of which only that of a GPU has a class of its own."""
-    named = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    named = (
+        type(error).__name__ == "OutOfMemoryError"
+        or "out of memory" in str(error)
+        or "DefaultCPUAllocator" in str(error)
+    )
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and named)

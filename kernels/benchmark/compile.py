@@ -28,7 +28,7 @@ from triton.compiler import ASTSource
 from kernels.benchmark.table import align
 from kernels.lines import TILE, TILE_FIELDS, add_to_lines, draw_fourier_features, modulate, multiply_modulated
 from kernels.network import ARITHMETIC, GpuNetwork
-from kernels.pixels import TASK_FIELDS, average_colours, draw_pixels
+from kernels.pixels import PROGRAM_FIELDS, TASK_FIELDS, average_colours, draw_pixels
 from kernels.plans import PLANS
 from model.arguments import ArgumentParser
 from model.config import PRESETS, RGB, GeneratorConfig
@@ -191,8 +191,9 @@ def find_variants(config: GeneratorConfig, architectures: Sequence[int]) -> Iter
             axes = torch.zeros(positions, dtype=torch.int32)
             network.draw_lines(style.vector[None], torch.zeros(positions, dtype=torch.float64), axes, tiles)
             tasks = torch.zeros(1, TASK_FIELDS, dtype=torch.int64)
+            programs = torch.zeros(1, PROGRAM_FIELDS, dtype=torch.int32)
             for quantise, gather in ((True, False), (False, False), (True, True)):
-                network.draw_pixels(tasks, 1, network.scratch(1), quantise=quantise, gather=gather)
+                network.draw_pixels(tasks, programs, network.scratch(1), quantise=quantise, gather=gather)
             network.average(torch.zeros(64, 64, RGB), torch.zeros(32, 32, RGB, dtype=torch.uint8), (0, 32), (2, 2))
         yield from found
 

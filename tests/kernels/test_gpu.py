@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kernels.backend import layer_styles
 from kernels.gpu import GpuDrawer
+from kernels.graphs import LineGraphs
 from kernels.network import GpuNetwork
 from kernels.renderer import Renderer
 from model.checkpoint import Checkpoint
@@ -69,13 +70,13 @@ def fresh(checkpoint: Checkpoint) -> Renderer:
 def drawn_positions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many positions each call for lines asks for."""
     calls: list[int] = []
-    draw_lines = GpuNetwork.draw_lines
+    draw_lines = LineGraphs.draw_lines
 
-    def counted(self: GpuNetwork, vectors: Any, positions: Any, axes: Any, tiles: Any) -> None:
+    def counted(self: LineGraphs, vectors: Any, positions: Any, axes: Any, tiles: Any) -> None:
         calls.append(len(positions))
         draw_lines(self, vectors, positions, axes, tiles)
 
-    monkeypatch.setattr(GpuNetwork, "draw_lines", counted)
+    monkeypatch.setattr(LineGraphs, "draw_lines", counted)
     return calls
 
 

@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels.pixels import average_colours
 from kernels.plans import PLANS, PixelPlan, split_phases
+from kernels.tasks import share_programs
 from model.checkpoint import Checkpoint
 from model.config import GeneratorConfig
 from model.spec import Latent
@@ -158,3 +161,15 @@ def test_phases_run_every_decoder_once_and_in_order(plan: PixelPlan, decoders: i
     assert [phase.head for phase in phases] == [False] * (len(phases) - 1) + [True]
     assert all(phase.last - phase.first <= (plan.head_decoders if phase.head else plan.decoders) for phase in phases)
     assert len(phases) > 1 or parts == 1
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=200), st.integers(1, 150))
+def test_programs_share_the_tiles_of_all_tasks(tiles: list[int], multiprocessors: int) -> None:
+    programs = share_programs(tiles, multiprocessors)
+    drawn = sorted((task, tile) for task, first, step in programs for tile in range(first, tiles[task], step))
+    assert drawn == [(task, tile) for task, count in enumerate(tiles) for tile in range(count)]
+    assert len(programs) <= max(multiprocessors, len(tiles))
+    if len(tiles) <= multiprocessors:
+        # One tile fewer for each program, and there would be too few programs.
+        most = max(len(range(first, tiles[task], step)) for task, first, step in programs)
+        assert most == 1 or sum(-(-count // (most - 1)) for count in tiles) > multiprocessors
