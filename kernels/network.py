@@ -78,11 +78,12 @@ class GpuNetwork:
         self._launch = launch
         self.config = generator.config
         self.device = generator.mapping.w_avg.device
-        self.multiprocessors = 2  # of Triton's interpreter, so that tests see several programs
+        multiprocessors = 2  # of Triton's interpreter, so that tests see several programs
         if self.device.type == "cuda":
-            self.multiprocessors = torch.cuda.get_device_properties(self.device).multi_processor_count
+            multiprocessors = torch.cuda.get_device_properties(self.device).multi_processor_count
         self._mapping = generator.mapping
         self._line_plan, self._pixel_plan = plans
+        self.programs = multiprocessors * self._pixel_plan.programs
         self._phases = split_phases(self.config.decoder_count, self._pixel_plan, parts)
         self._modulated = move(ModulatedWeights.pack(generator), self.device)
         self.highest_frequency = float(self._modulated.frequencies.abs().max())

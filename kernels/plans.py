@@ -32,12 +32,14 @@ class PixelPlan:
     Attributes:
         decoders: most decoders of a phase that ends with features.
         head_decoders: most decoders of the phase that ends with colours.
-        warps: of one program: 8 for tiles of 128 pixels.
+        warps: of one program, which draws tiles of 16 pixels for each.
+        programs: so many have room on one multiprocessor.
     """
 
     decoders: int
     head_decoders: int
     warps: int = 8
+    programs: int = 1
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,11 @@ PLANS: dict[int, LaunchPlan] = {
     86: LaunchPlan(86, *_SMALL),  # A10, RTX 30: 99 KB
     89: LaunchPlan(89, *_SMALL),  # L4, L40, RTX 40: 99 KB
     90: _HOPPER,  # H100, H200: 227 KB, wgmma
+    100: LaunchPlan(100, LinePlan(128, 64, 3), PixelPlan(1, 0, warps=2, programs=3)),  # B200: 227 KB, tcgen05
     120: LaunchPlan(120, *_SMALL),  # RTX 50: 99 KB
 }
-"""Compute capabilities for which kernels are known to compile. On 10.x Triton makes a trap of ``draw_pixels``."""
+"""Compute capabilities for which kernels are known to compile. On 10.0 Triton 3.7 makes a trap of ``draw_pixels`` where
+tiles have 64 pixels or more, which tcgen05 would multiply; small programs side by side take mma.sync instead."""
 
 
 @dataclass(frozen=True)

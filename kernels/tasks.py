@@ -84,21 +84,21 @@ class Tasks:
         uploaded = upload(table, self._network.device)
         for start, stop in itertools.pairwise([*edges, len(table)]):
             launched = self._tiles[start:stop]
-            programs = upload(share_programs(launched, self._network.multiprocessors), self._network.device)
+            programs = upload(share_programs(launched, self._network.programs), self._network.device)
             features = scratch.of(sum(launched))
             self._network.draw_pixels(uploaded[start:stop], programs, features, quantise=quantise, gather=gather)
 
 
-def share_programs(tiles: Sequence[int], multiprocessors: int) -> NDArray[np.int32]:
+def share_programs(tiles: Sequence[int], limit: int) -> NDArray[np.int32]:
     """Programs for tasks of so many tiles each: int32 [programs, PROGRAM_FIELDS].
 
-    A program fills a multiprocessor, so there are no more of them, unless there are more tasks, and each draws tiles of
+    There are no more of them than the GPU has room for, ``limit``, unless there are more tasks, and each draws tiles of
     one task. The most that any draws is as few as can be.
     """
     low, high = 1, max(tiles)
     while low < high:
         middle = (low + high) // 2
-        if sum(-(-count // middle) for count in tiles) <= multiprocessors:
+        if sum(-(-count // middle) for count in tiles) <= limit:
             high = middle
         else:
             low = middle + 1

@@ -37,13 +37,13 @@ from model.files import write_atomically
 from model.generator import Generator
 from model.spec import Latent
 
-SHARED_MEMORY = {80: 163, 86: 99, 89: 99, 90: 227, 120: 99}
+SHARED_MEMORY = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 """KiB that one program may have, by compute capability (CUDA C++ Programming Guide, technical specifications)."""
 
-MATRIX_INSTRUCTION = {80: "HMMA", 86: "HMMA", 89: "HMMA", 90: "HGMMA", 120: "HMMA"}
-"""What a matrix product of fp16 becomes. On 9.0 HMMA runs at about half the rate of HGMMA, which is wgmma."""
+MATRIX_INSTRUCTIONS = {90: {"HGMMA"}, 100: {"UTCHMMA", "HMMA"}}
+"""What a matrix product of fp16 becomes, where not HMMA: HGMMA is wgmma, at twice its rate, and UTCHMMA tcgen05."""
 
-COUNTED = ("HGMMA", "HMMA", "BAR", "LDG", "LDGSTS", "LDS", "STS")
+COUNTED = ("HGMMA", "UTCHMMA", "HMMA", "BAR", "LDG", "LDGSTS", "LDS", "STS")
 """Instructions worth a look: matrix products, barriers, and loads and stores of global and shared memory."""
 
 TOOLS = Path(str(triton.__file__)).parent / "backends" / "nvidia" / "bin"
@@ -129,10 +129,10 @@ class Compiled:
             found.append("wgmma is serialised")
         if self.shared > SHARED_MEMORY[self.architecture] * 1024:
             found.append(f"needs {self.shared:,} bytes of shared memory of {SHARED_MEMORY[self.architecture]} KiB")
-        needed = MATRIX_INSTRUCTION[self.architecture]
-        others = {"HMMA", "HGMMA"} - {needed}
-        if self.multiplies and (not self.instructions.get(needed) or any(map(self.instructions.get, others))):
-            found.append(f"does not multiply with {needed} alone")
+        wanted = MATRIX_INSTRUCTIONS.get(self.architecture, {"HMMA"})
+        used = {"HMMA", "HGMMA", "UTCHMMA"} & self.instructions.keys()
+        if self.multiplies and not (used and used <= wanted):
+            found.append(f"does not multiply with {' or '.join(sorted(wanted))} alone")
         return found
 
 

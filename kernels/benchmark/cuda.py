@@ -1,6 +1,7 @@
 """A GPU's kernels beside the plain network, eager and compiled, and beside what the GPU can do at most.
 
-Times are medians of CUDA events around the work, with the L2 cache flushed before each run. Those "to memory" are
+Times are medians of CUDA events around the work, with the L2 cache flushed before each run, but for pictures of the
+plain network that take over half a second: those are timed once. Those "to memory" are
 wall-clock times until the pixels lie in pinned memory of the host.
 """
 
@@ -36,11 +37,11 @@ SIDES = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 BATCH = 8
 BATCH_SIDES = (256, 512, 1024)
 
-EAGER_SIDES = (256, 512, 1024, 4096)
-"""For the plain network, which takes seconds for larger ones and is as fast for each of their pixels."""
-
 COMPILED_SIDES = (512, 4096)
-"""For the compiled network: each size takes the compiler up to a minute."""
+"""For the compiled network: each size takes the compiler up to a minute, and larger ones are drawn in like bands."""
+
+SLOW = 0.5
+"""Seconds from which a picture of the plain network is timed once, not many times."""
 
 REFERENCE_PIXELS = 1 << 22
 """Pixels that the plain network draws at once: their widest activations are 2 GiB in fp32."""
@@ -186,11 +187,12 @@ def _measure_all(network: GpuNetwork, generator: Generator, sizes: list[tuple[in
     for width, height in wanted or [(side, side) for side in BATCH_SIDES]:
         yield measure_kernels(network, Viewport.resolve(width, height), BATCH)
     for compiled in (False, True):
-        sides = COMPILED_SIDES if compiled else EAGER_SIDES
+        several = [] if compiled else [(side, BATCH) for side in BATCH_SIDES]
+        sides = [(side, 1) for side in (COMPILED_SIDES if compiled else SIDES)] + several
         for autocast in (False, True):
-            reference = Reference(generator, autocast=autocast, compiled=compiled)
-            for width, height in wanted or [(side, side) for side in sides]:
-                yield measure_reference(reference, Viewport.resolve(width, height))
+            for width, height, batch in [(*size, 1) for size in wanted or ()] or [(s, s, n) for s, n in sides]:
+                reference = Reference(generator, autocast=autocast, compiled=compiled)
+                yield measure_reference(reference, Viewport.resolve(width, height), batch)
                 torch.cuda.empty_cache()
 
 
@@ -248,32 +250,35 @@ class Reference:
             self._lines, self._pixels = torch.compile(synthesis.lines), torch.compile(synthesis.pixels)
 
     def draw(self, ws: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Pixels uint8 [H, W, 3] of styles [1, num_ws, w_dim] and network coordinates [H] and [W]."""
-        output = torch.empty(len(rows), len(columns), RGB, dtype=torch.uint8, device=ws.device)
-        height = max(REFERENCE_PIXELS // len(columns), 1)
-        with torch.autocast("cuda", torch.float16, enabled=self._autocast):
+        """Pixels uint8 [N, H, W, 3] of styles [N, num_ws, w_dim] and network coordinates [H] and [W]."""
+        output = torch.empty(len(ws), len(rows), len(columns), RGB, dtype=torch.uint8, device=ws.device)
+        height = max(REFERENCE_PIXELS // (len(columns) * len(ws)), 1)
+        with torch.autocast(ws.device.type, torch.float16, enabled=self._autocast):
             row_lines, column_lines = self._lines(ws, rows, ROWS), self._lines(ws, columns, COLUMNS)
             for top in range(0, len(rows), height):
-                colours = self._pixels(ws, row_lines[:, :, :, top : top + height], column_lines)[0].permute(1, 2, 0)
-                output[top : top + height] = (colours.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+                colours = self._pixels(ws, row_lines[:, :, :, top : top + height], column_lines).permute(0, 2, 3, 1)
+                output[:, top : top + height] = (colours.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
         return output
 
 
-def measure_reference(reference: Reference, viewport: Viewport) -> Measurement:
-    """One picture; without the mapping, which takes no time."""
+def measure_reference(reference: Reference, viewport: Viewport, batch: int) -> Measurement:
+    """Pictures of the plain network, without the mapping, which takes no time."""
     config = reference.config
-    ws = torch.randn(1, config.num_ws, config.w_dim, device="cuda")
+    ws = torch.randn(batch, config.num_ws, config.w_dim, device="cuda")
     rows = torch.from_numpy(viewport.rows(0, viewport.height, config.resolution)).cuda()
     columns = torch.from_numpy(viewport.columns(0, viewport.width, config.resolution)).cuda()
     reference.draw(ws, rows, columns)
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
     reference.draw(ws, rows, columns)
     torch.cuda.synchronize()
-    peak = torch.cuda.max_memory_allocated() - viewport.pixels * RGB
-    return _measurement(
-        reference.name, config, viewport, 1, _quantiles(lambda: reference.draw(ws, rows, columns)), peak
-    )
+    seconds = time.perf_counter() - start
+    peak = torch.cuda.max_memory_allocated() - viewport.pixels * batch * RGB
+    times = (seconds * 1e3,) * 3
+    if seconds < SLOW:
+        times = _quantiles(lambda: reference.draw(ws, rows, columns))
+    return _measurement(reference.name, config, viewport, batch, times, peak)
 
 
 def _measurement(

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from kernels.benchmark.chart import draw_chart
-from kernels.benchmark.cuda import Measurement, render_text
+from kernels.benchmark.cuda import Measurement, Reference, render_text
 from kernels.benchmark.targets import check_targets
 from kernels.precision import Agreement
 from service.cli import main
+from tests.kernels.networks import TINY, random_network
 
 SUBMODULES = "kernels.renderer", "kernels.benchmark.render", "kernels.benchmark.cpu"
 
@@ -96,6 +97,17 @@ class TestGpu:
             "demo_precision": [asdict(Agreement("fp16×3", 0, 0.0, 130.0))],
             "measurements": [asdict(m) | {"gigapixels": m.gigapixels} for m in measurements],
         }
+
+    def test_the_plain_network_in_bands(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("kernels.benchmark.cuda.REFERENCE_PIXELS", 300)
+        generator = random_network(TINY)
+        rows, columns = (torch.linspace(0, 1, n, dtype=torch.float64) for n in (20, 13))
+        ws = torch.randn(3, TINY.num_ws, TINY.w_dim)
+        found = Reference(generator, autocast=False, compiled=False).draw(ws, rows, columns)
+        colours = generator.synthesis(ws, rows, columns).permute(0, 2, 3, 1)
+        difference = found.int() - (colours * 127.5 + 128).clamp(0, 255).int()
+        assert found.shape == (3, 20, 13, 3)
+        assert int(difference.abs().max()) <= 1
 
     def test_rates(self, measurements: list[Measurement]) -> None:
         assert measurements[2].gigapixels == pytest.approx(4096**2 / 16e-3 / 1e9)

@@ -81,6 +81,7 @@ if __name__ == "__main__":
         ({"instructions": {"HMMA": 1, "HGMMA": 71}}, "does not multiply with HGMMA alone"),
         ({"instructions": {}}, "does not multiply with HGMMA alone"),
         ({"architecture": 80, "shared": 1024}, "does not multiply with HMMA alone"),
+        ({"architecture": 100}, "does not multiply with HMMA or UTCHMMA alone"),
     ],
 )
 def test_what_is_a_fault(change: dict[str, object], fault: str) -> None:
@@ -91,7 +92,7 @@ def test_what_is_a_fault(change: dict[str, object], fault: str) -> None:
 def test_a_table_has_a_line_for_each() -> None:
     head, line = table([CLEAN]).splitlines()
     assert "registers" in head
-    assert line.split() == ["90", "draw_pixels", "fp16", "186", "0", "160", "72", "0", "0", "0", "0", "0", "0"]
+    assert line.split() == ["90", "draw_pixels", "fp16", "186", "0", "160", "72", "0", "0", "0", "0", "0", "0", "0"]
 
 
 @pytest.mark.parametrize("options", [["--arch=75"], ["--arch="], ["--arch=90,x"], ["--preset=huge"]])
