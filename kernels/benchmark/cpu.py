@@ -22,6 +22,7 @@ import torch
 
 from kernels.backend import layer_styles
 from kernels.benchmark.table import align
+from kernels.benchmark.work import count_macs
 from kernels.cpu import Layer
 from kernels.renderer import Renderer
 from model.checkpoint import Checkpoint, save_checkpoint
@@ -147,15 +148,8 @@ def _fastest(function: Callable[[], object], repeats: int, seconds: float) -> fl
 
 
 def _measurement(name: str, config: GeneratorConfig, viewport: Viewport, lines: float, pixels: float) -> Measurement:
-    gflops = 2 * sum(_macs(config, viewport)) / (lines + pixels) / 1e9
+    gflops = 2 * sum(count_macs(config, viewport)) / (lines + pixels) / 1e9
     return Measurement(name, lines, pixels, gflops, _peak_mib())
-
-
-def _macs(config: GeneratorConfig, viewport: Viewport) -> tuple[int, int]:
-    """Multiply-adds of the lines and of the pixels, not counting what a backend draws beyond the picture's edges."""
-    m_x, m_y = viewport.supersampling(config.resolution)
-    width, height = viewport.width * m_x, viewport.height * m_y
-    return (width + height) * config.line_macs, width * height * config.pixel_macs
 
 
 def _peak_mib() -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from kernels.precision import MAX_LEVELS, MIN_PSNR, Agreement
 
 if TYPE_CHECKING:
-    from kernels.benchmark.cuda import Measurement
+    from kernels.benchmark.figures import Measurement
 
 GIGAPIXELS = 1.0
 """At 4096² and above."""
