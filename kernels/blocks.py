@@ -17,6 +17,7 @@ from kernels.drawer import Band, Output, Panel, Progress, group_panels
 from kernels.threads import TaskGroup, default_threads, single_operation_pool
 from kernels.tiles import BLOCKS_PER_THREAD, Axis, Tiling
 from model.config import FEATURES, RGB, GeneratorConfig
+from model.errors import InputError
 from model.spec import Latent
 from model.viewport import Viewport
 
@@ -63,6 +64,10 @@ class BlockDrawer:
         for panels, complete in group_panels(bands, BLOCKS_PER_THREAD * self._threads, 2 * self._line_limit):
             self._draw_group(panels, progress)
             yield from complete
+
+    def warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Output:
+        """Raises InputError: blocks are whole rows and columns."""
+        raise InputError("backend", f"{self.name} draws whole rows and columns only; triton draws at any coordinates")
 
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
         side = self._backend.side

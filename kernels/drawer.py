@@ -106,5 +106,12 @@ class Drawer(Protocol):
     def draw(self, bands: Iterable[Band], progress: Progress | None) -> Iterator[Band]:
         """Draws bands and hands each on, in their order, when its output is complete. Takes them as it goes."""
 
+    def warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Output:
+        """Pixels [H, W, 3] at network coordinates [H, W, 2] (vertical, horizontal).
+
+        Raises:
+            InputError: this drawer draws whole rows and columns only.
+        """
+
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
         """The line bundles [bundles, 32, L, D] of network coordinates [L] along one axis, as the model scales them."""

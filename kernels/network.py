@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kernels.backend import layer_styles
 from kernels.lines import TILE, add_to_lines, draw_fourier_features, modulate, multiply_modulated
-from kernels.packing import REFINEMENT_SIZE, ModulatedWeights, Modulation, PixelWeights, move
+from kernels.packing import REFINEMENT_SIZE, LineLayer, ModulatedWeights, Modulation, PixelWeights, move
 from kernels.pixels import TILE_WIDTH, average_colours, draw_pixels
 from kernels.plans import LaunchPlan, split_phases
 from model.config import FEATURES, RGB
@@ -62,6 +62,10 @@ class GpuNetwork:
         plan: how kernels are launched there.
         parts: fp16 parts of a value, 1 or 2.
         launch: runs the kernels, or only notes what would be run.
+
+    Attributes:
+        programs: of ``draw_pixels`` that the device has room for.
+        highest_frequency: of the Fourier input, in cycles for each unit of network coordinates.
 
     Raises:
         InputError: the plan has none for two parts.
@@ -129,12 +133,23 @@ class GpuNetwork:
             axes: int32 [L], ROWS or COLUMNS.
             tiles: int64 [L·D / TILE, TILE_FIELDS], for each tile of rows its style's index and where its lines go.
         """
-        weights, config, parts = self._modulated, self.config, self.parts
-        modulated = self._empty(len(vectors), parts, weights.lines.size)
-        self._modulate(weights.lines, vectors, modulated)
-        rows = len(positions) * config.thickness
-        channels = config.channels[0]
-        x = self._empty(parts, rows, channels)
+        lines = self._modulated.lines
+        modulated = self._empty(len(vectors), self.parts, lines.size)
+        self._modulate(lines, vectors, modulated)
+        rows = len(positions) * self.config.thickness
+        x = self._fourier_features(vectors, positions, axes, tiles)
+        running = torch.empty(rows, FEATURES, dtype=torch.float32, device=self.device)
+        for layer in self._modulated.line_layers:
+            if layer.to_line is None:
+                x = self._multiply_modulated(layer, x, modulated, tiles)
+            else:
+                self._add_to_lines(layer, x, modulated, tiles, running)
+
+    def _fourier_features(self, vectors: Tensor, positions: Tensor, axes: Tensor, tiles: Tensor) -> Tensor:
+        """The first activation, fp16 [parts, M, C]."""
+        weights, channels = self._modulated, self.config.channels[0]
+        rows = len(positions) * self.config.thickness
+        x = self._empty(self.parts, rows, channels)
         block = min(64, _power_of_two(channels // 2))
         self._launch(
             draw_fourier_features,
@@ -148,62 +163,68 @@ class GpuNetwork:
             x,
             vectors.shape[1],
             rows * channels,
-            THICKNESS=config.thickness,
+            THICKNESS=self.config.thickness,
             HALF=channels // 2,
             ROWS=FOURIER_ROWS,
             BLOCK=block,
-            PARTS=parts,
+            PARTS=self.parts,
         )
-        running = torch.empty(rows, FEATURES, dtype=torch.float32, device=self.device)
-        for layer in weights.line_layers:
-            block_k = min(self._line_plan.block_k, max(16, _power_of_two(layer.inputs)))
-            plan: dict[str, Any] = {
-                "BLOCK_K": block_k,
-                "EVEN": layer.inputs % block_k == 0,
-                "PARTS": parts,
-                "num_warps": self._line_plan.warps,
-                "num_stages": self._line_plan.stages,
-            }
-            weight, bias = modulated[:, :, layer.offset :], weights.biases[layer.bias_offset :]
-            sizes = layer.inputs, parts * weights.lines.size, weights.lines.size, rows * layer.inputs
-            if layer.to_line is not None:
-                skipped = config.blocks - 1 - config.bundles  # where only the last bundle is used
-                self._launch(
-                    add_to_lines,
-                    (len(tiles),),
-                    x,
-                    weight,
-                    bias,
-                    tiles,
-                    running,
-                    layer.to_line - skipped,
-                    *sizes,
-                    BUNDLES=config.bundles,
-                    THICKNESS=config.thickness,
-                    FIRST=layer.to_line == 0,
-                    **plan | {"num_warps": 4},
-                )
-                continue
-            y = self._empty(parts, rows, layer.outputs)
-            block_n = min(
-                self._line_plan.block_n if layer.outputs >= 512 else 128, max(16, _power_of_two(layer.outputs))
-            )
-            self._launch(
-                multiply_modulated,
-                (len(tiles) * -(-layer.outputs // block_n),),
-                x,
-                weight,
-                bias,
-                tiles,
-                y,
-                len(tiles),
-                *sizes,
-                rows * layer.outputs,
-                OUTPUTS=layer.outputs,
-                BLOCK_N=block_n,
-                **plan,
-            )
-            x = y
+        return x
+
+    def _multiply_modulated(self, layer: LineLayer, x: Tensor, modulated: Tensor, tiles: Tensor) -> Tensor:
+        """fp16 [parts, M, C_in] → [parts, M, C_out]."""
+        rows, plan = x.shape[1], self._line_plan
+        y = self._empty(self.parts, rows, layer.outputs)
+        block_n = min(plan.block_n if layer.outputs >= 512 else 128, max(16, _power_of_two(layer.outputs)))
+        self._launch(
+            multiply_modulated,
+            (len(tiles) * -(-layer.outputs // block_n),),
+            x,
+            modulated[:, :, layer.offset :],
+            self._modulated.biases[layer.bias_offset :],
+            tiles,
+            y,
+            len(tiles),
+            *self._sizes(layer, rows),
+            rows * layer.outputs,
+            OUTPUTS=layer.outputs,
+            BLOCK_N=block_n,
+            **self._blocks(layer),
+            num_warps=plan.warps,
+            num_stages=plan.stages,
+        )
+        return y
+
+    def _add_to_lines(self, layer: LineLayer, x: Tensor, modulated: Tensor, tiles: Tensor, running: Tensor) -> None:
+        """ToLine of x, fp16 [parts, M, C_in], to the running bundle, fp32 [M, 32], and to the tiles' pages."""
+        skipped = self.config.blocks - 1 - self.config.bundles  # where only the last bundle is used
+        addition = layer.to_line or 0
+        self._launch(
+            add_to_lines,
+            (len(tiles),),
+            x,
+            modulated[:, :, layer.offset :],
+            self._modulated.biases[layer.bias_offset :],
+            tiles,
+            running,
+            addition - skipped,
+            *self._sizes(layer, x.shape[1]),
+            BUNDLES=self.config.bundles,
+            THICKNESS=self.config.thickness,
+            FIRST=addition == 0,
+            **self._blocks(layer),
+            num_warps=4,  # 32 outputs are little work
+            num_stages=self._line_plan.stages,
+        )
+
+    def _sizes(self, layer: LineLayer, rows: int) -> tuple[int, int, int, int]:
+        """Inputs; numbers from one style's weights to the next, from weights to their low parts, and from x to its."""
+        size = self._modulated.lines.size
+        return layer.inputs, self.parts * size, size, rows * layer.inputs
+
+    def _blocks(self, layer: LineLayer) -> dict[str, Any]:
+        block_k = min(self._line_plan.block_k, max(16, _power_of_two(layer.inputs)))
+        return {"BLOCK_K": block_k, "EVEN": layer.inputs % block_k == 0, "PARTS": self.parts}
 
     def draw_pixels(
         self, tasks: Tensor, programs: Tensor, scratch: Tensor, *, quantise: bool = True, gather: bool = False

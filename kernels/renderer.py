@@ -106,8 +106,8 @@ class Renderer:
     def bands(self, spec: RenderSpec, progress: Progress | None = None) -> Iterator[Output]:
         """The picture's crop from top to bottom, in bands [rows, w, 3], few of them drawn before they are asked for.
 
-        Memory does not grow with the picture: a band is about a quarter of a megapixel for each thread, or up to 64
-        megapixels where the crop is so wide that its columns' lines exceed half the cache and are computed per band.
+        Memory does not grow with the picture: a band is about a quarter of a megapixel for each thread, four megapixels
+        on a GPU, or up to 64 where the crop is so wide that its columns' lines exceed half the cache.
 
         Raises:
             InputError: the latent does not fit the network; raised here, not by the first band.
@@ -126,12 +126,7 @@ class Renderer:
         """
         latent.check(self.config)
         check_coordinates(coordinates)
-        if not hasattr(self._drawer, "warp"):
-            raise InputError(
-                "backend", f"{self.backend} draws whole rows and columns only; triton draws at any coordinates"
-            )
-        output: Output = self._drawer.warp(latent, coordinates)
-        return output
+        return self._drawer.warp(latent, coordinates)
 
     def cost(self, spec: RenderSpec) -> int:
         """Multiply-adds that drawing takes, those of lines that are still kept from before included.

@@ -41,7 +41,7 @@ SHARED_MEMORY = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 """KiB that one program may have, by compute capability (CUDA C++ Programming Guide, technical specifications)."""
 
 MATRIX_INSTRUCTIONS = {90: {"HGMMA"}, 100: {"UTCHMMA", "HMMA"}}
-"""What a matrix product of fp16 becomes, where not HMMA: HGMMA is wgmma, at twice its rate, and UTCHMMA tcgen05."""
+"""What a matrix product of fp16 becomes, where not HMMA: HGMMA is wgmma and UTCHMMA tcgen05."""
 
 COUNTED = ("HGMMA", "UTCHMMA", "HMMA", "BAR", "LDG", "LDGSTS", "LDS", "STS")
 """Instructions worth a look: matrix products, barriers, and loads and stores of global and shared memory."""

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     from model.device import find_device
 
     if find_device(options.device).type == "cuda":
-        print("preparing the GPU, which takes up to a minute the first time …", file=sys.stderr)
+        print("preparing the GPU, which takes a while the first time …", file=sys.stderr)
     renderer = Renderer(checkpoint, options.device)
     with tqdm(
         desc="rendering",
