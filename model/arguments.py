@@ -1,11 +1,14 @@
 """Command lines whose errors are one line each, for ``creps`` and ``python -m model.training``."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from model.errors import InputError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -23,9 +26,10 @@ def run(program: str, command: Callable[[Sequence[str]], None], arguments: Seque
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.filename is None:  # not about a file that the user named
+        if error.filename is None and error.errno not in DISK_FULL:  # not about a file that the user named
             raise
-        print(f"{program}: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        name = "" if error.filename is None else f"{error.filename}: "
+        print(f"{program}: error: {name}{error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

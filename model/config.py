@@ -46,6 +46,8 @@ class GeneratorConfig:
         thickness: D, the rank of the product of a row line and a column line.
         decoders: whether per-pixel MLPs stand between the fused products.
         fusion: "layerwise" adds the product of every block; "last" keeps only the last block's.
+        last_block: name of the last block where it is not R: a network that learnt at 512² and goes on learning at
+            1024² keeps its blocks 4 … 512 and is only asked for twice as many positions.
 
     Raises:
         InputError: a value is of the wrong type or outside its limits.
@@ -61,14 +63,21 @@ class GeneratorConfig:
     thickness: int = 8
     decoders: bool = True
     fusion: Fusion = "layerwise"
+    last_block: int | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise InputError(f"config.{name}", f"must be an integer from {low} to {high}, not {value!r}")
-        if self.resolution & (self.resolution - 1):
-            raise InputError("config.resolution", f"must be a power of two, not {self.resolution}")
+        if self.last_block is not None:
+            low, high = _LIMITS["resolution"]
+            if type(self.last_block) is not int or not low <= self.last_block <= high:
+                message = f"must be an integer from {low} to {high}, not {self.last_block!r}"
+                raise InputError("config.last_block", message)
+        for name in ("resolution", "last_block"):
+            if (value := getattr(self, name) or 1) & (value - 1):
+                raise InputError(f"config.{name}", f"must be a power of two, not {value}")
         if type(self.decoders) is not bool:
             raise InputError("config.decoders", f"must be true or false, not {self.decoders!r}")
         if self.fusion not in get_args(Fusion):
@@ -80,8 +89,8 @@ class GeneratorConfig:
 
     @property
     def block_resolutions(self) -> tuple[int, ...]:
-        """Names of the blocks, 4, 8, … R. All blocks work at full line length."""
-        return tuple(1 << i for i in range(2, self.resolution.bit_length()))
+        """Names of the blocks, 4, 8, … R (or ``last_block``). All blocks work at full line length."""
+        return tuple(1 << i for i in range(2, (self.last_block or self.resolution).bit_length()))
 
     @property
     def blocks(self) -> int:
@@ -127,7 +136,7 @@ class GeneratorConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON-ready values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "GeneratorConfig":

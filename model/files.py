@@ -6,7 +6,11 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes ``content`` to a new file in the same folder, flushes it to disk and renames it to ``path``."""
+    """Writes ``content`` to a new file in the same folder, flushes it to disk and renames it to ``path``.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` names the file also where the system does not, as on a full disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -18,6 +22,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)  # mkstemp's files are for their owner alone
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise

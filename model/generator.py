@@ -248,6 +248,11 @@ class Synthesis(nn.Module):
             [N, 3, H, W], about −1 … 1.
         """
         height, width = rows.shape[3], columns.shape[3]
+        g = self.fuse(rows, columns)
+        return self.refine(g, self.to_rgb(g), ws[:, -1]).reshape(-1, RGB, height, width)
+
+    def fuse(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Features G of every pair of a row line and a column line, [N, 32, H·W]; arguments as of :meth:`pixels`."""
         g = torch.zeros((), dtype=rows.dtype, device=rows.device)
         for k in range(self.config.bundles):
             product = rows[:, k] @ columns[:, k].transpose(2, 3)  # [N, 32, H, W]
@@ -255,11 +260,14 @@ class Synthesis(nn.Module):
             g = g + product.flatten(2)
             if self.decoders:
                 g = self.decoders[k](g)
-        rgb: Tensor = self.to_rgb(g)
+        return g
+
+    def refine(self, g: Tensor, rgb: Tensor, w: Tensor) -> Tensor:
+        """Colours rgb [N, 3, P] plus what the refinement makes of the features g [N, 32, P] under w [N, w_dim]."""
         for refinement in self.refinements:
-            g, addition = refinement(g, ws[:, -1])
+            g, addition = refinement(g, w)
             rgb = rgb + addition
-        return rgb.reshape(-1, RGB, height, width)
+        return rgb
 
     def forward(self, ws: Tensor, row_positions: Tensor, column_positions: Tensor) -> Tensor:
         """ws [N, num_ws, w_dim], positions [H] and [W] → picture [N, 3, H, W]."""

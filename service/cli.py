@@ -14,6 +14,7 @@ COMMANDS = {
     "render": ("service.commands.render", "one picture, without a server"),
     "train": ("model.training.__main__", "train a network, or resume its training"),
     "dataset": ("model.training.prepare", "prepare a data set for training"),
+    "evaluate": ("service.commands.evaluate", "quality metrics of a checkpoint"),
     "import": ("service.commands.import_", "convert an original CREPS pickle without running the code inside it"),
     "info": ("service.commands.info", "config, digest, size, cost and precision of a checkpoint"),
     "benchmark": ("service.commands.benchmark", "speed beside the reference"),

@@ -1,71 +1,40 @@
 """Training pictures from a folder or a zip in StyleGAN's layout (pictures, and labels in dataset.json)."""
 
 import io
-import json
-import zipfile
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from model.errors import InputError
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-LABELS = "dataset.json"
-
-
-class Archive:
-    """The files of a folder or of a zip, by name, as bytes. Opened anew in every process that reads it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._zip: zipfile.ZipFile | None = None
-        if path.is_dir():
-            self.names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
-        elif zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                self.names = sorted(name for name in archive.namelist() if not name.endswith("/"))
-        else:
-            raise InputError("data", f"{path} is neither a folder nor a zip")
-
-    @property
-    def pictures(self) -> list[str]:
-        """Names of the files that look like pictures."""
-        return [name for name in self.names if Path(name).suffix.lower() in SUFFIXES]
-
-    def read(self, name: str) -> bytes:
-        if self.path.is_dir():
-            return (self.path / name).read_bytes()
-        if self._zip is None:
-            self._zip = zipfile.ZipFile(self.path)
-        return self._zip.read(name)
-
-    def labels(self) -> dict[str, int]:
-        """Class of each picture by name, empty where the data set has no labels."""
-        if LABELS not in self.names:
-            return {}
-        try:
-            labels = json.loads(self.read(LABELS)).get("labels")
-            return {str(name): int(label) for name, label in labels or []}
-        except (ValueError, TypeError, AttributeError):
-            raise InputError("data", f"{self.path}: {LABELS} is not {{'labels': [[name, class], …]}}") from None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_zip": None}
+from model.training.archive import Archive
+from model.training.decoding import open_picture, printable, reason, to_rgb
+from model.training.progress import progress
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
     """Pictures as uint8 [3, R, R] with their class (0 where there are none).
 
-    With ``mirror`` the second half of the indices are the mirror images of the first.
+    Every picture's header is read at once, so that a size that does not fit is found before training begins; pixels
+    are read when they are asked for. With ``mirror`` the second half of the indices are the mirror images of the first.
+
+    Attributes:
+        names: the pictures' names in the archive, sorted.
+        labels: class of each of them.
+        classes: number of classes, 0 without labels: that of their names, or else the highest class + 1.
+        class_names: name of each class, empty where dataset.json tells none.
 
     Raises:
-        InputError: no pictures, or labels that do not cover every picture.
+        InputError: no pictures, pictures that are broken or not of ``resolution``², or labels that are malformed or do
+            not cover every picture.
     """
 
     def __init__(self, path: Path, resolution: int, mirror: bool = False) -> None:
@@ -76,13 +45,16 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         if not self.names:
             raise InputError("data", f"{path} holds no pictures")
         labels = self.archive.labels()
-        if labels and (missing := [name for name in self.names if name not in labels]):
-            raise InputError("data", f"{path}: {LABELS} has no class for {missing[0]}")
-        if labels and min(labels.values()) < 0:
-            raise InputError("data", f"{path}: {LABELS} has a negative class")
-        self.labels = [labels.get(name, 0) for name in self.names]
-        self.classes = max(self.labels) + 1 if labels else 0
-        self[0]  # a data set of another size is refused before the networks are built
+        labels.require(self.names, "data")
+        self.labels = [labels.of.get(name, 0) for name in self.names]
+        self.class_names = labels.class_names
+        self.classes = (len(labels.class_names) or max(self.labels) + 1) if labels.of else 0
+        self._check_headers()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of names, sizes, CRCs and labels; see :meth:`model.training.archive.Archive.digest`."""
+        return self.archive.digest()
 
     def __len__(self) -> int:
         return len(self.names) * (2 if self.mirror else 1)
@@ -97,16 +69,40 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), self.labels[number]
 
     def _decode(self, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        try:
-            with Image.open(io.BytesIO(self.archive.read(name))) as image:
-                if image.size != (self.resolution, self.resolution):
-                    size, wanted = "×".join(map(str, image.size)), f"{self.resolution}×{self.resolution}"
-                    raise InputError(
-                        "data", f"{name} is {size}, not {wanted}; creps dataset prepares pictures of one size"
-                    )
-                return np.asarray(image.convert("RGB"))
-        except (OSError, UnidentifiedImageError, zipfile.BadZipFile) as error:
-            raise InputError("data", f"{name} cannot be read as a picture: {error}") from None
+        with _faults_named(name), self._open(name, io.BytesIO(self.archive.read(name))) as image:
+            return np.asarray(to_rgb(image))
+
+    def _open(self, name: str, file: IO[bytes]) -> Image.Image:
+        image = open_picture(file)
+        if image.size != (self.resolution, self.resolution):
+            size, wanted = "×".join(map(str, image.size)), f"{self.resolution}×{self.resolution}"
+            raise InputError("data", f"{printable(name)} is {size}, not {wanted}")
+        return image
+
+    def _check_headers(self) -> None:
+        faults = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # too large is an error here
+            for name in progress(self.names, len(self.names), "checking"):
+                try:
+                    with _faults_named(name), self.archive.open(name) as file:
+                        self._open(name, file).close()
+                except InputError as error:
+                    faults.append(error.message)
+        if faults:
+            others = f" ({len(faults) - 1} others of {len(self.names)} cannot be used either)" if faults[1:] else ""
+            raise InputError("data", f"{faults[0]}{others}; creps dataset prepares pictures of one size")
+
+
+@contextmanager
+def _faults_named(name: str) -> Iterator[None]:
+    """Whatever Pillow, zipfile and zlib may raise at a broken picture becomes an InputError that names it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError("data", f"{printable(name)} cannot be read as a picture: {reason(error)}") from None
 
 
 class ShuffledBatches(Sampler[list[int]]):

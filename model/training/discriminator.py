@@ -1,6 +1,7 @@
 """The residual discriminator of StyleGAN2 (Karras et al. 2020, arXiv:1912.04958), in plain differentiable operators."""
 
 import math
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -11,6 +12,18 @@ from model.config import RGB
 from model.generator import Dense, lrelu, normalize_second_moment
 
 FINAL_RESOLUTION = 4
+
+HALF_BLOCKS = 4
+"""Blocks, from the picture on, that compute in fp16 where that is asked for (original ``num_fp16_res``)."""
+
+HALF_CLAMP = 256.0
+"""Bound of a layer's output in fp16 (original ``conv_clamp``)."""
+
+
+def activate(x: Tensor) -> Tensor:
+    """lrelu, and in fp16 the bound that keeps it from overflowing."""
+    x = lrelu(x)
+    return x.clamp(-HALF_CLAMP, HALF_CLAMP) if x.dtype == torch.float16 else x
 
 
 class Conv(nn.Module):
@@ -53,7 +66,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = Conv(c_in, c_out, 1, down=True, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = lrelu(self.conv1(lrelu(self.conv0(x))))
+        y = activate(self.conv1(activate(self.conv0(x))))
         shortcut: Tensor = self.shortcut(x)
         return (y + shortcut) * math.sqrt(0.5)
 
@@ -66,7 +79,7 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     """
     n, c, h, w = x.shape
     group = math.gcd(group, n)
-    y = x.float().reshape(group, n // group, c, h, w)
+    y = x.to(torch.promote_types(x.dtype, torch.float32)).reshape(group, n // group, c, h, w)
     deviation = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [N / group]
     channel = deviation.repeat(group)[:, None, None, None].expand(n, 1, h, w)
     return torch.cat([x, channel.to(x.dtype)], dim=1)
@@ -90,7 +103,10 @@ class ClassEmbedding(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Pictures [N, 3, R, R] in −1 … 1, and one-hot classes [N, classes] where it has classes → logits [N], real > 0."""
+    """Pictures [N, 3, R, R] in −1 … 1, and one-hot classes [N, classes] where it has classes → logits [N], real > 0.
+
+    With ``half`` a call computes the four highest resolutions in fp16; the logits are in the weights' type.
+    """
 
     def __init__(
         self, resolution: int, channel_base: int, channel_max: int, classes: int = 0, minibatch_group: int = 4
@@ -107,12 +123,21 @@ class Discriminator(nn.Module):
         self.out = Dense(last, last if classes else 1)
         self.classes = ClassEmbedding(classes, last) if classes else None
 
-    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        x: Tensor = lrelu(self.from_rgb(images.contiguous(memory_format=torch.channels_last)))
-        for block in self.blocks:
+    def layers(self) -> list[nn.Module]:
+        """The layers that can be frozen, from the picture on, as the original counts them."""
+        return [self.from_rgb, *(layer for block in self.blocks for layer in block.children())]
+
+    def forward(self, images: Tensor, label: Tensor | None = None, half: bool = False) -> Tensor:
+        with torch.autocast(images.device.type, torch.float16) if half else nullcontext():
+            x: Tensor = activate(self.from_rgb(images.contiguous(memory_format=torch.channels_last)))
+            for block in self.blocks[:HALF_BLOCKS]:
+                x = block(x)
+        if half:
+            x = x.float()
+        for block in self.blocks[HALF_BLOCKS:]:
             x = block(x)
         x = lrelu(self.conv(minibatch_deviation(x, self.minibatch_group)))
-        x = self.out(lrelu(self.dense(x.flatten(1)))).float()
+        x = self.out(lrelu(self.dense(x.flatten(1)))).to(self.out.weight.dtype)
         if self.classes is None:
             return x[:, 0]
         if label is None:

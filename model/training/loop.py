@@ -1,215 +1,227 @@
 """The training loop, to be read from top to bottom."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from model.checkpoint import save_checkpoint
+from model.errors import InputError
 from model.generator import Generator
-from model.training.augment import diffaugment
 from model.training.config import TrainingConfig
+from model.training.curves import draw_curves
 from model.training.dataset import ImageDataset, ShuffledBatches
-from model.training.losses import discriminator_loss, generator_loss, r1_penalty
-from model.training.reporting import Reporter, draw_samples, save_grid, to_uint8
-from model.training.state import TrainingState
+from model.training.grids import SampleSheets, one_hot, save_data_sheet
+from model.training.processes import Processes
+from model.training.record import check_same_data, write_record
+from model.training.reporting import Reporter
+from model.training.scalars import Scalars
+from model.training.state import TrainingState, read_newest
+from model.training.step import TrainingStep
+from model.training.transfer import Source
 
-W_AVERAGE_DECAY = 0.998
-"""Decay of the mean style for each batch (StyleGAN2)."""
-
-GRID = (8, 6)
-"""Columns and rows of the sample grids."""
-
-GRID_SEED = 0
+Judge = Callable[[Generator], dict[str, float]]
+"""Quality metrics of the averaged generator by name."""
 
 
-def train(config: TrainingConfig, data: Path, outdir: Path, device: torch.device, workers: int) -> Path:
+def train(
+    config: TrainingConfig,
+    dataset: ImageDataset,
+    outdir: Path,
+    device: torch.device,
+    workers: int = 0,
+    *,
+    processes: Processes | None = None,
+    transfer: Path | None = None,
+    judge: Judge | None = None,
+) -> Path:
     """Trains until ``config.total_kimg``, going on from the state in ``outdir`` if there is one.
 
     Writes into ``outdir``: ``checkpoint-<pictures>.safetensors`` (the averaged generator, ready to be served),
-    ``grid-<pictures>.png``, ``state-<pictures>.pt``, ``metrics.jsonl`` and TensorBoard's events. SIGTERM and SIGINT
-    end the run after the step in hand, with everything saved.
+    ``grid-<pictures>.png`` and ``grid4x-<pictures>.png``, ``state-<pictures>.pt``, ``metrics.jsonl``, TensorBoard's
+    events, ``run.json``, and at the end ``curves.png``. SIGTERM and SIGINT end the run after the step in hand, with
+    everything saved; so does a picture that cannot be read.
+
+    Args:
+        dataset: pictures of the generator's resolution.
+        workers: processes that read pictures.
+        processes: those that share the work; by default this one alone.
+        transfer: checkpoint or training state to begin with.
+        judge: metrics to compute at every snapshot, in the first process.
 
     Returns:
         The last checkpoint.
 
     Raises:
-        InputError: data, recipe and folder do not fit together.
+        InputError: data, recipe and folder do not fit together, or a loss is not a number.
+        OSError: a file cannot be written; what was saved before is whole.
     """
-    dataset = ImageDataset(data, config.generator.resolution, config.mirror)
-    state = TrainingState.resume(outdir, config, device) or TrainingState(config, device)
-    outdir.mkdir(parents=True, exist_ok=True)
-    total = round(config.total_kimg * 1000)
-    batches = _batches(dataset, state, workers)
-    grid_z, grid_label = _grid_latents(config, dataset, device)
-    with Reporter(outdir, state.images, total) as reporter, _stop_on_signals() as stop:
+    processes = processes or Processes()
+    config.check_processes(processes.size)
+    _check_classes(config, dataset)
+    check_same_data(outdir, dataset)
+    state = _begin(config, outdir, device, processes, transfer)
+    run = _Run(outdir, dataset, state, processes, judge)
+    if processes.first:
+        write_record(outdir, config, dataset, device, processes.size, transfer)
         if state.images == 0:
-            _save_data_grid(outdir, dataset)
-        while state.images < total and not stop:
-            real, label = next(batches)
-            train_step(state, real, label, reporter)
-            reporter.step(config.batch)
-            if _passes(state.images, config.batch, config.log_kimg):
-                reporter.write(state.images)
-            if _passes(state.images, config.batch, config.snapshot_kimg):
-                _save_snapshot(outdir, state, grid_z, grid_label)
-        path = _checkpoint_path(outdir, state)
-        if not path.exists():
-            _save_snapshot(outdir, state, grid_z, grid_label)
-        reporter.message(f"{'stopped' if stop else 'finished'} at {state.images / 1000:.1f} kimg: {path}")
-    return path
+            save_data_sheet(outdir, dataset)
+            run.sheets.save(state.average, outdir, 0)
+    with _stop_on_signals() as stop:
+        error = run.go(_read_batches(dataset, state, workers, processes), stop)
+    if error is not None:
+        raise error
+    return run.checkpoint_path
 
 
-def train_step(state: TrainingState, real: Tensor, label: Tensor | None, reporter: Reporter) -> None:
-    """One step of the generator, one of the discriminator (lazily with R1), and the averages.
+class _Run:
+    """What a run has in hand between two steps."""
 
-    Args:
-        real: pictures [N, 3, R, R] in −1 … 1.
-        label: one-hot classes [N, classes], or None.
-    """
+    def __init__(
+        self, outdir: Path, dataset: ImageDataset, state: TrainingState, processes: Processes, judge: Judge | None
+    ) -> None:
+        self.sheets = SampleSheets(state.config.generator, dataset, state.device)
+        self._outdir, self._state, self._processes, self._judge = outdir, state, processes, judge
+        self._scalars = Scalars()
+        self._reporter: Reporter | None = None
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self._outdir / f"checkpoint-{self._state.images:09d}.safetensors"
+
+    def go(self, batches: "Iterator[Batch | InputError]", stop: list[int]) -> InputError | None:
+        """Steps until the end or a reason to stop; saves; returns the error of this process's data, if any."""
+        state, config, processes = self._state, self._state.config, self._processes
+        total = round(config.total_kimg * 1000)
+        step = TrainingStep(state, processes)
+        reporter = Reporter(self._outdir, state.images, total, state.device) if processes.first else None
+        with reporter or nullcontext():
+            self._reporter, error = reporter, None
+            saved = state.images  # what a resumed run begins with has been saved before
+            while state.images < total:
+                batch = next(batches)
+                error = batch if isinstance(batch, InputError) else None
+                if processes.any(bool(stop) or error is not None):
+                    break
+                assert not isinstance(batch, InputError)  # noqa: S101 - told above
+                self._scalars.add(state.steps, step(*batch))
+                if reporter:
+                    reporter.step(config.batch)
+                snapshot = _passes(state.images, config.batch, config.snapshot_kimg)
+                if snapshot or _passes(state.images, config.batch, config.log_kimg):
+                    self._report(judged=snapshot)
+                if snapshot:
+                    self._save()
+                    saved = state.images
+            if saved != state.images or not self.checkpoint_path.exists():
+                self._report(judged=state.images >= total)
+                self._save()
+            if reporter:
+                draw_curves(self._outdir, self._outdir / "curves.png")
+                done = "finished" if state.images >= total else "stopped"
+                reporter.message(f"{done} at {state.images / 1000:.1f} kimg: {self.checkpoint_path}")
+        return error
+
+    def _report(self, judged: bool) -> None:
+        """Writes the means since the last report, with the metrics where a snapshot follows."""
+        means = self._scalars.take_means(self._processes)
+        if self._reporter is None:
+            return
+        if judged and self._judge is not None:
+            means |= self._judge(self._state.average)
+        if means:
+            self._reporter.write(self._state.images, means)
+
+    def _save(self) -> None:
+        """A checkpoint, the sheets and, last, the state: whatever fails before it leaves the run where it was saved."""
+        if not self._processes.first:
+            return
+        state = self._state
+        self.sheets.save(state.average, self._outdir, state.images)
+        info = {"images": state.images, "training": state.config.to_dict()}
+        save_checkpoint(self.checkpoint_path, state.average, info)
+        state.save(self._outdir)
+
+
+Batch = tuple[Tensor, Tensor | None]
+"""Real pictures [N, 3, R, R] in −1 … 1 and one-hot classes [N, classes], this process's share."""
+
+
+def _begin(
+    config: TrainingConfig, outdir: Path, device: torch.device, processes: Processes, transfer: Path | None
+) -> TrainingState:
+    """The newest state of the folder, or a new one; the first process reads it for all."""
+    values = processes.from_first(read_newest(outdir, config) if processes.first else None)
+    source = None if values or transfer is None else Source(transfer)
+    if source is not None:
+        source.check(config)
+    state = TrainingState(config, device)
+    if values is not None:
+        state.restore(values)
+    elif source is not None:
+        source.load(state)
+    return state
+
+
+def _check_classes(config: TrainingConfig, dataset: ImageDataset) -> None:
+    classes = config.generator.classes
+    if classes and not dataset.classes:
+        raise InputError("data", "has no classes, so it cannot train a conditional network")
+    if classes and dataset.classes > classes:
+        raise InputError("classes", f"the data has {dataset.classes} classes, not {classes}")
+
+
+def _read_batches(
+    dataset: ImageDataset, state: TrainingState, workers: int, processes: Processes
+) -> "Iterator[Batch | InputError]":
+    """This process's share of every batch on the device, without end; in its place the error of a bad picture."""
     config = state.config
-    _generator_step(state, label, reporter)
-    _discriminator_step(state, real, label, reporter)
-    if state.steps % config.r1_interval == 0 and config.gamma:
-        _regularization_step(state, real, label, reporter)
-    state.images += config.batch
-    state.steps += 1
-    _update_average(state)
-
-
-def _generator_step(state: TrainingState, label: Tensor | None, reporter: Reporter) -> None:
-    generator = state.generator
-    state.discriminator.requires_grad_(False)
-    w = generator.mapping(_draw_z(state), label)
-    generator.mapping.w_avg.lerp_(w.detach().mean(dim=0), 1 - W_AVERAGE_DECAY)
-    with _precision(state):
-        fake = _synthesize(generator, w)
-        loss = generator_loss(state.discriminator(_augment(state, fake), label))
-    _optimize(state.generator_optimizer, loss)
-    state.discriminator.requires_grad_(True)
-    reporter.add(loss_generator=loss.detach())
-
-
-def _discriminator_step(state: TrainingState, real: Tensor, label: Tensor | None, reporter: Reporter) -> None:
-    with torch.no_grad():
-        w = state.generator.mapping(_draw_z(state), label)
-        with _precision(state):
-            fake = _synthesize(state.generator, w)
-    with _precision(state):
-        # Apart, because the minibatch deviation must not compare real pictures with drawn ones.
-        fake_logits = state.discriminator(_augment(state, fake), label)
-        real_logits = state.discriminator(_augment(state, real), label)
-        loss = discriminator_loss(real_logits, fake_logits)
-    _optimize(state.discriminator_optimizer, loss)
-    reporter.add(
-        loss_discriminator=loss.detach(),
-        sign_real=real_logits.detach().sign().mean(),
-        sign_fake=fake_logits.detach().sign().mean(),
-    )
-
-
-def _regularization_step(state: TrainingState, real: Tensor, label: Tensor | None, reporter: Reporter) -> None:
-    config = state.config
-    images = _augment(state, real).detach().requires_grad_(True)
-    penalty = r1_penalty(images, state.discriminator(images, label))
-    # Times the interval: a rare step counts for all those that it stands for.
-    _optimize(state.discriminator_optimizer, penalty * (config.gamma * config.r1_interval))
-    reporter.add(r1_penalty=penalty.detach())
-
-
-@torch.no_grad()
-def _update_average(state: TrainingState) -> None:
-    config = state.config
-    half_life = min(config.ema_kimg * 1000, config.ema_rampup * state.images)
-    decay = 0.5 ** (config.batch / max(half_life, 1e-8))
-    for average, parameter in zip(state.average.parameters(), state.generator.parameters(), strict=True):
-        average.lerp_(parameter, 1 - decay)
-    for copied, buffer in zip(state.average.buffers(), state.generator.buffers(), strict=True):
-        copied.copy_(buffer)
-
-
-def _synthesize(generator: Generator, w: Tensor) -> Tensor:
-    ws = generator.mapping.truncate(w, generator.config.num_ws)
-    positions = torch.linspace(0.0, 1.0, generator.config.resolution, dtype=torch.float64, device=w.device)
-    images: Tensor = generator.synthesis(ws, positions, positions)
-    return images.float()
-
-
-def _draw_z(state: TrainingState) -> Tensor:
-    return torch.randn(state.config.batch, state.config.generator.z_dim, device=state.device)
-
-
-def _augment(state: TrainingState, images: Tensor) -> Tensor:
-    return diffaugment(images) if state.config.augmentation == "diffaugment" else images
-
-
-def _optimize(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                # One overflow must not poison the weights for ever (as the original does).
-                torch.nan_to_num(parameter.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=parameter.grad)
-    optimizer.step()
-
-
-def _precision(state: TrainingState) -> AbstractContextManager[None]:
-    return torch.autocast(state.device.type, torch.bfloat16, enabled=state.config.precision == "bf16")
-
-
-def _batches(dataset: ImageDataset, state: TrainingState, workers: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Real pictures [N, 3, R, R] in −1 … 1 on the device, with their one-hot classes, without end."""
-    config = state.config
-    sampler = ShuffledBatches(len(dataset), config.batch, config.seed, start=state.images)
+    batches = ShuffledBatches(len(dataset), config.batch, config.seed, start=state.images)
     loader = DataLoader(
-        dataset,
-        batch_sampler=sampler,
+        _Reading(dataset),
+        batch_sampler=(batch[processes.rank :: processes.size] for batch in batches),
+        collate_fn=_collate,
         num_workers=workers,
         pin_memory=state.device.type == "cuda",
-        generator=torch.Generator(),  # else it would draw from the random numbers that resuming restores
+        generator=torch.Generator(),  # of its own, so that reading takes nothing from the global one
     )
-    for images, labels in loader:
+    for batch in loader:
+        if isinstance(batch, InputError):
+            yield batch
+            continue
+        images, labels = batch
         real = images.to(state.device, non_blocking=True).float() / 127.5 - 1
-        yield real, _one_hot(labels.to(state.device), config.generator.classes)
+        yield real, one_hot(labels.to(state.device), config.generator.classes)
 
 
-def _one_hot(labels: Tensor, classes: int) -> Tensor | None:
-    return F.one_hot(labels, classes).float() if classes else None
+class _Reading(Dataset["tuple[Tensor, int] | InputError"]):
+    """A data set that gives the error in place of a bad picture: raised in a worker, it would arrive as another."""
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, index: int) -> "tuple[Tensor, int] | InputError":
+        try:
+            return self._dataset[index]
+        except InputError as error:
+            return error
+
+
+def _collate(samples: "list[tuple[Tensor, int] | InputError]") -> "list[Tensor] | InputError":
+    for sample in samples:
+        if isinstance(sample, InputError):
+            return sample
+    batch: list[Tensor] = default_collate(samples)
+    return batch
 
 
 def _passes(images: int, batch: int, every_kimg: float) -> bool:
     """Whether the step of ``batch`` pictures that ended at ``images`` passed a multiple of ``every_kimg``."""
     return images // (every_kimg * 1000) > (images - batch) // (every_kimg * 1000)
-
-
-def _grid_latents(config: TrainingConfig, dataset: ImageDataset, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    count = GRID[0] * GRID[1]
-    z = torch.randn(count, config.generator.z_dim, generator=torch.Generator().manual_seed(GRID_SEED)).to(device)
-    labels = torch.tensor([dataset.labels[i % len(dataset.labels)] for i in range(count)], device=device)
-    return z, _one_hot(labels, config.generator.classes)
-
-
-def _save_data_grid(outdir: Path, dataset: ImageDataset) -> None:
-    order = torch.randperm(len(dataset.names), generator=torch.Generator().manual_seed(GRID_SEED)).tolist()
-    pictures = torch.stack([dataset[i][0] for i in order[: GRID[0] * GRID[1]]])
-    save_grid(outdir / "data.png", to_uint8(pictures.float() / 127.5 - 1), GRID[0])
-
-
-def _checkpoint_path(outdir: Path, state: TrainingState) -> Path:
-    return outdir / f"checkpoint-{state.images:09d}.safetensors"
-
-
-def _save_snapshot(outdir: Path, state: TrainingState, z: Tensor, label: Tensor | None) -> None:
-    save_grid(outdir / f"grid-{state.images:09d}.png", draw_samples(state.average, z, label), GRID[0])
-    info = {"images": state.images, "training": state.config.to_dict()}
-    save_checkpoint(_checkpoint_path(outdir, state), state.average, info)
-    state.save(outdir)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Small data sets for the tests of the trainer."""
 
 import json
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 
 from model.config import GeneratorConfig
 from model.training.config import TrainingConfig
+from model.training.dataset import ImageDataset
 
 
 def tiny_config(**overrides: object) -> TrainingConfig:
@@ -29,6 +32,13 @@ def tiny_config(**overrides: object) -> TrainingConfig:
     return TrainingConfig(**(values | overrides))  # type: ignore[arg-type]
 
 
+def tiny_data(folder: Path, config: TrainingConfig | None = None) -> ImageDataset:
+    """A data set of noise for a tiny recipe."""
+    config = config or tiny_config()
+    size = config.generator.resolution
+    return ImageDataset(folder if folder.exists() else write_pictures(folder, size=size), size, config.mirror)
+
+
 def write_pictures(folder: Path, count: int = 6, size: int = 8, seed: int = 0) -> Path:
     """A folder of PNGs of noise."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,3 +57,15 @@ def write_zip(path: Path, folder: Path, labels: dict[str, int] | None = None) ->
             named = [[f"00000/{name}", label] for name, label in labels.items()]
             archive.writestr("dataset.json", json.dumps({"labels": named}))
     return path
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that says that it holds so many pixels."""
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, part in (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" * 100)),
+        (b"IEND", b""),
+    ):
+        content += struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part))
+    return content

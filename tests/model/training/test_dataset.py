@@ -1,26 +1,26 @@
-"""Reading and preparing data sets: folders, zips, labels, broken and oversized files."""
+"""Reading training data: pictures and classes out of folders and zips, what is refused, and in which order it comes."""
 
-import io
-import json
 import pickle
-import re
-import struct
-import zipfile
-import zlib
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from model.errors import InputError
-from model.training import prepare
+from model.training import progress
+from model.training.archive import MAX_PICTURE_BYTES
 from model.training.dataset import ImageDataset, ShuffledBatches
-from service.cli import main
-from tests.model.training.pictures import write_pictures, write_zip
+from tests.model.training.pictures import png_header, write_pictures, write_zip
 
 
 def test_a_folder_and_its_zip_hold_the_same(tmp_path: Path) -> None:
@@ -40,10 +40,29 @@ def test_the_second_half_is_mirrored(tmp_path: Path) -> None:
 
 def test_labels_are_read_and_survive_a_worker_process(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "folder", count=3)
-    path = write_zip(tmp_path / "a.zip", folder, {"000.png": 2, "001.png": 0, "002.png": 1})
+    path = write_zip(tmp_path / "a.zip", folder, {"000.png": 2, "001.png": 0, "002.png": 1, "none.png": 7})
     dataset = pickle.loads(pickle.dumps(ImageDataset(path, 8)))  # noqa: S301 - as DataLoader hands it to its workers
     assert dataset.classes == 3
+    assert dataset.class_names == []
     assert [dataset[i][1] for i in range(3)] == [2, 0, 1]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on machines with fewer cores
+def test_forked_workers_do_not_disturb_each_other(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "folder", count=150, size=64)
+    expected = torch.stack([picture for picture, _ in (ImageDataset(folder, 64)[i] for i in range(150))])
+    dataset = ImageDataset(write_zip(tmp_path / "a.zip", folder), 64)
+    dataset[0]  # the zip is open when the workers are forked
+    loader = DataLoader(dataset, batch_size=5, num_workers=4, multiprocessing_context="fork")
+    assert torch.equal(torch.cat([pictures for pictures, _ in loader]), expected)
+
+
+def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "folder", count=100, size=64)
+    whole, dataset = ImageDataset(folder, 64), ImageDataset(write_zip(tmp_path / "a.zip", folder), 64)
+    with ThreadPoolExecutor(8) as pool:
+        for i, (picture, _) in enumerate(pool.map(dataset.__getitem__, range(100))):
+            assert torch.equal(picture, whole[i][0])
 
 
 def test_faults_are_named(tmp_path: Path) -> None:
@@ -53,13 +72,113 @@ def test_faults_are_named(tmp_path: Path) -> None:
     for path, message in ((tmp_path / "none", "neither a folder nor a zip"), (empty, "holds no pictures")):
         with pytest.raises(InputError, match=message):
             ImageDataset(path, 8)
-    with pytest.raises(InputError, match=r"000\.png is 8×8, not 16×16"):
-        ImageDataset(folder, 16)
-    with pytest.raises(InputError, match=r"no class for 00000/001\.png"):
+    with pytest.raises(InputError, match=r"no class for 00000/001\.png and 4 other pictures$"):
         ImageDataset(write_zip(tmp_path / "a.zip", folder, {"000.png": 1}), 8)
-    (folder / "000.png").write_bytes(b"not a picture")
-    with pytest.raises(InputError, match=r"000\.png cannot be read"):
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_every_picture_that_does_not_fit_is_found_at_once(tmp_path: Path, zipped: bool) -> None:
+    folder = write_pictures(tmp_path / "folder", count=5)
+
+    def open_data(resolution: int) -> ImageDataset:
+        return ImageDataset(write_zip(tmp_path / "a.zip", folder) if zipped else folder, resolution)
+
+    with pytest.raises(InputError, match=r"000\.png is 8×8, not 16×16 \(4 others of 5 .*creps dataset"):
+        open_data(16)
+    Image.new("RGB", (8, 9)).save(folder / "003.png")
+    with pytest.raises(InputError, match=r"003\.png is 8×9, not 8×8; creps dataset"):
+        open_data(8)
+    (folder / "002.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
+    with pytest.raises(InputError, match=r"002\.png cannot be read as a picture: it is in no known format \(1 other"):
+        open_data(8)
+    (folder / "000.png").write_bytes(png_header(11_000, 11_000))  # Pillow would only warn
+    with pytest.raises(InputError, match=r"000\.png is 11000×11000, not 8×8 \(2 others"):
+        open_data(8)
+    (folder / "000.png").write_bytes(png_header(60_000, 60_000))
+    with pytest.raises(InputError, match=r"000\.png .*more than 134217728 pixels \(2 others"):
+        open_data(8)
+
+
+def test_a_file_of_absurd_size_is_not_read(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path, count=2)
+    with (folder / "001.png").open("r+b") as file:
+        file.truncate(MAX_PICTURE_BYTES + 1)  # a hole that takes no space on disk
+    with pytest.raises(InputError, match=r"001\.png .*268435457 bytes are more than 256 MiB"):
         ImageDataset(folder, 8)
+
+
+@pytest.fixture(params=["folder", "zip"])
+def spoilt(request: pytest.FixtureRequest, tmp_path: Path) -> ImageDataset:
+    """Three pictures; only the head of the middle one is whole."""
+    path = write_pictures(tmp_path / "folder", count=3, size=64)
+    file = path / "001.png"
+    spoilt = file
+    if request.param == "zip":
+        content = file.read_bytes()
+        path = spoilt = write_zip(tmp_path / "a.zip", path)
+        start = spoilt.read_bytes().index(content)
+    else:
+        start = 0
+    with spoilt.open("r+b") as opened:
+        opened.seek(start + 6000)
+        opened.write(b"\0" * 1000)
+    return ImageDataset(path, 64)
+
+
+def test_spoilt_pixels_are_named_when_they_are_read(spoilt: ImageDataset) -> None:
+    assert spoilt[0][0].shape == spoilt[2][0].shape == (3, 64, 64)
+    with pytest.raises(InputError, match=r"^data: .*001\.png cannot be read as a picture: ") as error:
+        spoilt[1]
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("with_tqdm", [True, False])
+def test_progress_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], with_tqdm: bool
+) -> None:
+    folder = write_pictures(tmp_path)
+    ImageDataset(folder, 8)
+    assert capsys.readouterr().err == ""  # within two seconds nothing is said
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    if not with_tqdm:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    ImageDataset(folder, 8)
+    assert ("100%" if with_tqdm else "checking: 0 of 6 pictures") in capsys.readouterr().err
+
+
+def _palette() -> Image.Image:
+    image = Image.new("P", (8, 8), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    image.info["transparency"] = b"\xff\x80"
+    return image
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "colour"),
+    [
+        ("grey.png", lambda: Image.new("L", (8, 8), 90), (90, 90, 90)),
+        ("bits.png", lambda: Image.new("1", (8, 8), 1), (255, 255, 255)),
+        ("grey16.png", lambda: Image.fromarray(np.full((8, 8), 257 * 90, np.uint16)), (90, 90, 90)),
+        ("grey16.tif", lambda: Image.fromarray(np.full((8, 8), 65535, np.uint16)), (255, 255, 255)),
+        ("palette.png", _palette, (200, 100, 50)),
+        ("alpha.png", lambda: Image.new("RGBA", (8, 8), (200, 100, 50, 255)), (200, 100, 50)),
+        ("cmyk.tif", lambda: Image.new("CMYK", (8, 8), (0, 255, 255, 0)), (255, 0, 0)),
+    ],
+)
+def test_every_kind_of_picture_comes_as_rgb(
+    tmp_path: Path, name: str, picture: Callable[[], Image.Image], colour: tuple[int, int, int]
+) -> None:
+    picture().save(tmp_path / name)
+    pixels, _ = ImageDataset(tmp_path, 8)[0]
+    assert (pixels == torch.tensor(colour)[:, None, None]).all()
+
+
+def test_a_data_set_has_a_digest(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "folder")
+    shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copyfile)  # with times of its own
+    assert ImageDataset(folder, 8).digest == ImageDataset(tmp_path / "copy", 8, mirror=True).digest
+    (folder / "006.png").write_bytes((folder / "005.png").read_bytes())
+    assert ImageDataset(folder, 8).digest != ImageDataset(tmp_path / "copy", 8).digest
 
 
 @given(size=st.integers(1, 20), batch=st.integers(1, 9), start=st.integers(0, 60), seed=st.integers(0, 9))
@@ -69,92 +188,3 @@ def test_every_epoch_shows_every_picture_once(size: int, batch: int, start: int,
         assert sorted(served[epoch * size : (epoch + 1) * size]) == list(range(size))
     resumed = [i for b in islice(ShuffledBatches(size, batch, seed, start), 5) for i in b]
     assert resumed == served[start : start + len(resumed)][: len(resumed)] or start + 5 * batch > len(served)
-
-
-def _source(folder: Path) -> Path:
-    folder.mkdir()
-    wide = np.zeros((20, 40, 3), dtype=np.uint8)
-    wide[:, 10:30] = (255, 0, 0)  # the centred square is red
-    Image.fromarray(wide).save(folder / "wide.jpg", quality=100, subsampling=0)
-    Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(folder / "clear.webp", lossless=True)
-    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
-    (folder / "notes.txt").write_text("not a picture")
-    return folder
-
-
-def test_prepare_crops_reduces_and_skips_what_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    destination = tmp_path / "out" / "set.zip"
-    assert main(["dataset", str(_source(tmp_path / "in")), str(destination), "--resolution", "16"]) == 0
-    printed = capsys.readouterr()
-    assert "2 pictures of 16², 1 skipped" in printed.out
-    assert "skipped broken.png" in printed.err
-    dataset = ImageDataset(destination, 16)
-    clear, wide = (dataset[i][0].float().mean(dim=(1, 2)) for i in range(2))
-    assert clear.tolist() == [255, 255, 255]
-    assert wide[0] > 245
-    assert wide[1:].max() < 10
-
-
-def test_prepare_matches_names_and_keeps_labels(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "folder", count=4, size=12)
-    (folder / "dataset.json").write_text(json.dumps({"labels": [[f"{i:03d}.png", i] for i in range(4)]}))
-    destination = tmp_path / "set.zip"
-    assert prepare.prepare(folder, destination, 8, re.compile("00[13]")) == (2, 0)
-    assert ImageDataset(destination, 8).labels == [1, 3]
-
-
-def test_prepare_leaves_nothing_half_written(tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "broken.png").write_bytes(b"no")
-    with pytest.raises(InputError, match="holds no picture that can be used"):
-        prepare.prepare(folder, tmp_path / "out" / "set.zip", 8, re.compile(""))
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_prepare_skips_decompression_bombs(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "folder", count=1)
-    (folder / "bomb.png").write_bytes(_png_header(60_000, 60_000))
-    assert prepare.prepare(folder, tmp_path / "set.zip", 8, re.compile("")) == (1, 1)
-
-
-def _png_header(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that says that it holds so many pixels."""
-    buffer = io.BytesIO(b"\x89PNG\r\n\x1a\n")
-    buffer.seek(0, io.SEEK_END)
-    for kind, content in (
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(b"\0" * 100)),
-        (b"IEND", b""),
-    ):
-        buffer.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)))
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere", "a.zip", "--resolution", "16"], "neither a folder nor a zip"),
-        ([".", "a.tar", "--resolution", "16"], "must end in .zip"),
-        ([".", "a.zip", "--resolution", "17"], "--resolution"),
-        ([".", "a.zip", "--resolution", "16", "--match", "("], "not a regular expression"),
-        ([".", "a.zip", "--resolution", "16", "--background", "nocolour"], "background"),
-    ],
-)
-def test_dataset_command_names_the_fault(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    try:
-        status = main(["dataset", *arguments])
-    except SystemExit as error:  # argparse's own way out
-        status = int(error.code or 0)
-    printed = capsys.readouterr().err
-    assert status == 2
-    assert message in printed
-    assert len(printed.splitlines()) == 1
-    assert not zipfile.is_zipfile(tmp_path / "a.zip")

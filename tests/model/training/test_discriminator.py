@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.training.discriminator import Conv, Discriminator, minibatch_deviation
-from model.training.losses import r1_penalty
+from model.training.losses.gradient_penalty import gradient_penalty
 
 
 @pytest.mark.parametrize(("resolution", "classes", "batch"), [(8, 0, 4), (32, 0, 6), (16, 3, 8)])
@@ -59,8 +59,25 @@ def test_the_penalty_reaches_every_parameter() -> None:
     torch.manual_seed(0)
     discriminator = Discriminator(16, 128, 8)
     images = torch.randn(4, 3, 16, 16, requires_grad=True)
-    torch.autograd.backward(r1_penalty(images, discriminator(images)))
+    torch.autograd.backward(gradient_penalty(images, discriminator(images)))
     for name, parameter in discriminator.named_parameters():
         if name != "out.bias":  # a constant has no gradient with respect to the picture
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
+
+
+def test_half_precision_is_close_and_bounded() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(64, 512, 16)
+    images = torch.randn(4, 3, 64, 64)
+    exact, half = discriminator(images), discriminator(images, half=True)
+    assert half.dtype == torch.float32
+    assert 0 < (half - exact).abs().max() < 0.02 * exact.abs().max() + 0.02
+    assert discriminator(images * 1e4, half=True).isfinite().all()  # without the clamp fp16 would overflow
+
+
+def test_layers_that_can_be_frozen_are_counted_from_the_picture_on() -> None:
+    discriminator = Discriminator(16, 128, 8)
+    first = discriminator.blocks[0]
+    assert discriminator.layers()[:4] == [discriminator.from_rgb, first.conv0, first.conv1, first.shortcut]
+    assert len(discriminator.layers()) == 1 + 3 * 2
