@@ -1,4 +1,7 @@
-"""Checkpoints: safetensors files with the generator's config as JSON in the header. Nothing in them can run code."""
+"""Checkpoints: safetensors files with the generator's config as JSON in the header. Nothing in them can run code.
+
+safetensors is imported where a file is read or written, so that a machine without it can train.
+"""
 
 import hashlib
 import json
@@ -8,8 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from safetensors import SafetensorError, safe_open
 
 from model.config import GeneratorConfig
 from model.errors import InputError
@@ -60,6 +61,10 @@ class Checkpoint:
         if not path.is_file():
             raise InputError("checkpoint", f"{path} is not a file")
         try:
+            from safetensors import SafetensorError, safe_open
+        except ModuleNotFoundError:
+            raise InputError("checkpoint", f"{path} cannot be read: safetensors is not installed") from None
+        try:
             with safe_open(path, framework="numpy") as file:
                 metadata: dict[str, str] = file.metadata() or {}
         except OSError as error:
@@ -81,6 +86,7 @@ class Checkpoint:
         Shapes are compared before anything is allocated. Raises InputError where the tensors do not fit the config.
         """
         import torch
+        from safetensors import safe_open
 
         from model.generator import Generator
 
@@ -148,7 +154,7 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[GeneratorCon
         raise InputError("checkpoint", f"{path}: {str(error)[:300]}") from None
 
 
-def _diagnose(path: Path, error: SafetensorError) -> str:
+def _diagnose(path: Path, error: Exception) -> str:
     with path.open("rb") as file:
         start = file.read(4)
     if start[:1] == b"\x80" or start == b"PK\x03\x04":

@@ -59,8 +59,8 @@ def import_pickle(source: Path, destination: Path) -> Checkpoint:
     network = snapshot.get(NETWORK) if isinstance(snapshot, dict) else None
     if not isinstance(network, Module):
         raise InputError("source", f"{source} is a pickle, but holds no network {NETWORK!r}")
-    _check_settings(network)
-    config, state = rename(_load_tensors(network, source.stat().st_size))
+    check_settings(network)
+    config, state = rename(load_tensors(network, source.stat().st_size))
     with torch.device("meta"):
         generator = Generator(config)
     generator.load_state_dict(state, assign=True)
@@ -155,7 +155,7 @@ def _derive_config(original: Mapping[str, Tensor]) -> GeneratorConfig:
         w_dim=w_dim,
         classes=classes,
         mapping_layers=mapping_layers,
-        channel_base=_channel_base(channels),
+        channel_base=channel_base(channels),
         channel_max=max(channels),
         thickness=shape("synthesis.b4.input.weight", dimensions=4)[3] // 2,
         decoders=decoders,
@@ -163,7 +163,7 @@ def _derive_config(original: Mapping[str, Tensor]) -> GeneratorConfig:
     )
 
 
-def _channel_base(channels: list[int]) -> int:
+def channel_base(channels: list[int]) -> int:
     """The channel_base that gives the blocks these channels: a power of two if one does, else the smallest number."""
     smallest = max(c * (4 << k) for k, c in enumerate(channels))
     for base in (1 << (smallest - 1).bit_length(), smallest):
@@ -173,14 +173,15 @@ def _channel_base(channels: list[int]) -> int:
     raise InputError("source", f"no channel_base and channel_max give the blocks' channels {listing}")
 
 
-def _check_settings(network: Module) -> None:
+def check_settings(network: Module) -> None:
+    """Raises InputError where a module was told to compute something else than model/generator.py does."""
     for path, module in network.modules().items():
         for pattern, attribute, known in _SETTINGS:
             if pattern.fullmatch(path) and module.state.get(attribute, known) != known:
                 raise InputError("source", f"module {path!r} has another {attribute} than {known!r}")
 
 
-def _load_tensors(network: Module, limit: int) -> dict[str, Tensor]:
+def load_tensors(network: Module, limit: int) -> dict[str, Tensor]:
     """The network's tensors. ``limit`` bounds their bytes together, since a pickle may name the same bytes often."""
     state = {}
     total = 0

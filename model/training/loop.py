@@ -1,6 +1,7 @@
 """The training loop, to be read from top to bottom."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -123,7 +124,8 @@ class _Run:
             if reporter:
                 draw_curves(self._outdir, self._outdir / "curves.png")
                 done = "finished" if state.images >= total else "stopped"
-                reporter.message(f"{done} at {state.images / 1000:.1f} kimg: {self.checkpoint_path}")
+                result = self.checkpoint_path if self.checkpoint_path.exists() else self._outdir
+                reporter.message(f"{done} at {state.images / 1000:.1f} kimg: {result}")
         return error
 
     def _report(self, judged: bool) -> None:
@@ -143,7 +145,11 @@ class _Run:
         state = self._state
         self.sheets.save(state.average, self._outdir, state.images)
         info = {"images": state.images, "training": state.config.to_dict()}
-        save_checkpoint(self.checkpoint_path, state.average, info)
+        try:
+            save_checkpoint(self.checkpoint_path, state.average, info)
+        except ModuleNotFoundError:
+            text = "no checkpoint: safetensors is not installed; where it is, the same command writes the last one"
+            print(text, file=sys.stderr)
         state.save(self._outdir)
 
 

@@ -126,9 +126,11 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     try:
         values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        values["config"], values["random"], values["generator"]
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
-        raise InputError("state", f"{path} is not a training state, or it is damaged") from None
+        missing = {"config", "generator", "average", "discriminator"} - set(values)
+    except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError):
+        missing = {"everything"}
+    if missing:
+        raise InputError("state", f"{path} is not a training state, or it is damaged")
     return values
 
 

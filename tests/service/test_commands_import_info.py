@@ -99,7 +99,7 @@ def test_a_forbidden_name_is_told_and_nothing_runs(tmp_path: Path, capsys: pytes
 
 
 def test_destinations_are_refused_before_anything_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ".safetensors" in refusal(["import", tmp_path / "missing.pkl", tmp_path / "b.pt"], capsys)
+    assert ".safetensors" in refusal(["import", tmp_path / "missing.pkl", tmp_path / "b.onnx"], capsys)
     assert "missing.pkl" in refusal(["import", tmp_path / "missing.pkl", tmp_path / "b.safetensors"], capsys)
     assert "required" in refusal(["import", tmp_path / "missing.pkl"], capsys)
 

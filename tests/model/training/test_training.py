@@ -244,6 +244,27 @@ def test_a_full_disk_in_a_snapshot_leaves_the_one_before(tmp_path: Path) -> None
     assert main(["train", *arguments, "--total-kimg", "0.016"]) == 0
 
 
+def test_a_bare_machine_trains_and_another_one_writes_the_checkpoint(tmp_path: Path) -> None:
+    """Nothing but torch, numpy and pillow can be imported there."""
+    arguments = [
+        "--data", str(write_pictures(tmp_path / "data", size=32)), "--outdir", str(tmp_path / "run"), "--device", "cpu",
+        "--preset", "tiny-32", "--total-kimg", "0.016", "--log-kimg", "0.008", "--metrics-count", "2",
+    ]  # fmt: skip
+    others = ["safetensors", "tqdm", "tensorboard", "matplotlib", "torch_fidelity", "torchvision", "pydantic", "triton"]
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({others!r})); "
+        f"from model.training.__main__ import main; main({arguments!r})"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "0.0 of 0.0 kimg, 0 min left, loss_generator" in finished.stderr
+    for name in ("curves.png was not drawn: matplotlib", "no checkpoint: safetensors is not installed"):
+        assert name in finished.stderr
+    assert {path.suffix for path in (tmp_path / "run").iterdir()} == {".json", ".jsonl", ".png", ".pt"}
+    assert main(["train", *arguments]) == 0
+    assert Checkpoint.open(tmp_path / "run" / "checkpoint-000000016.safetensors").config.resolution == 32
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
