@@ -12,28 +12,27 @@ from model.generator import COLUMNS, ROWS, Generator
 from model.viewport import Viewport
 
 PIXELS_AT_ONCE = 1 << 18
-"""Pixels whose features are there at a time, over all pictures: about 0.5 GB where the widest layer is fp32."""
+"""Pixels whose features are held at a time, for all pictures of a batch: 128 channels of them are 128 MiB."""
 
 
 @torch.no_grad()
 def draw(generator: Generator, ws: Tensor, viewport: Viewport) -> Tensor:
-    """The whole pictures of a viewport (its crop is not regarded).
+    """The pictures of a viewport, in fp32.
 
     Args:
         ws: styles [N, num_ws, w_dim].
         viewport: below the training resolution its pictures are drawn at a multiple of their size and averaged.
 
     Returns:
-        fp32 [N, 3, H, W], about −1 … 1.
+        [N, 3, h, w], the viewport's crop, about −1 … 1.
     """
-    resolution = generator.config.resolution
+    synthesis, resolution = generator.synthesis, generator.config.resolution
+    x, y, w, h = viewport.crop
     m_x, m_y = viewport.supersampling(resolution)
-    height, width = viewport.height * m_y, viewport.width * m_x
-    row_positions = torch.from_numpy(viewport.rows(0, height, resolution, m_y)).to(ws.device)
-    column_positions = torch.from_numpy(viewport.columns(0, width, resolution, m_x)).to(ws.device)
-    synthesis = generator.synthesis
-    rows = synthesis.lines(ws, row_positions, ROWS)
-    columns = synthesis.lines(ws, column_positions, COLUMNS)
-    at_once = max(1, PIXELS_AT_ONCE // (len(ws) * width * m_y)) * m_y
+    row_positions = viewport.rows(y * m_y, (y + h) * m_y, resolution, m_y)
+    column_positions = viewport.columns(x * m_x, (x + w) * m_x, resolution, m_x)
+    rows = synthesis.lines(ws, torch.from_numpy(row_positions).to(ws.device), ROWS)
+    columns = synthesis.lines(ws, torch.from_numpy(column_positions).to(ws.device), COLUMNS)
+    at_once = m_y * max(1, PIXELS_AT_ONCE // (len(ws) * w * m_x * m_y))
     bands = [synthesis.pixels(ws, band, columns).float() for band in torch.split(rows, at_once, dim=3)]
     return torch.cat([F.avg_pool2d(band, (m_y, m_x)) for band in bands], dim=2)

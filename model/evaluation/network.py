@@ -8,12 +8,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.generator import COLUMNS, ROWS, Generator
+from model.drawing import draw
+from model.generator import Generator
 from model.spec import Latent
 from model.viewport import Viewport
-
-PIXELS_AT_ONCE = 2**18
-"""Pixels whose activations are held, for all pictures of a batch: 128 channels of them are 128 MiB."""
 
 
 class GeneratorDrawer:
@@ -33,19 +31,8 @@ class GeneratorDrawer:
     @torch.no_grad()
     def __call__(self, seeds: Sequence[int], viewport: Viewport, /) -> list[NDArray[np.float32]]:
         """A picture [h, w, 3] of each seed, of 0 … 255. A value that is not a number becomes 0."""
-        generator = self._generator
-        x, y, w, h = viewport.crop
-        resolution = generator.config.resolution
-        fx, fy = viewport.supersampling(resolution)
-        ws = self._styles(seeds)
-        rows = generator.synthesis.lines(ws, self._upload(viewport.rows(y * fy, (y + h) * fy, resolution, fy)), ROWS)
-        columns = generator.synthesis.lines(
-            ws, self._upload(viewport.columns(x * fx, (x + w) * fx, resolution, fx)), COLUMNS
-        )
-        at_once = fy * max(1, PIXELS_AT_ONCE // (len(seeds) * w * fx * fy))
-        bands = [generator.synthesis.pixels(ws, band, columns) for band in torch.split(rows, at_once, dim=3)]
-        colours = torch.cat([F.avg_pool2d(band, (fy, fx)) for band in bands], dim=2)
-        levels = (colours.float() * 127.5 + 128).clamp(0, 255).nan_to_num(0)  # as the original tools, but not cut
+        colours = draw(self._generator, self._styles(seeds), viewport)
+        levels = (colours * 127.5 + 128).clamp(0, 255).nan_to_num(0)  # as the original tools, but not cut
         return list(levels.permute(0, 2, 3, 1).cpu().numpy())
 
     def _styles(self, seeds: Sequence[int]) -> Tensor:

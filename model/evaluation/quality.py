@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from model.errors import InputError
-from model.evaluation.extractors import INCEPTION, VGG16, import_fidelity
+from model.evaluation.extractors import INCEPTION, VGG16, Extractor, import_fidelity
 from model.evaluation.pictures import PictureSet, progress
 
 NEIGHBOURS = 3
@@ -98,16 +98,16 @@ class Quality:
     @torch.no_grad()
     def _extract(self, pictures: PictureSet, description: str) -> dict[str, Tensor]:
         """Features [N, features] on the CPU by metric. Every picture is made once, whatever is asked of it."""
-        parts: dict[str, list[Tensor]] = {extractor.name: [] for extractor in self._networks}
+        parts: dict[Extractor, list[Tensor]] = {extractor: [] for extractor in self._networks}
         # A generator of its own: the loader would take a number from torch's, and with it change a training run.
         loader = DataLoader(pictures, pictures.at_once(self._batch), generator=torch.Generator())
         with progress(description, len(pictures)) as advance:
             for batch in loader:
                 for extractor, network in self._networks.items():
-                    parts[extractor.name].append(network(batch.to(self._device))[0].cpu())
+                    parts[extractor].append(network(batch.to(self._device))[0].cpu())
                 advance(len(batch))
-        features = {name: torch.cat(rows) for name, rows in parts.items()}
-        return {metric: features[extractor.name] for extractor in self._networks for metric in extractor.metrics}
+        features = {extractor: torch.cat(rows) for extractor, rows in parts.items()}
+        return {metric: rows for extractor, rows in features.items() for metric in extractor.metrics}
 
 
 def _fid(drawn: Tensor, real: Tensor) -> float:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kernels.renderer import Renderer
-from model.evaluation import network
+from model import drawing
 from model.evaluation.network import GeneratorDrawer
 from model.spec import Latent, RenderSpec
 from model.viewport import Grid, Viewport
@@ -29,7 +29,7 @@ VIEWPORTS = {
 def test_renders_what_the_renderer_does(
     viewport: Viewport, pixels_at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "PIXELS_AT_ONCE", pixels_at_once)
+    monkeypatch.setattr(drawing, "PIXELS_AT_ONCE", pixels_at_once)
     checkpoint = random_checkpoint(tmp_path)
     renderer = Renderer(checkpoint, "cpu", "reference")
     drawn = GeneratorDrawer(checkpoint.load(), psi=0.6)([3, 8], viewport)

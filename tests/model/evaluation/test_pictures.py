@@ -52,10 +52,10 @@ class TestData:
             with pytest.raises(InputError, match="data"):
                 open_data(path)
         write_pictures(folder, 1, 9)  # in the place of the first
-        with pytest.raises(InputError, match="001.png is 12×12, not 9×9"):
+        with pytest.raises(InputError, match=r"001\.png is 12×12, not 9×9"):
             open_data(folder)
         (folder / "000.png").write_bytes(b"")
-        with pytest.raises(InputError, match="000.png"):
+        with pytest.raises(InputError, match=r"000\.png"):
             open_data(folder)
 
     def test_too_large(self, tmp_path: Path) -> None:
