@@ -264,18 +264,18 @@ def _double(planes: Tensor, dim: int, padding: int = 0) -> Tensor:
 
     Of L samples with their zeros around, 2·(L + 2·padding − 5) are computed. They are √½ of the given ones' size.
     """
-    taps = _taps(planes.device, planes.dtype).flip(0)
+    taps = sym6_taps(planes.device, planes.dtype).flip(0)
     odd, even = (_convolve(planes, taps[phase::2], dim, 1, padding) for phase in (0, 1))
     return torch.stack((even, odd), dim + 1).flatten(dim, dim + 1)
 
 
 def _halve(planes: Tensor, dim: int, padding: int = 0) -> Tensor:
     """Every other sample of the filtered [1, P, H, W] along an axis, √2 of the given ones' size."""
-    return _convolve(planes, _taps(planes.device, planes.dtype), dim, 2, padding)
+    return _convolve(planes, sym6_taps(planes.device, planes.dtype), dim, 2, padding)
 
 
 @cache
-def _taps(device: torch.device, dtype: torch.dtype) -> Tensor:
+def sym6_taps(device: torch.device, dtype: torch.dtype) -> Tensor:
     """SYM6 [12], copied to the device once: a copy waits for it."""
     return torch.tensor(SYM6, dtype=dtype, device=device)
 

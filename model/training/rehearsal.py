@@ -12,6 +12,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from model.training.ada import sym6_taps
 from model.training.config import TrainingConfig
 from model.training.processes import Processes
 from model.training.state import TrainingState
@@ -43,6 +44,7 @@ def rehearse(config: TrainingConfig, processes: int = 1) -> Memory:
         side, classes = config.generator.resolution, config.generator.classes
         label = torch.zeros(part, classes) if classes else None
         TrainingStep(state, Processes())(torch.zeros(part, 3, side, side), label)
+        sym6_taps.cache_clear()  # the rehearsal's have no values
         gc.collect()
         return Memory(memory.live, memory.peak)
 

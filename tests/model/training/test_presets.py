@@ -96,3 +96,10 @@ def test_the_count_of_work_is_that_of_real_steps(overrides: dict[str, object]) -
         for _ in range(8):
             step(torch.zeros(4, 3, 8, 8), None)
     assert picture_flops(config) == pytest.approx(counter.get_total_flops() / 32, rel=0.25)
+
+
+def test_a_rehearsal_leaves_nothing_without_values_behind() -> None:
+    config = tiny_config()
+    rehearse(config)
+    scalars = TrainingStep(TrainingState(config, CPU), Processes())(torch.zeros(4, 3, 8, 8), None)
+    assert all(type(value) is torch.Tensor for value in scalars.values())
