@@ -1,5 +1,7 @@
 """Devices by the names that users give them."""
 
+import os
+
 import torch
 
 from model.errors import InputError
@@ -22,3 +24,10 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError("device", f"{name} is not there: torch sees {torch.cuda.device_count()} GPUs")
     return device
+
+
+def installed_memory(device: torch.device) -> int:
+    """Bytes that the device has in all: a GPU its own, the CPU the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -25,7 +25,6 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels.benchmark.table import align
 from kernels.lines import TILE, TILE_FIELDS, add_to_lines, draw_fourier_features, modulate, multiply_modulated
 from kernels.network import ARITHMETIC, GpuNetwork
 from kernels.pixels import PROGRAM_FIELDS, TASK_FIELDS, average_colours, draw_pixels
@@ -36,6 +35,7 @@ from model.errors import InputError
 from model.files import write_atomically
 from model.generator import Generator
 from model.spec import Latent
+from model.tables import align
 
 SHARED_MEMORY = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 """KiB that one program may have, by compute capability (CUDA C++ Programming Guide, technical specifications)."""

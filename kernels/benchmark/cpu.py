@@ -4,36 +4,26 @@ Every backend is measured in a process of its own, so that its peak memory is it
 """
 
 import platform
-import re
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import torch
 
 from kernels.backend import layer_styles
-from kernels.benchmark.table import align
 from kernels.benchmark.work import count_macs
 from kernels.cpu import Layer
 from kernels.renderer import Renderer
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.config import PRESETS, GeneratorConfig
-from model.errors import InputError
 from model.generator import COLUMNS, ROWS, Generator
+from model.measuring import in_own_process, peak_memory
 from model.spec import Latent, RenderSpec
+from model.tables import align
 from model.viewport import Viewport
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 SECONDS = 10.0
 """A measurement is repeated until this time has passed, but at most REPEATS times; the fastest counts."""
@@ -72,10 +62,10 @@ def run_cpu(
         path = checkpoint
         if path is None:
             path = Path(folder) / f"{preset}.safetensors"
-            _in_own_process("random weights", _write_random_checkpoint, path, preset)
+            in_own_process("random weights", _write_random_checkpoint, path, preset)
         config = Checkpoint.open(path).config
-        rate = _in_own_process("matrix products", matrix_rate)
-        measurements = [_in_own_process(name, MEASURES[name], path, viewport) for name in backends]
+        rate = in_own_process("matrix products", matrix_rate)
+        measurements = [in_own_process(name, MEASURES[name], path, viewport) for name in backends]
     return _table(measurements, viewport, rate), _report(measurements, viewport, rate, config)
 
 
@@ -149,16 +139,7 @@ def _fastest(function: Callable[[], object], repeats: int, seconds: float) -> fl
 
 def _measurement(name: str, config: GeneratorConfig, viewport: Viewport, lines: float, pixels: float) -> Measurement:
     gflops = 2 * sum(count_macs(config, viewport)) / (lines + pixels) / 1e9
-    return Measurement(name, lines, pixels, gflops, _peak_mib())
-
-
-def _peak_mib() -> float:
-    """Most memory that this process has held. Linux's own figure: getrusage's begins with that of the parent."""
-    status = Path("/proc/self/status")
-    if status.exists() and (match := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
-        return int(match[1]) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return Measurement(name, lines, pixels, gflops, peak_memory(torch.device("cpu")) / 2**20)
 
 
 def _latent(config: GeneratorConfig, seed: int) -> Latent:
@@ -168,23 +149,6 @@ def _latent(config: GeneratorConfig, seed: int) -> Latent:
 def _write_random_checkpoint(path: Path, preset: str) -> None:
     torch.manual_seed(0)
     save_checkpoint(path, Generator(PRESETS[preset]))
-
-
-def _in_own_process(what: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs a function in a fresh process and, when it takes longer, tells on stderr for how long."""
-    begin = time.perf_counter()
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
-        future = executor.submit(function, *args, **kwargs)
-        while True:
-            try:
-                return future.result(timeout=1.0)
-            except FutureTimeoutError:
-                print(f"\r{what}: {time.perf_counter() - begin:.0f} s", end="", file=sys.stderr, flush=True)
-            except BrokenProcessPool:
-                raise InputError("benchmark", f"{what} ended too early, perhaps for want of memory") from None
-            finally:
-                if future.done() and time.perf_counter() - begin > 1.0:
-                    print(file=sys.stderr)
 
 
 def _table(measurements: Sequence[Measurement], viewport: Viewport, rate: float) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 from triton.testing import do_bench
 
-from kernels.benchmark.table import align
 from kernels.benchmark.work import count_macs
 from kernels.precision import Agreement
 from model.config import RGB, GeneratorConfig
+from model.tables import align
 from model.viewport import Viewport
 
 

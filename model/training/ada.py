@@ -62,7 +62,8 @@ def ada(images: Tensor, numbers: Tensor, p: Tensor | float) -> Tensor:
     Returns:
         [N, 3, H, H]. It can be differentiated with respect to the pictures, any number of times.
     """
-    pixels, geometry, colour = torch.split(numbers.to(images.dtype), [4, 14, 10], dim=1)
+    numbers = numbers.to(images.dtype).clamp(max=1 - 2**-24)  # else float64 may be rounded to 1, which is none of them
+    pixels, geometry, colour = torch.split(numbers, [4, 14, 10], dim=1)
     images = turn(images, pixels, p)
     images = transform(images, sampling_matrices(geometry, p, images.shape[-1]))
     return recolour(images, colour_matrices(colour, p))

@@ -64,6 +64,4 @@ def cutout(images: Tensor, numbers: Tensor) -> Tensor:
 
 def _integers(numbers: Tensor, low: int, high: int) -> Tensor:
     """[N] integers from ``low`` to ``high``, both included, from ``numbers`` [N] in [0, 1)."""
-    count = high - low + 1
-    # The largest number below 1 may be rounded up to the count.
-    return low + (numbers * count).long().clamp(max=count - 1)
+    return low + (numbers * (high - low + 1)).long()

@@ -1,11 +1,11 @@
 """What a run will need: memory from a rehearsal, time from the count of its work and the device's rate."""
 
-import os
 import time
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from model.device import installed_memory
 from model.training.config import Precision, TrainingConfig
 from model.training.losses.path_length import BATCH_SHRINK
 from model.training.rehearsal import rehearse
@@ -24,7 +24,7 @@ def estimate(config: TrainingConfig, processes: int, device: torch.device) -> st
     memory = rehearse(config, processes)
     flops = picture_flops(config)
     seconds = 1000 * flops / processes / matrix_rate(device, config.precision)
-    installed = _installed_memory(device) / 2**30
+    installed = installed_memory(device) / 2**30
     peak = memory.peak / 2**30
     return "\n".join(
         [
@@ -75,10 +75,3 @@ def _discriminator_flops(config: TrainingConfig) -> float:
         side, classes = config.generator.resolution, config.generator.classes
         discriminator(torch.zeros(1, 3, side, side), torch.zeros(1, classes) if classes else None)
     return float(counter.get_total_flops())
-
-
-def _installed_memory(device: torch.device) -> int:
-    """Bytes."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,7 +1,6 @@
 """What a run shows while it goes: a progress bar, and scalars in metrics.jsonl and TensorBoard."""
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from model.files import write_atomically
+from model.measuring import peak_memory
 
 METRICS = "metrics.jsonl"
 
@@ -92,13 +92,6 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
         except ValueError:
             continue
     return lines
-
-
-def peak_memory(device: torch.device) -> int:
-    """The most bytes that this process has had in use so far: of a GPU what torch took there, else of the machine."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
 def _tensorboard(folder: Path, images: int) -> Any:

@@ -8,6 +8,7 @@ from model.arguments import ArgumentParser
 BENCHMARKS = {
     "render": "kernels.benchmark.render",
     "compile": "kernels.benchmark.compile",
+    "train": "model.training.benchmark",
     "serve": "service.benchmark",
 }
 

@@ -1,4 +1,4 @@
-"""``creps evaluate`` as users run it: with the bundled network, real pictures, and a feature extractor worked out by hand."""
+"""``creps evaluate`` as users run it: with the bundled network, real pictures, and features worked out by hand."""
 
 import json
 from pathlib import Path

@@ -384,7 +384,12 @@ def test_with_probability_1_every_picture_is_changed_differently() -> None:
 
 @pytest.mark.parametrize("number", [0.0, 1 - 2**-24])
 def test_the_smallest_and_the_largest_numbers_are_no_exception(number: float) -> None:
-    assert ada(torch.rand(1, 3, 8, 8), torch.full((1, NUMBERS), number), 1.0).isfinite().all()
+    images = torch.rand(1, 3, 8, 8)
+    changed = ada(images, torch.full((1, NUMBERS), number), 1.0)
+    assert changed.isfinite().all()
+    if number:
+        rounded = torch.full((1, NUMBERS), 1 - 1e-12, dtype=torch.float64)  # to 1 in fp32
+        assert torch.equal(ada(images, rounded, 1.0), changed)
 
 
 @pytest.mark.parametrize("p", [0.3, 1.0])

@@ -65,7 +65,7 @@ def test_cutout_paints_at_most_a_quarter() -> None:
 
 @given(st.sampled_from([4, 8, 15, 16, 64]), st.sampled_from([0.0, 1 - 2**-24]))
 def test_the_smallest_and_the_largest_numbers_reach_the_ends_of_the_ranges(side: int, number: float) -> None:
-    """The largest fp32 below 1, times the number of places, is rounded up to it."""
+    """Neither the largest fp32 below 1 nor rounding leads out of them."""
     x, numbers = torch.ones(1, 3, side, side), torch.full((1, 2), number)
     moved = round(side / 8)
     expected = torch.zeros_like(x)
