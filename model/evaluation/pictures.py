@@ -1,25 +1,24 @@
 """Real and drawn pictures as data sets, and which class a drawn picture is of."""
 
 import os
-import re
 import sys
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from model.errors import InputError
+from model.training.archive import Archive
 from model.training.dataset import ImageDataset
+from model.training.decoding import open_picture, reason
 from model.viewport import Viewport
 
 MAX_SIDE = 8192
@@ -30,11 +29,6 @@ MAX_PIXELS_AT_ONCE = 2**24
 
 READERS = 8
 """Threads that decode pictures, at most: more than that, and Python itself is what they wait for."""
-
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "PPM")
-"""Pillow's names of the formats that data sets come in. Others, such as TGA, take any bytes for a picture."""
-
-_HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")
 
 
 class Draw(Protocol):
@@ -149,22 +143,12 @@ def progress(description: str, total: int, unit: str = "img") -> Iterator[Callab
 
 
 def _first_side(path: Path) -> int:
-    """Width of the first file that is a picture; 1 where there is none, for opening the data set says what is wrong."""
-    try:
-        for file in _files(path):
-            with file, suppress(UnidentifiedImageError), Image.open(file, formats=_FORMATS) as picture:
+    """Width of the first picture; 1 where there is none, for opening the data set says what is wrong."""
+    archive = Archive(path)
+    for name in archive.pictures[:1]:
+        try:
+            with archive.open(name) as file, open_picture(file) as picture:
                 return picture.width
-    except (OSError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
-        raise InputError("data", f"{path} cannot be read: {error}") from None
+        except Exception as error:  # decoders raise whatever comes to them
+            raise InputError("data", f"{name} cannot be read as a picture: {reason(error)}") from None
     return 1
-
-
-def _files(path: Path) -> Iterator[IO[bytes]]:
-    """The files of a folder or zip in the order of their names, opened one by one; hidden ones are passed over."""
-    if path.is_dir():
-        names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-        yield from ((path / name).open("rb") for name in names if not _HIDDEN.search(name))
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = sorted(entry.filename for entry in archive.infolist() if not entry.is_dir())
-            yield from (archive.open(name) for name in names if not _HIDDEN.search(name))

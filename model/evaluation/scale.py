@@ -30,8 +30,8 @@ def scale_consistency(draw: Draw, side: int, count: int, batch: int = 32) -> Sca
     pixel if the network were linear within it. What differs is detail that the small picture points at but does not
     resolve (aliasing), or that the network invents between the positions it was trained on.
 
-    Of 8-bit pictures, whose levels have been cut to integers, at most 58 dB can be measured: the error of the cut has a
-    variance of 1/12 in the one and of 1/48 in the other.
+    Of 8-bit pictures, whose levels have been cut to integers, about 58 dB is the most that can be measured: the errors
+    of the cut have a variance of 1/12 in the one and of 1/48 in the other.
 
     Args:
         draw: what draws.

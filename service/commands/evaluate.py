@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     renderer = Renderer(checkpoint, options.device)
     draw = _make_draw(renderer, evaluation, options.psi)
     values = evaluation.measure(draw)
-    print(_as_text(checkpoint, evaluation, values))
+    print(_as_text(evaluation, values))
     if options.json is not None:
         write_atomically(options.json, _as_json(options, renderer, evaluation, values))
     if options.figure is not None:
@@ -137,7 +137,7 @@ def _make_draw(renderer: "Renderer", evaluation: "Evaluation", psi: float) -> "D
     return draw
 
 
-def _as_text(checkpoint: Checkpoint, evaluation: "Evaluation", values: dict[str, float]) -> str:
+def _as_text(evaluation: "Evaluation", values: dict[str, float]) -> str:
     """A line for each value, and what it was measured on."""
     drawn = f"{evaluation.count:,} pictures of {evaluation.size}²"
     pairs = f"{evaluation.scale_count:,} pictures of {evaluation.scale_size}² and twice that"

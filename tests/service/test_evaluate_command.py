@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, save_checkpoint
+from model.evaluation.evaluation import Evaluation, evaluate_generator
+from model.evaluation.network import GeneratorDrawer
+from model.evaluation.pictures import open_data
 from service.catalog import DEMO
 from service.cli import main
+from tests.kernels.networks import VARIANTS, random_network
 from tests.model.evaluation.toy import use_toy, write_weights
-from tests.model.training.pictures import write_pictures
+from tests.model.training.pictures import write_pictures, write_zip
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +53,24 @@ def test_a_network_is_judged_at_the_size_of_the_data(tmp_path: Path) -> None:
     arguments = ["evaluate", "demo", "--data", str(data), "--metrics", "fid", "--count", "3", "--device", "cpu"]
     assert main([*arguments, "--inception-weights", str(weights), "--json", str(report)]) == 0
     assert json.loads(report.read_text())["drawn"]["size"] == 128
+
+
+def test_a_conditional_network_draws_the_classes_of_the_data(tmp_path: Path) -> None:
+    """Values are those of a generator that was told the classes, up to the renderer's rounding."""
+    config = VARIANTS["conditional"]
+    generator = random_network(config)
+    checkpoint = save_checkpoint(tmp_path / "network.safetensors", generator)
+    folder, weights = write_pictures(tmp_path / "data", count=6, size=16), write_weights(tmp_path / "toy.pth")
+    data = write_zip(tmp_path / "data.zip", folder, {f"{i:03d}.png": 2 * (i % 2) for i in range(6)})
+    report = tmp_path / "report.json"
+    arguments = ["evaluate", str(checkpoint.path), "--data", str(data), "--metrics", "fid", "--count", "40"]
+    arguments += ["--batch", "7", "--device", "cpu", "--inception-weights", str(weights), "--json", str(report)]
+    assert main(arguments) == 0
+    value = json.loads(report.read_text())["values"]["fid"]
+    expected = evaluate_generator(generator, ["fid"], open_data(data), 40, weights)["fid"]
+    assert value == pytest.approx(expected, rel=1e-3)
+    others = Evaluation(config, ["fid"], open_data(data), 40, inception_weights=weights)
+    assert others.measure(GeneratorDrawer(generator, [1] * 40))["fid"] != pytest.approx(expected, rel=1e-2)
 
 
 def test_scale_consistency_needs_neither_data_nor_weights(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.evaluation.figure import FRAME, MARGIN, PANEL, PAPER, draw_figure, find_detail
-from model.evaluation.network import GeneratorDrawer
+from model.evaluation.pictures import Draw
 from model.viewport import Viewport
-from tests.kernels.networks import TINY, random_network
 
 
 def test_find_detail_centres_what_stands_out() -> None:
@@ -32,28 +31,37 @@ def test_details_lie_within_the_picture(side: int, seed: int) -> None:
     assert 0 <= y <= 24 - side
 
 
-@pytest.mark.parametrize("resolution", [16, 64])
-def test_panels(resolution: int) -> None:
-    generator = random_network(TINY)
-    drawer = GeneratorDrawer(generator)
-    asked: list[Viewport] = []
+def waves(resolution: int, cycles: float) -> Draw:
+    """Draws waves over the unit square, of another phase for each seed."""
 
     def draw(seeds: Sequence[int], viewport: Viewport, /) -> list[NDArray[np.float32]]:
-        asked.append(viewport)
-        return drawer(seeds, viewport)
+        assert viewport.grid == "centers"  # on which all panels are registered
+        left, top, w, h = viewport.crop
+        x = viewport.columns(left, left + w, resolution)
+        y = viewport.rows(top, top + h, resolution)[:, None]
+        phases = [2 * np.pi * (cycles * (x + 2 * y) + channel * x * y) for channel in range(3)]
+        return [(128 + 120 * np.sin(np.stack(phases, axis=2) + seed)).astype(np.float32) for seed in seeds]
 
-    content = draw_figure(draw, resolution, [4, 5])
+    return draw
+
+
+def read(content: bytes) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(content)) as file:
         assert file.format == "PNG"
-        sheet = np.asarray(file.convert("RGB"))
-    step = PANEL + MARGIN
-    top = 2 * MARGIN
+        return np.asarray(file.convert("RGB"))
+
+
+@pytest.mark.parametrize("resolution", [16, 64, 512])
+def test_panels(resolution: int) -> None:
+    draw = waves(resolution, resolution / 16)
+    sheet = read(draw_figure(draw, resolution, [4, 5]))
+    step, top = PANEL + MARGIN, 2 * MARGIN
     assert sheet.shape == (top + 2 * step, MARGIN + 3 * step, 3)
     assert (sheet[:, :MARGIN] == PAPER).all()
     assert (sheet[:top] != PAPER).any(axis=2).sum() > 300  # headings
 
-    native = drawer([5], Viewport.resolve(resolution, resolution))[0].astype(np.uint8)
-    side = resolution // 4
+    native = draw([5], Viewport.resolve(resolution, resolution))[0].astype(np.uint8)
+    side = min(resolution // 4, 48)
     scale = PANEL // side
     x, y = find_detail(native, side)
     whole, lanczos, drawn = (
@@ -63,21 +71,20 @@ def test_panels(resolution: int) -> None:
     enlarged = Image.fromarray(native).resize((PANEL, PANEL), Image.Resampling.LANCZOS, box=box)
     assert np.array_equal(lanczos, np.asarray(enlarged))
     viewport = Viewport.resolve(resolution * scale, resolution * scale, crop=(x * scale, y * scale, PANEL, PANEL))
-    assert np.array_equal(drawn, drawer([5], viewport)[0].astype(np.uint8))
+    assert np.array_equal(drawn, draw([5], viewport)[0].astype(np.uint8))
     frame = np.argwhere((whole == FRAME).all(axis=2))
     edges = [edge * PANEL / resolution for edge in (y, x, y + side, x + side)]
     assert np.allclose([*frame.min(axis=0), *frame.max(axis=0)], edges, atol=1)
-    assert {viewport.grid for viewport in asked} == {"centers"}  # so that all panels are registered
 
 
 def test_both_enlargements_show_the_same_place() -> None:
-    """Of a smooth network they agree nearly everywhere, and they would not if they were half a pixel apart."""
-    drawer = GeneratorDrawer(random_network(TINY, frequencies=0.1))
-    sheet = np.asarray(Image.open(io.BytesIO(draw_figure(drawer, 32, [0]))).convert("RGB")).astype(float)
+    """Of what is smooth they agree, and they would not if they were half a pixel apart."""
+    sheet = read(draw_figure(waves(64, 4), 64, [0])).astype(np.float64)
     lefts = [MARGIN + i * (PANEL + MARGIN) for i in (1, 2)]
     lanczos, drawn = (sheet[2 * MARGIN : 2 * MARGIN + PANEL, left : left + PANEL] for left in lefts)
-    half = PANEL // 8 // 2
-    registered = np.abs(lanczos - drawn).mean()
-    shifted = np.abs(lanczos[:, half:] - drawn[:, :-half]).mean()
-    assert registered < 1
-    assert registered < shifted / 4
+    inner = slice(72, -72)  # three pixels of 24, so that Lanczos has all it needs should the detail lie at an edge
+    half = 12
+    registered = np.abs(lanczos - drawn)[inner, inner].mean()
+    shifted = np.abs(lanczos[:, half:] - drawn[:, :-half])[inner, inner].mean()
+    assert registered < 3
+    assert registered < shifted / 8
