@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from model.errors import InputError
 from model.training.archive import Archive
 from model.training.dataset import ImageDataset
-from model.training.decoding import open_picture, reason
+from model.training.decoding import open_picture, printable, reason
 from model.viewport import Viewport
 
 MAX_SIDE = 8192
@@ -150,5 +150,5 @@ def _first_side(path: Path) -> int:
             with archive.open(name) as file, open_picture(file) as picture:
                 return picture.width
         except Exception as error:  # decoders raise whatever comes to them
-            raise InputError("data", f"{name} cannot be read as a picture: {reason(error)}") from None
+            raise InputError("data", f"{printable(name)} cannot be read as a picture: {reason(error)}") from None
     return 1

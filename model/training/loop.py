@@ -192,6 +192,7 @@ def _read_batches(
         batch_sampler=(batch[processes.rank :: processes.size] for batch in batches),
         collate_fn=_collate,
         num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_run,
         pin_memory=state.device.type == "cuda",
         generator=torch.Generator(),  # of its own, so that reading takes nothing from the global one
     )
@@ -202,6 +203,11 @@ def _read_batches(
         images, labels = batch
         real = images.to(state.device, non_blocking=True).float() / 127.5 - 1
         yield real, one_hot(labels.to(state.device), config.generator.classes)
+
+
+def _leave_signals_to_the_run(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal, and a run that ends its step still needs its readers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Reading(Dataset["tuple[Tensor, int] | InputError"]):

@@ -1,6 +1,7 @@
 """Several processes, started by the real torchrun over gloo: what they learn is what one process learns."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -95,16 +96,19 @@ def test_sigterm_to_torchrun_saves_once_and_ends(tmp_path: Path) -> None:
     _check_saved(outdir)
 
 
-def test_sigterm_saves_and_ends(tmp_path: Path) -> None:
-    """A second process takes the signal, and this one goes on where it stopped."""
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_saves_and_ends_and_the_run_goes_on(tmp_path: Path, workers: int) -> None:
+    """SIGTERM to a run without readers, and Ctrl-C, which reaches the run and its readers."""
     data, outdir = write_pictures(tmp_path / "data", size=32), tmp_path / "run"
-    arguments = ["--data", str(data), "--outdir", str(outdir), *RECIPE]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "model.training", *arguments, "--total-kimg", "1000"], stderr=subprocess.PIPE, text=True
-    )
+    arguments = ["--data", str(data), "--outdir", str(outdir), *RECIPE, "--workers", str(workers)]
+    command = [sys.executable, "-m", "model.training", *arguments, "--total-kimg", "1000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         _wait_for_log(process, outdir)
-        process.send_signal(signal.SIGTERM)
+        if workers:
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.SIGTERM)
         _, printed = process.communicate(timeout=120)
     finally:
         process.kill()
