@@ -1,52 +1,146 @@
 """``creps benchmark train`` as users run it, on the smallest preset."""
 
 import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
+import torch
 
+from model.errors import InputError
 from model.training import benchmark
+from model.training.benchmark import Measurement
+from model.training.cost import Cost, step_kinds
+from model.training.presets import PRESETS, resolve
 from service.cli import main
 
+TINY = ["benchmark", "train", "--presets", "tiny-32", "--device", "cpu"]
 
-def test_contestants_are_measured_apart_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["benchmark", "train", "--presets", "tiny-32", "--batch", "2", "--steps", "1", "--device", "cpu"]
-    assert main([*arguments, "--json", str(tmp_path / "report.json")]) == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert "CPU, torch" in printed[0]
-    assert [line.split("  ")[1].strip() for line in printed[2:]] == ["in chunks", "all kept"]
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert [m["what"] for m in report["measurements"]] == ["in chunks", "all kept"]  # compiled on a GPU alone
-    for measurement in report["measurements"]:
-        assert measurement["pictures"] == 2
-        assert 1 < measurement["seconds"] < 10_000
-        assert 1e8 < measurement["peak_bytes"] < 1e10
-        assert measurement["failure"] == ""
+
+def in_this_process(_: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Instead of a process of its own, which takes seconds to import torch."""
+    return function(*args)
+
+
+def die(*_: object) -> NoReturn:
+    """As the system does to a process when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def measure(tmp_path: Path, *arguments: str) -> list[dict[str, Any]]:
+    path = tmp_path / "report.json"
+    assert main([*TINY, *arguments, "--json", str(path)]) == 0
+    report = json.loads(path.read_text())
+    assert report["torch"] == torch.__version__
+    measurements: list[dict[str, Any]] = report["measurements"]
+    return measurements
+
+
+def test_contestants_are_measured_apart_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(benchmark.CONTESTANTS, "in chunks", {"chunk_pixels": 512})
+    chunks, kept = measure(tmp_path, "--batch", "2", "--steps", "1")  # compiled on a GPU alone
+    head, _, *rows, batch = capsys.readouterr().out.splitlines()
+    assert f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}" in head
+    assert [row.split("  ")[1].strip() for row in rows] == ["in chunks", "all kept"]
+    assert rows[1].split()[-2:] == ["1.00", "1.00"]  # times the reference's, which it is itself
+    assert batch.startswith("pictures a step: 2")
+    assert (chunks["name"], kept["name"]) == ("in chunks", "all kept")
+    for found in (chunks, kept):
+        assert (found["config"]["batch"], found["config"]["minibatch_group"], found["failure"]) == (2, 2, "")
+        steps = found["training"]["step_seconds"]
+        assert set(steps) == {"gradient penalty", "no penalty"}
+        average = (steps["gradient penalty"] + 15 * steps["no penalty"]) / 16
+        assert found["training"]["seconds"] == pytest.approx(500 * average)
+        assert average > 0
+        assert found["rehearsed_bytes"] < found["training"]["peak_bytes"] < 4e9  # for it holds Python and torch, too
+    assert chunks["rehearsed_bytes"] < 0.9 * kept["rehearsed_bytes"]
 
 
 def test_ablations_are_trained_and_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(benchmark, "ABLATIONS", {"no decoders": benchmark.ABLATIONS["no decoders"]})
-    arguments = ["--presets", "tiny-32", "--batch", "2", "--steps", "1", "--device", "cpu", "--ablations"]
-    assert main(["benchmark", "train", *arguments, "--json", str(tmp_path / "report.json")]) == 0
-    assert "s/picture" in capsys.readouterr().out
-    trained, drawn = json.loads((tmp_path / "report.json").read_text())["measurements"]
-    assert (trained["what"], drawn["what"]) == ("no decoders: train", "no decoders: draw")
-    assert 0 < drawn["seconds"] < trained["seconds"]
+    monkeypatch.setattr(benchmark, "in_own_process", in_this_process)
+    monkeypatch.setattr(benchmark, "rehearsed_peak", lambda _: 1)  # takes longer than all else here
+    measurements = measure(tmp_path, "--batch", "2", "--steps", "1", "--ablations")
+    assert "Table 4" in capsys.readouterr().out
+    full, thin, bare, last = measurements
+    assert [found["name"] for found in measurements] == list(benchmark.ABLATIONS)
+    for found in measurements:
+        assert 0 < found["drawing"]["seconds"] < found["training"]["seconds"]
+        assert found["training"]["peak_bytes"] >= found["drawing"]["peak_bytes"] > 1e8
+    for found in (thin, bare, last):
+        assert found["pixel_flops"] < full["pixel_flops"]
+    # Three decoders of 32 → 64 → 128 → 64 → 32 channels, with biases.
+    assert full["parameters"] - bare["parameters"] == 3 * (20480 + 288)
+    assert full["pixel_flops"] - bare["pixel_flops"] == 3 * 2 * 20480
 
 
-def test_what_does_not_fit_is_not_begun(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_fit_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(benchmark, "installed_memory", lambda _: 1 << 20)
-    assert main(["benchmark", "train", "--presets", "tiny-32", "--batch", "1", "--device", "cpu"]) == 0
-    assert capsys.readouterr().out.count("needs 0 GiB") == 2
+    monkeypatch.setattr(benchmark, "measure_training", die)
+    for found in measure(tmp_path):
+        assert found["config"]["batch"] == 1  # the default on a CPU
+        assert found["failure"] == f"needs {found['rehearsed_bytes'] / 2**30:.1f} GiB"
+    printed = capsys.readouterr()
+    assert printed.out.count("GiB\n") == printed.err.count("GiB\n") == 2
+    assert "pictures a step: 1," in printed.out
+
+
+def test_a_process_that_is_killed_costs_its_own_figures_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "measure_training", die)
+    monkeypatch.setattr(benchmark, "CONTESTANTS", {"in chunks": {}})
+    (killed,) = measure(tmp_path)
+    assert killed["failure"] == "training ended too early, perhaps for want of memory"
+    assert killed["failure"] in capsys.readouterr().out
+    assert killed["training"] is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a kernel failed\nwith details"), MemoryError(), InputError("a", "b")])
+def test_whatever_fails_costs_its_own_figures_alone(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail_or_tell(title: str, *_: object) -> Cost:
+        if "in chunks" in title:
+            raise error
+        return Cost(1.5, 1 << 30)
+
+    monkeypatch.setattr(benchmark, "in_own_process", fail_or_tell)
+    chunks, kept = measure(tmp_path)
+    assert chunks["training"] is None
+    assert chunks["failure"] in (str(error), "MemoryError", "b")
+    assert chunks["failure"].partition("\n")[0] in capsys.readouterr().out
+    assert (kept["training"]["seconds"], kept["failure"]) == (1.5, "")
+
+
+def test_kinds_of_steps_are_weighted_as_often_as_they_come() -> None:
+    kinds = step_kinds(PRESETS["ffhq-512"].config)
+    assert kinds == {
+        "path length and gradient penalty": (0, 1 / 16),
+        "no penalty": (1, 12 / 16),
+        "path length": (4, 3 / 16),
+    }
+    every_step = resolve("ffhq-512", {"loss": "r3gan"}, {})
+    assert step_kinds(every_step) == {"gradient penalty": (0, 1.0)}
+    assert step_kinds(resolve("tiny-32", {"gamma": 0.0}, {})) == {"no penalty": (0, 1.0)}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--presets", "tiny-32,huge"], "presets: must be of tiny-32"),
-        (["--batch", "0"], "batch: must be at least 1, not 0"),
+        (["--presets", ""], "presets: must be of tiny-32"),
+        (["--batch", "0"], "batch: must be from 1 to 4096, not 0"),
+        (["--batch", "-4"], "batch: must be from 1 to 4096, not -4"),
         (["--steps", "0"], "--steps"),
         (["--device", "tpu"], "device: must be auto"),
     ],
@@ -56,7 +150,22 @@ def test_faults_are_named(capsys: pytest.CaptureFixture[str], arguments: list[st
         status = main(["benchmark", "train", *arguments])
     except SystemExit as error:  # argparse's own way out
         status = int(error.code or 0)
-    printed = capsys.readouterr().err
-    assert status == 2
-    assert message in printed
-    assert len(printed.splitlines()) == 1
+    printed = capsys.readouterr()
+    assert (status, printed.out) == (2, "")
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_any_batch_can_be_measured() -> None:
+    for batch in range(1, 70):
+        config = benchmark._recipe("ffhq-512", batch, {}, ablation=False)
+        assert config.batch == batch
+        assert batch % config.minibatch_group == 0
+
+
+def test_a_failure_leaves_a_row_in_the_table() -> None:
+    config = PRESETS["tiny-32"].config
+    failed = Measurement("tiny-32", "all kept", config, 1 << 30, failure="x" * 500)
+    rows = benchmark._table([Measurement("tiny-32", "in chunks", config, 1 << 30, Cost(2.0, 1 << 30)), failed])
+    assert "x" * benchmark.NOTE_LENGTH in rows
+    assert max(map(len, rows.splitlines())) < 150
