@@ -43,9 +43,10 @@ def measure(tmp_path: Path, *arguments: str) -> list[dict[str, Any]]:
 def test_contestants_are_measured_apart_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(benchmark.CONTESTANTS, "in chunks", {"chunk_pixels": 512})
+    monkeypatch.setattr(benchmark, "rehearsed_peak", lambda _: 1 << 20)  # takes longer than all else here
     chunks, kept = measure(tmp_path, "--batch", "2", "--steps", "1")  # compiled on a GPU alone
-    head, _, *rows, batch = capsys.readouterr().out.splitlines()
+    head, _, *rows, batch, precision = capsys.readouterr().out.splitlines()
+    assert precision.startswith("precision: fp32")
     assert f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}" in head
     assert [row.split("  ")[1].strip() for row in rows] == ["in chunks", "all kept"]
     assert rows[1].split()[-2:] == ["1.00", "1.00"]  # times the reference's, which it is itself
@@ -58,15 +59,14 @@ def test_contestants_are_measured_apart_and_reported(
         average = (steps["gradient penalty"] + 15 * steps["no penalty"]) / 16
         assert found["training"]["seconds"] == pytest.approx(500 * average)
         assert average > 0
-        assert found["rehearsed_bytes"] < found["training"]["peak_bytes"] < 4e9  # for it holds Python and torch, too
-    assert chunks["rehearsed_bytes"] < 0.9 * kept["rehearsed_bytes"]
+        assert 1e8 < found["training"]["peak_bytes"] < 4e9
 
 
 def test_ablations_are_trained_and_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(benchmark, "in_own_process", in_this_process)
-    monkeypatch.setattr(benchmark, "rehearsed_peak", lambda _: 1)  # takes longer than all else here
+    monkeypatch.setattr(benchmark, "rehearsed_peak", lambda _: 1 << 20)
     measurements = measure(tmp_path, "--batch", "2", "--steps", "1", "--ablations")
     assert "Table 4" in capsys.readouterr().out
     full, thin, bare, last = measurements
@@ -86,7 +86,10 @@ def test_what_does_not_fit_is_not_begun(
 ) -> None:
     monkeypatch.setattr(benchmark, "installed_memory", lambda _: 1 << 20)
     monkeypatch.setattr(benchmark, "measure_training", die)
-    for found in measure(tmp_path):
+    monkeypatch.setitem(benchmark.CONTESTANTS, "in chunks", {"chunk_pixels": 256})
+    chunks, kept = measure(tmp_path)
+    assert chunks["rehearsed_bytes"] < 0.7 * kept["rehearsed_bytes"]
+    for found in (chunks, kept):
         assert found["config"]["batch"] == 1  # the default on a CPU
         assert found["failure"] == f"needs {found['rehearsed_bytes'] / 2**30:.1f} GiB"
     printed = capsys.readouterr()
@@ -158,7 +161,7 @@ def test_faults_are_named(capsys: pytest.CaptureFixture[str], arguments: list[st
 
 def test_any_batch_can_be_measured() -> None:
     for batch in range(1, 70):
-        config = benchmark._recipe("ffhq-512", batch, {}, ablation=False)
+        config = benchmark._recipe("ffhq-512", batch, {}, ablation=False, precision={})
         assert config.batch == batch
         assert batch % config.minibatch_group == 0
 
