@@ -87,6 +87,14 @@ class Viewport:
         """Pixels that are drawn, w·h."""
         return self.crop[2] * self.crop[3]
 
+    @property
+    def crop_region(self) -> Region:
+        """What the crop shows of the unit square, as x0, y0, x1, y1."""
+        x, y, w, h = self.crop
+        x0, x1 = _part(self.region[0], self.region[2], x, w, self.width, self.grid)
+        y0, y1 = _part(self.region[1], self.region[3], y, h, self.height, self.grid)
+        return x0, y0, x1, y1
+
     def supersampling(self, resolution: int) -> tuple[int, int]:
         """(horizontal, vertical) factor m at which the picture is rendered before it is box-averaged.
 
@@ -118,6 +126,14 @@ def _centred_window(width: int, height: int) -> Region:
     side = max(width, height)
     x0, y0 = (1 - width / side) / 2, (1 - height / side) / 2
     return (x0, y0, 1 - x0, 1 - y0)
+
+
+def _part(low: float, high: float, start: int, length: int, count: int, grid: Grid) -> tuple[float, float]:
+    """What pixels start … start + length − 1 of ``count`` show: from edge to edge, or from centre to centre."""
+    if length == count:
+        return low, high
+    last, steps = (start + length, count) if grid == "centers" else (start + length - 1, count - 1)
+    return low + (high - low) * start / steps, low + (high - low) * last / steps
 
 
 def _minification(resolution: int, extent: float, pixels: int) -> int:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import DirectoryPath, Field, SecretStr, ValidationError, field_validator
@@ -53,6 +54,42 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         default=4096 * 4096, ge=1, le=MAX_SIDE * 1024, description="most pixels of one picture, as sent and as rendered"
     )
+    outputs: str = Field(
+        default="outputs",
+        pattern=r"^(file:///.*|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|memory://|[^:]+)$",
+        validate_default=True,
+        description="where jobs keep their files, the same for gateways and workers: a folder, file:///FOLDER or "
+        "s3://BUCKET/PREFIX; memory:// is for tests in one process",
+    )
+    max_job_pixels: int = Field(
+        default=2**32, ge=1, le=MAX_SIDE**2, description="most pixels of one job's picture, as sent and as rendered"
+    )
+    job_limit: int = Field(
+        default=100, ge=1, le=10_000, description="most unfinished jobs; beyond it the answer is 429 with Retry-After"
+    )
+    job_days: float = Field(
+        default=7.0,
+        gt=0,
+        le=3650,
+        allow_inf_nan=False,
+        description="days after which a finished job and its files are removed",
+    )
+    cache_bytes: int = Field(
+        default=256 * 2**20,
+        ge=0,
+        le=2**40,
+        description="bytes of encoded pictures that are kept in Redis for those who ask again; 0 keeps none",
+    )
+    root_path: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="path under which a proxy shows the service, such as /creps; it need not pass it on",
+    )
+    trusted_proxies: str = Field(
+        default="127.0.0.1",
+        pattern=r"^[0-9a-fA-F.:/,\s]*$",
+        description="addresses and networks of proxies whose X-Forwarded-… headers are believed, separated by commas",
+    )
     queue_limit: int = Field(
         default=256,
         ge=1,
@@ -78,6 +115,11 @@ class Settings(BaseSettings):
         """The environment variables that give another process the same settings, keys excepted."""
         values = self.model_dump(exclude={"api_keys"}, exclude_none=True)
         return {f"{ENVIRONMENT_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+
+    @field_validator("outputs")
+    @classmethod
+    def _make_absolute(cls, value: str) -> str:
+        return value if "://" in value else Path(value).absolute().as_uri()
 
     @field_validator("api_keys", mode="before")
     @classmethod

@@ -8,11 +8,11 @@ from starlette.responses import Response
 from model.spec import FORMATS, MAX_SEED, Format
 from service.catalog import DEMO_NAME
 from service.gateway import caching
-from service.gateway.connection import while_connected
+from service.gateway.drawing import draw
 from service.gateway.pictures import Picture, resolve_address, resolve_request
 from service.gateway.problems import responses
 from service.gateway.requests import MAX_NAME, ImageQuery, ImageRequest
-from service.gateway.services import Services, ServicesOfApp
+from service.gateway.services import ServicesOfApp
 from service.queue import RenderResult
 
 router = APIRouter(tags=["images"])
@@ -50,7 +50,7 @@ _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
 async def post_image(body: ImageRequest, request: Request, services: ServicesOfApp) -> Response:
     """Draws the picture that the body describes, with a random seed if it names none."""
     picture = await resolve_request(body, services.models, services.settings.max_image_pixels)
-    result = await _render(picture, request, services)
+    result = await draw(picture.spec, request, services)
     return _image(picture, result, caching.NO_STORE)
 
 
@@ -89,13 +89,7 @@ async def get_image(
         response = Response(headers=_picture_headers(picture, cache_control), media_type=f"image/{picture_format}")
         del response.headers["Content-Length"]  # nobody knows it before the picture is drawn
         return response
-    return _image(picture, await _render(picture, request, services), cache_control)
-
-
-async def _render(picture: Picture, request: Request, services: Services) -> RenderResult:
-    await services.workers.require()
-    rendering = services.client.render(picture.spec, timeout=services.settings.request_timeout)
-    return await while_connected(request, rendering)
+    return _image(picture, await draw(picture.spec, request, services), cache_control)
 
 
 def _image(picture: Picture, result: RenderResult, cache_control: str) -> Response:
