@@ -114,6 +114,6 @@ class Order:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Order":
-        """The inverse of :meth:`to_json`, for orders that this program wrote. Raises ValueError, KeyError, TypeError."""
+        """The inverse of :meth:`to_json`, for what it wrote. Raises ValueError, KeyError or TypeError for the rest."""
         values = json.loads(text)
         return cls(RenderSpec.from_json(json.dumps(values["spec"])), values["kind"], values["tile"])
