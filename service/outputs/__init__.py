@@ -1,1 +1,1 @@
-"""Pictures that fit no memory: made of tiles, kept in an object store, put together as files. Knows nothing of queues."""
+"""Pictures that fit no memory: tiles, kept in an object store and put together as files. Knows nothing of queues."""

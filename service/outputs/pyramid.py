@@ -1,4 +1,4 @@
-"""A picture at many sizes, each cut into tiles: the geometry of Deep Zoom, tiled TIFF and of the jobs that make them."""
+"""A picture at many sizes, each cut into tiles: the geometry of Deep Zoom, of tiled TIFFs and of their jobs."""
 
 import itertools
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 STRIP_TILES = 32
-"""Tiles in the width of a strip. A level is drawn strip by strip, each from top to bottom: the lines of a strip's columns
-stay in a renderer's cache, and those of a row of tiles are drawn once a strip. 32 tiles of 512 are 16,384 columns,
-whose lines take 117 MB in the paper's 512 network."""
+"""Tiles in the width of a strip. A level is drawn strip by strip, each from top to bottom: the lines of a strip's
+columns stay in a renderer's cache, and those of a row of tiles are drawn once a strip. 32 tiles of 512 are 16,384
+columns, whose lines take 117 MB in the paper's 512 network."""
 
 Box = tuple[int, int, int, int]
 """x, y, w, h in pixels."""
@@ -16,7 +16,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Level:
-    """A picture of ``width`` × ``height`` pixels in square tiles of side ``tile``; those at its far edges are smaller."""
+    """A picture of ``width`` × ``height`` pixels in square tiles of side ``tile``, smaller at its far edges."""
 
     width: int
     height: int

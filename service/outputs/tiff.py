@@ -1,7 +1,7 @@
 """A tiled, pyramidal BigTIFF, written as a stream: the encoded tiles strung together, none of them decoded.
 
-tifffile lays the file out, over placeholders of the tiles' lengths; what it writes beside them, headers and directories,
-is kept. Then the file is written from its first byte to its last, so that any store can take it as it comes.
+tifffile lays the file out, over placeholders of the tiles' lengths; what it writes beside them, headers and
+directories, is kept. Then the file is written from its first byte to its last, so that any store can take it.
 """
 
 import io
