@@ -10,11 +10,14 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
 from service import metrics
+from service.jobs.task import Tasks, TileTask
 from service.queue import (
     BLOCK_MS,
     DEAD,
     GROUP,
+    PICTURES,
     STREAMS,
+    TILES,
     WORKERS,
     RenderFailed,
     Request,
@@ -30,8 +33,9 @@ logger = logging.getLogger(__name__)
 PATIENCE = 4.0
 """Seconds without a heartbeat after which a worker counts as dead."""
 
-MAX_DELIVERIES = 3
-"""Workers that one request may kill before it is given up."""
+MAX_DELIVERIES = {PICTURES: 3, TILES: 5}
+"""Workers that one request, or one tile, may kill before it is given up. A client would not wait for more; a job would,
+and where workers die by chance, one of its many tiles may well meet that twice."""
 
 MAX_DEAD_LETTERS = 1000
 
@@ -63,14 +67,22 @@ return 0
 
 @dataclass(frozen=True)
 class Delivery:
-    """A request in the hands of this worker, until it is answered or dropped.
+    """A request in the hands of this worker, until it is answered or dropped. ``entry`` is its place in the queue."""
 
-    ``stream`` and ``entry`` tell where it stands in the queue.
-    """
-
-    stream: str
     entry: bytes
     request: Request
+
+
+Taken = Delivery | TileTask
+"""What a worker holds. A tile's task tells its entry itself."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a worker takes at once: most entries, and pixels that are enough."""
+
+    entries: int
+    pixels: int
 
 
 class Consumer:
@@ -87,6 +99,7 @@ class Consumer:
         self._redis = redis
         self._patience_ms = round(patience * 1000)
         self._held: set[tuple[str, bytes]] = set()
+        self._tasks = Tasks(redis)
         self._take_script = redis.register_script(_TAKE)
         self._remove_consumer = redis.register_script(_REMOVE_CONSUMER)
 
@@ -104,23 +117,20 @@ class Consumer:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
-    async def take(self, limit: int, pixels: int) -> list[Delivery]:
-        """Up to ``limit`` requests of one stream that wait already, or the first to come within half a second.
+    async def take(self, budgets: Mapping[str, Budget]) -> list[Taken]:
+        """What waits already in the most urgent stream, up to its budget, or the first to come within half a second.
 
-        No more are taken once they amount to ``pixels``, so that no worker sits on what another could render.
+        No more are taken once their pixels are enough, so that no worker sits on what another could render.
         """
         for stream in STREAMS:
-            if taken := await self._take_waiting(stream, limit, pixels):
+            if taken := await self._take_waiting(stream, budgets[stream]):
                 return taken
         awaited: dict[Any, Any] = dict.fromkeys(STREAMS, ">")
         streams: Any = await self._redis.xreadgroup(GROUP, self.name, awaited, count=1, block=BLOCK_MS)
-        taken = []
-        for name, entries in streams:
-            taken += await self._accept(name.decode(), entries)
-        return taken
+        return [one for name, entries in streams for one in await self._accept(name.decode(), entries)]
 
-    async def take_over(self) -> Delivery | None:
-        """The oldest request whose worker has died. One that has cost too many workers is given up instead.
+    async def take_over(self) -> Taken | None:
+        """The oldest of those whose worker has died. One that has cost too many workers is given up instead.
 
         They come one at a time, so that a deadly request does not take others with it again.
         """
@@ -152,6 +162,10 @@ class Consumer:
         """Takes a request that nobody waits for out of the queue."""
         await self._finish(delivery, lambda transaction: None)
 
+    def release(self, task: TileTask) -> None:
+        """Holds a tile's task no longer: it has been ended, or will be taken over and done again."""
+        self._held.discard((TILES, task.entry))
+
     async def beat(self, info: WorkerInfo) -> None:
         """The heartbeat: this worker is alive, and so is every request that it holds."""
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -182,40 +196,48 @@ class Consumer:
         if await self._remove_consumer(keys=[stream], args=[GROUP, name]):
             await self._redis.srem(WORKERS, name)
 
-    async def _take_waiting(self, stream: str, limit: int, pixels: int) -> list[Delivery]:
-        entries = await self._take_script(keys=[stream], args=[GROUP, self.name, limit, pixels])
+    async def _take_waiting(self, stream: str, budget: Budget) -> list[Taken]:
+        entries = await self._take_script(keys=[stream], args=[GROUP, self.name, budget.entries, budget.pixels])
         pairs = [(entry, dict(zip(flat[::2], flat[1::2], strict=True))) for entry, flat in entries]
         return await self._accept(stream, pairs)
 
-    async def _accept(self, stream: str, entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Delivery]:
-        accepted = []
+    async def _accept(self, stream: str, entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Taken]:
+        accepted: list[Taken] = []
         for entry, fields in entries:
             try:
-                delivery = Delivery(stream, entry, Request.from_fields(fields))
+                taken: Taken = (
+                    TileTask.from_fields(entry, fields)
+                    if stream == TILES
+                    else Delivery(entry, Request.from_fields(fields))
+                )
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 await self._bury(stream, entry, fields, f"a worker could not read the request: {error!r}")
                 continue
             self._held.add((stream, entry))
-            accepted.append(delivery)
+            accepted.append(taken)
         return accepted
 
-    async def _accept_again(self, stream: str, entry: bytes, fields: Mapping[bytes, bytes]) -> Delivery | None:
+    async def _accept_again(self, stream: str, entry: bytes, fields: Mapping[bytes, bytes]) -> Taken | None:
         if (stream, entry) in self._held:
             return None  # our own heartbeat was late
         metrics.REDELIVERIES.inc()
         pending = await self._redis.xpending_range(stream, GROUP, entry, entry, 1)
         deliveries = int(pending[0]["times_delivered"]) if pending else 1
-        if deliveries > MAX_DELIVERIES:
-            await self._bury(stream, entry, fields, f"given up: {MAX_DELIVERIES} workers were lost while they drew it")
+        if deliveries > (most := MAX_DELIVERIES[stream]):
+            await self._bury(stream, entry, fields, f"given up: {most} workers were lost while they drew it")
             return None
-        accepted = await self._accept(stream, [(entry, fields)])
-        for delivery in accepted:
-            logger.warning("request %s is taken over, delivery %d", delivery.request.id, deliveries)
-        return accepted[0] if accepted else None
+        logger.warning("entry %s of %s is taken over, delivery %d", entry.decode(), stream, deliveries)
+        return next(iter(await self._accept(stream, [(entry, fields)])), None)
 
     async def _bury(self, stream: str, entry: bytes, fields: Mapping[bytes, bytes], reason: str) -> None:
         """Puts the request aside with its error, and tells who asked."""
         logger.error("entry %s of %s goes to %s: %s", entry.decode(), stream, DEAD, reason)
+        metrics.DEAD_LETTERS.inc()
+        if stream == TILES:
+            job, tile = fields.get(b"job", b"").decode(errors="replace"), fields.get(b"tile", b"")
+            task = TileTask(entry, job, int(tile) if tile.isdigit() else -1, tries=0)
+            await self._tasks.fail(task, reason, self.name)
+            return
         letter: dict[Any, Any] = {**fields, "stream": stream, "entry": entry, "worker": self.name, "error": reason}
         async with self._redis.pipeline(transaction=True) as transaction:
             transaction.xadd(DEAD, letter, maxlen=MAX_DEAD_LETTERS)
@@ -224,17 +246,16 @@ class Consumer:
                 _publish(transaction, fields[b"reply"].decode(), fields[b"id"].decode(), failure)
             _remove_entry(transaction, stream, entry)
             await transaction.execute()
-        metrics.DEAD_LETTERS.inc()
 
     async def _finish(self, delivery: Delivery, publish: Callable[[Pipeline], None]) -> None:
         """Whether or not this works, the request is no longer held: if not, it will be taken over and done again."""
         try:
             async with self._redis.pipeline(transaction=True) as transaction:
                 publish(transaction)
-                _remove_entry(transaction, delivery.stream, delivery.entry)
+                _remove_entry(transaction, PICTURES, delivery.entry)
                 await transaction.execute()
         finally:
-            self._held.discard((delivery.stream, delivery.entry))
+            self._held.discard((PICTURES, delivery.entry))
 
 
 def _publish(transaction: Pipeline, reply: str, request_id: str, fields: Mapping[str, Any]) -> None:

@@ -14,6 +14,13 @@ QUEUE_DEPTH = Gauge("creps_queue_depth", "Requests waiting and running.", ["stre
 QUEUE_WAIT = Histogram("creps_queue_wait_seconds", "From a request's submission to its rendering.", buckets=_SECONDS)
 WORKERS = Gauge("creps_workers", "Live workers.", ["state"])
 
+JOBS = Gauge("creps_jobs", "Jobs, ended ones until they are removed.", ["state"])
+TILES = Counter(
+    "creps_tiles",
+    "Tiles of jobs: drawn, found in the store, failed (to be tried again) or dropped with their job.",
+    ["result"],
+)
+
 RENDER_BATCH_SIZE = Histogram(
     "creps_render_batch_size", "Requests rendered together.", buckets=(1, 2, 4, 8, 16, 32, 64)
 )

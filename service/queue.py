@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Coroutine, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 from uuid import uuid4
@@ -29,8 +29,9 @@ from model.spec import RenderSpec
 logger = logging.getLogger(__name__)
 
 PICTURES = "creps:queue:pictures"
+TILES = "creps:queue:tiles"
 
-STREAMS = (PICTURES,)
+STREAMS = (PICTURES, TILES)
 """The streams of requests, the most urgent first."""
 
 GROUP = "workers"
@@ -114,12 +115,14 @@ class WorkerInfo:
         id: host, process and a random part.
         state: "idle", "busy" or "stopping".
         models: digests of the models that it has loaded.
+        rates: pixels a second that it draws of each model, as last measured.
     """
 
     id: str
     device: str
     state: Literal["idle", "busy", "stopping"]
     models: tuple[str, ...]
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -127,7 +130,7 @@ class WorkerInfo:
     @classmethod
     def from_json(cls, text: str | bytes) -> "WorkerInfo":
         values = json.loads(text)
-        return cls(values["id"], values["device"], values["state"], tuple(values["models"]))
+        return cls(values["id"], values["device"], values["state"], tuple(values["models"]), values["rates"])
 
 
 @dataclass(frozen=True)
@@ -289,9 +292,9 @@ class RenderClient:
             raise reply
         return _result(reply, time.monotonic() - started)
 
-    async def depth(self) -> int:
-        """Requests that wait or run."""
-        return sum([await self._redis.xlen(stream) for stream in STREAMS])
+    async def depths(self) -> dict[str, int]:
+        """Requests and tiles that wait or run, by the streams' short names."""
+        return {stream.rpartition(":")[2]: int(await self._redis.xlen(stream)) for stream in STREAMS}
 
     async def workers(self) -> list[WorkerInfo]:
         """The live workers, ordered by id."""

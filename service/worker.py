@@ -1,4 +1,4 @@
-"""The worker: takes requests from the queue, renders those of one model together, encodes, answers.
+"""The worker: takes requests and tiles from the queue, renders those of one model together, encodes, answers or stores.
 
 While one batch is encoded, the next is rendered. A worker holds no more than these two, and never dies of a request
 that it can refuse; what it holds when it is killed is taken over by another.
@@ -12,23 +12,31 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
 
-import numpy as np
-from numpy.typing import NDArray
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from model.errors import InputError
 from model.spec import Encoding, RenderSpec
 from service import metrics
 from service.catalog import Catalog
-from service.consumer import PATIENCE, Consumer, Delivery
+from service.consumer import PATIENCE, Budget, Consumer, Delivery, Taken
 from service.encode import encode
-from service.loaded_models import Load, LoadedModels
-from service.queue import RenderFailed, WorkerInfo, failure_fields, stop_task, success_fields
+from service.jobs.task import TileTask
+from service.jobs.tile_work import Tile, TileWork
+from service.loaded_models import Load
+from service.outputs.store import Store
+from service.queue import (
+    PICTURES,
+    TILES,
+    RenderFailed,
+    WorkerInfo,
+    failure_fields,
+    stop_task,
+    success_fields,
+)
+from service.rendering import Picture, Rendering, failure
 
 logger = logging.getLogger(__name__)
 
@@ -38,19 +46,14 @@ BATCH_PIXELS = 1 << 22
 BEATS = 4
 """Heartbeats sent, and looks at others' heartbeats taken, in the time after which a worker counts as dead."""
 
+TILE_SECONDS, MAX_TILES = 0.5, 64
+"""How long tiles are rendered in one go, as the model's speed was last measured, and how many at most."""
+
 MIN_PAUSE, MAX_PAUSE = 0.1, 5.0
 """Seconds between attempts to reach Redis, doubled from one to the next."""
 
-Picture = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class _Rendered:
-    """One request's picture [h, w, 3], or why there is none, and the seconds that its batch took."""
-
-    delivery: Delivery
-    picture: Picture | RenderFailed
-    seconds: float
+Item = Delivery | Tile
+"""What is rendered: a request's picture, or a tile of a job."""
 
 
 class Worker:
@@ -60,6 +63,7 @@ class Worker:
         redis: from :func:`service.queue.connect`.
         catalog: where models are found by their digest.
         load: makes a renderer of a checkpoint.
+        store: where the tiles of jobs go.
         device: what it renders on, for those who look at the workers.
         batch_limit: most pictures that are rendered together.
         patience: seconds without a heartbeat after which a worker counts as dead; all workers need the same.
@@ -71,6 +75,7 @@ class Worker:
         redis: "Redis",
         catalog: Catalog,
         load: Load,
+        store: Store,
         *,
         device: str,
         batch_limit: int,
@@ -83,13 +88,12 @@ class Worker:
         self._beat_seconds = patience / BEATS
         self._encode = encode
         self._consumer = Consumer(redis, self.id, patience)
-        self._models = LoadedModels(catalog, load)
+        self._rendering = Rendering(catalog, load)
         self._stopping = asyncio.Event()
         self._answering: asyncio.Task[None] | None = None
         self._next_look = 0.0
-        # One thread renders: the renderer itself uses all of the device.
-        self._renderer = ThreadPoolExecutor(1, thread_name_prefix="render")
         self._encoders = ThreadPoolExecutor(thread_name_prefix="encode")
+        self._tiles = TileWork(redis, store, self._consumer.release, self.id, self._encoders)
 
     def stop(self) -> None:
         """Takes no further requests. :meth:`run` returns once those that are held have been answered."""
@@ -102,9 +106,10 @@ class Worker:
                 heart = tasks.create_task(self._beat())
                 await self._serve_until_stopped()
                 await self._answered()
+                await self._tiles.stop()
                 await stop_task(heart)
         finally:
-            self._renderer.shutdown()
+            self._rendering.shutdown()
             self._encoders.shutdown()
             with contextlib.suppress(RedisError):  # others will sweep
                 await self._consumer.leave()
@@ -138,24 +143,44 @@ class Worker:
                 return
             await self._consumer.sweep()
             self._next_look = time.monotonic() + self._beat_seconds
-        for batch in _by_model(await self._consumer.take(self._batch_limit, BATCH_PIXELS)):
-            await self._serve(batch)
+        await self._serve(await self._consumer.take(self._budgets()))
 
-    async def _serve(self, batch: Sequence[Delivery]) -> None:
+    def _budgets(self) -> dict[str, Budget]:
+        """Tiles are taken for half a second's work, since a picture that comes meanwhile has to wait for them."""
+        tiles = round(TILE_SECONDS * max(self._rendering.rates.values(), default=0.0))
+        return {
+            PICTURES: Budget(self._batch_limit, BATCH_PIXELS),
+            TILES: Budget(MAX_TILES, min(max(tiles, 1), BATCH_PIXELS)),
+        }
+
+    async def _serve(self, batch: Sequence[Taken]) -> None:
         """Renders a batch and leaves its answers to a task. Returns when nothing else waits to be answered."""
-        wanted = await self._drop_unwanted(batch)
-        if not wanted:
-            return
-        rendered = await asyncio.get_running_loop().run_in_executor(self._renderer, self._render_batch, wanted)
-        await self._answered()
-        self._answering = asyncio.create_task(self._answer(rendered))
+        wanted = await self._wanted(batch)
+        for model in _by_model(wanted):
+            now = time.time()
+            for item in model:
+                if isinstance(item, Delivery):
+                    metrics.QUEUE_WAIT.observe(max(now - item.request.submitted, 0.0))
+            metrics.RENDER_BATCH_SIZE.observe(len(model))
+            started = time.perf_counter()
+            pictures = await self._rendering.render([_spec(item) for item in model])
+            seconds = time.perf_counter() - started
+            await self._answered()
+            self._answering = asyncio.create_task(self._answer(model, pictures, seconds))
 
     async def _answered(self) -> None:
         if self._answering:
             await self._answering
             self._answering = None
 
-    async def _drop_unwanted(self, batch: Sequence[Delivery]) -> list[Delivery]:
+    async def _wanted(self, batch: Sequence[Taken]) -> list[Item]:
+        """What of a batch is to be rendered."""
+        tasks = [taken for taken in batch if isinstance(taken, TileTask)]
+        tiles = await self._tiles.wanted(tasks) if tasks else []
+        requests = [taken for taken in batch if isinstance(taken, Delivery)]
+        return [*(await self._wanted_requests(requests) if requests else []), *tiles]
+
+    async def _wanted_requests(self, batch: Sequence[Delivery]) -> list[Delivery]:
         try:
             cancelled = await self._consumer.cancelled(batch)
         except RedisError:
@@ -175,52 +200,34 @@ class Worker:
         with contextlib.suppress(RedisError):  # then it comes again, and is dropped again
             await self._consumer.drop(delivery)
 
-    def _render_batch(self, batch: Sequence[Delivery]) -> list[_Rendered]:
-        """In the render thread: the pictures of requests for one model."""
-        now = time.time()
-        for delivery in batch:
-            metrics.QUEUE_WAIT.observe(max(now - delivery.request.submitted, 0.0))
-        metrics.RENDER_BATCH_SIZE.observe(len(batch))
-        started = time.perf_counter()
-        pictures = self._render([delivery.request.spec for delivery in batch])
-        seconds = time.perf_counter() - started
-        return [_Rendered(delivery, picture, seconds) for delivery, picture in zip(batch, pictures, strict=True)]
+    async def _answer(self, batch: Sequence[Item], pictures: Sequence[Picture | RenderFailed], seconds: float) -> None:
+        await asyncio.gather(
+            *(
+                self._answer_one(item, picture, seconds) if isinstance(item, Delivery) else self._keep(item, picture)
+                for item, picture in zip(batch, pictures, strict=True)
+            )
+        )
 
-    def _render(self, specs: Sequence[RenderSpec]) -> Sequence[Picture | RenderFailed]:
-        try:
-            model = self._models.get(specs[0].model)
-        except Exception as error:
-            return [_load_failure(specs[0].model, error)] * len(specs)
-        started = time.perf_counter()
-        pictures = None
-        try:
-            pictures = model.renderer.render_batch(specs)
-        except Exception as error:
-            if len(specs) == 1:
-                return [_failure(error)]
-        if pictures is None:  # after the exception, which keeps alive what had been allocated
-            return [self._render([spec])[0] for spec in specs]  # whichever is to blame shall fail alone
-        metrics.RENDER_DURATION.labels(model.name, model.renderer.backend).observe(time.perf_counter() - started)
-        metrics.RENDERED_PIXELS.labels(model.name).inc(sum(spec.viewport.pixels for spec in specs))
-        return pictures
+    async def _keep(self, tile: Tile, picture: Picture | RenderFailed) -> None:
+        if isinstance(picture, RenderFailed):
+            self._tiles.failed(tile.task, str(picture), final=picture.kind == "invalid")
+        else:
+            await self._tiles.keep(tile, picture)
 
-    async def _answer(self, batch: Sequence[_Rendered]) -> None:
-        await asyncio.gather(*map(self._answer_one, batch))
-
-    async def _answer_one(self, rendered: _Rendered) -> None:
-        request, picture = rendered.delivery.request, rendered.picture
+    async def _answer_one(self, delivery: Delivery, picture: Picture | RenderFailed, seconds: float) -> None:
+        request = delivery.request
         if request.deadline < time.time():
-            await self._drop(rendered.delivery, "deadline")
+            await self._drop(delivery, "deadline")
             return
         if isinstance(picture, RenderFailed):
             fields = failure_fields(picture)
         else:
             loop = asyncio.get_running_loop()
             fields = await loop.run_in_executor(
-                self._encoders, self._encode_picture, picture, request.spec.encoding, rendered.seconds
+                self._encoders, self._encode_picture, picture, request.spec.encoding, seconds
             )
         try:
-            await self._consumer.answer(rendered.delivery, fields)
+            await self._consumer.answer(delivery, fields)
         except RedisError as error:
             logger.warning("request %s could not be answered: %s", request.id, error)
 
@@ -230,10 +237,13 @@ class Worker:
         try:
             content = self._encode(picture, encoding)
         except Exception as error:
-            return failure_fields(_failure(error))
+            return failure_fields(failure(error))
         seconds = time.perf_counter() - started
         metrics.ENCODE_DURATION.labels(encoding.format).observe(seconds)
         return success_fields(content, render_seconds, seconds)
+
+    def _info(self, state: Literal["idle", "busy", "stopping"]) -> WorkerInfo:
+        return WorkerInfo(self.id, self._device, state, self._rendering.models, self._rendering.rates)
 
     async def _beat(self) -> None:
         while True:
@@ -241,42 +251,17 @@ class Worker:
             if self._stopping.is_set():
                 state = "stopping"
             with contextlib.suppress(RedisError):  # what serves will tell of it
-                await self._consumer.beat(WorkerInfo(self.id, self._device, state, self._models.digests))
+                await self._consumer.beat(self._info(state))
             await asyncio.sleep(self._beat_seconds)
 
 
-def _by_model(deliveries: Sequence[Delivery]) -> list[list[Delivery]]:
-    """One batch for each model, in the order of their first requests."""
-    batches: dict[str, list[Delivery]] = {}
-    for delivery in deliveries:
-        batches.setdefault(delivery.request.spec.model, []).append(delivery)
+def _by_model(items: Sequence[Item]) -> list[list[Item]]:
+    """One batch for each model, in the order of their first items."""
+    batches: dict[str, list[Item]] = {}
+    for item in items:
+        batches.setdefault(_spec(item).model, []).append(item)
     return list(batches.values())
 
 
-def _failure(error: Exception) -> RenderFailed:
-    if isinstance(error, InputError):
-        return RenderFailed("invalid", error.message, error.field)
-    if _is_out_of_memory(error):
-        logger.warning("a picture does not fit the memory: %s", error)
-        return RenderFailed("memory", "the picture does not fit the memory of the worker")
-    logger.error("a picture failed", exc_info=error)
-    return RenderFailed("failed", f"the worker met an unexpected {type(error).__name__}; its log tells more")
-
-
-def _load_failure(digest: str, error: Exception) -> RenderFailed:
-    if _is_out_of_memory(error):
-        logger.error("model %s does not fit the memory: %s", digest, error)
-        return RenderFailed("memory", "the model does not fit the memory of the worker")
-    unexpected = None if isinstance(error, InputError) else error
-    logger.error("model %s cannot be loaded: %s", digest, error, exc_info=unexpected)
-    return RenderFailed("unavailable", "the worker cannot load the model; its log tells why")  # a path may be secret
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Also torch's errors, of which only that of a GPU has a class of its own."""
-    named = (
-        type(error).__name__ == "OutOfMemoryError"
-        or "out of memory" in str(error)
-        or "DefaultCPUAllocator" in str(error)
-    )
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and named)
+def _spec(item: Item) -> RenderSpec:
+    return item.request.spec if isinstance(item, Delivery) else item.spec

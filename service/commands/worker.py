@@ -12,6 +12,7 @@ from prometheus_client import start_http_server
 from model.errors import InputError
 from service.catalog import Catalog
 from service.logs import configure_logging
+from service.outputs.store import open_store
 from service.queue import connect
 from service.settings import Settings, read_settings
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = ("redis_url", "models", "device", "batch_limit", "metrics_port", "log_level")
+OPTIONS = ("redis_url", "models", "device", "batch_limit", "outputs", "metrics_port", "log_level")
 
 GRACE_SECONDS = 25.0
 """From SIGTERM to the end at the latest; Kubernetes kills after 30 s."""
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         InputError: a setting cannot be used.
     """
-    settings = read_settings("creps worker", "Renders the pictures that a gateway queues.", arguments, OPTIONS)
+    settings = read_settings("creps worker", "Renders the pictures and tiles that gateways queue.", arguments, OPTIONS)
     configure_logging(settings.log_level)
     if settings.redis_url is None:
         raise InputError("--redis-url", "is needed: the queue's server, as the gateway has it (creps serve embeds one)")
@@ -61,6 +62,7 @@ async def _run(settings: Settings, redis_url: str) -> None:
             redis,
             Catalog(settings.models),
             lambda checkpoint: Renderer(checkpoint, device),
+            open_store(settings.outputs),
             device=device,
             batch_limit=settings.batch_limit,
         )

@@ -62,7 +62,8 @@ async def get_metrics(services: ServicesOfApp) -> Response:
     try:
         for state, count in Counter(worker.state for worker in await services.workers.look()).items():
             metrics.WORKERS.labels(state=state).set(count)
-        metrics.QUEUE_DEPTH.labels(stream="pictures").set(await services.client.depth())
+        for stream, depth in (await services.client.depths()).items():
+            metrics.QUEUE_DEPTH.labels(stream=stream).set(depth)
     except RedisError:
         pass  # the metrics of this process are still worth reading; /readyz tells that Redis is away
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

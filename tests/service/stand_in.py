@@ -23,6 +23,7 @@ from model.errors import InputError
 from model.spec import Encoding, Latent, RenderSpec
 from model.viewport import Viewport
 from service.catalog import Catalog
+from service.outputs.store import folder_store
 from service.queue import connect
 from service.worker import Worker
 
@@ -106,6 +107,7 @@ def make_worker(redis: "Redis", folder: Path, batch_limit: int = 8) -> Worker:
         redis,
         Catalog(folder, demo=folder / "none"),
         StandIn,
+        folder_store(folder / "outputs"),
         device="cpu",
         batch_limit=batch_limit,
         patience=PATIENCE,

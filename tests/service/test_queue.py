@@ -11,11 +11,12 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from model.errors import InputError
-from service.consumer import Consumer, Delivery
+from service.consumer import Budget, Consumer, Delivery
 from service.queue import (
     DEAD,
     GROUP,
     PICTURES,
+    TILES,
     DeadlinePassed,
     QueueFull,
     RenderClient,
@@ -58,8 +59,14 @@ async def take(consumer: Consumer, count: int) -> list[Delivery]:
     taken: list[Delivery] = []
     async with asyncio.timeout(LONG):
         while len(taken) < count:
-            taken += await consumer.take(count - len(taken), MANY)
+            taken += await take_some(consumer, count - len(taken), MANY)
     return taken
+
+
+async def take_some(consumer: Consumer, count: int, pixels: int) -> list[Delivery]:
+    taken = await consumer.take({PICTURES: Budget(count, pixels), TILES: Budget(1, 1)})
+    assert all(isinstance(delivery, Delivery) for delivery in taken)
+    return [delivery for delivery in taken if isinstance(delivery, Delivery)]
 
 
 async def entries_of(redis: "Redis", stream: str) -> list[dict[bytes, bytes]]:
@@ -84,12 +91,12 @@ async def test_a_request_comes_back_as_its_reply(redis: "Redis", client: RenderC
     task = submit(client, seed=7)
     (delivery,) = await take(consumer, 1)
     assert delivery.request.spec == make_spec(DIGEST, 7)
-    assert await client.depth() == 1
+    assert (await client.depths())["pictures"] == 1
     content = bytes(range(256))
     await consumer.answer(delivery, success_fields(content, 0.25, 0.125))
     result = await task
     assert (result.content, result.render_seconds, result.encode_seconds) == (content, 0.25, 0.125)
-    assert await client.depth() == 0
+    assert (await client.depths())["pictures"] == 0
     assert await lag_and_pending(redis) == (0, 0)
 
 
@@ -104,7 +111,7 @@ async def test_replies_reach_those_who_asked(client: RenderClient, consumer: Con
 
 async def test_requests_that_came_before_any_worker_are_served(redis: "Redis", client: RenderClient) -> None:
     task = submit(client)
-    await eventually(client.depth)
+    await eventually(lambda: depth_is(client, 1))
     (delivery,) = await take(await joined(redis, "late"), 1)
     await consumer_answers(await joined(redis, "late"), delivery)
     assert (await task).content == b"drawn"
@@ -140,7 +147,7 @@ async def test_the_queue_is_bounded_by_what_waits_and_runs(redis: "Redis", consu
 
 
 async def depth_is(client: RenderClient, depth: int) -> bool:
-    return await client.depth() == depth
+    return (await client.depths())["pictures"] == depth
 
 
 async def test_never_more_are_admitted_at_once(redis: "Redis", client: RenderClient) -> None:
@@ -211,7 +218,7 @@ async def test_a_cancelled_call_ends_whenever_it_is_cancelled(client: RenderClie
 
 async def test_those_who_wait_learn_that_the_queue_is_lost(redis: "Redis", client: RenderClient) -> None:
     task = submit(client)
-    await eventually(client.depth)
+    await eventually(lambda: depth_is(client, 1))
     await redis.client_kill_filter(_type="normal", skipme=True)
     with pytest.raises(RedisConnectionError):
         await task
@@ -235,9 +242,13 @@ async def test_a_hand_is_bounded_by_count_and_by_pixels(client: RenderClient, co
     tasks = [submit(client) for _ in range(7)]
     await eventually(lambda: depth_is(client, 7))
     pixels = make_spec(DIGEST).viewport.pixels
-    hands = [await consumer.take(4, MANY), await consumer.take(4, pixels + 1), await consumer.take(4, 1)]
+    hands = [
+        await take_some(consumer, 4, MANY),
+        await take_some(consumer, 4, pixels + 1),
+        await take_some(consumer, 4, 1),
+    ]
     assert [len(hand) for hand in hands] == [4, 2, 1]
-    assert await consumer.take(4, MANY) == []
+    assert await take_some(consumer, 4, MANY) == []
     for delivery in itertools.chain(*hands):
         await consumer_answers(consumer, delivery)
     await asyncio.gather(*tasks)
@@ -260,7 +271,7 @@ async def test_only_requests_without_heartbeat_are_taken_over(
 
     async def take_one_over() -> bool:
         delivery = await other.take_over()
-        taken.extend([delivery] if delivery else [])
+        taken.extend([delivery] if isinstance(delivery, Delivery) else [])
         return len(taken) == 2
 
     await eventually(take_one_over)
@@ -283,7 +294,7 @@ async def test_who_leaves_keeps_nothing_from_others(redis: "Redis", client: Rend
 
     async def take_over() -> bool:
         delivery = await other.take_over()
-        taken.extend([delivery] if delivery else [])
+        taken.extend([delivery] if isinstance(delivery, Delivery) else [])
         return bool(taken)
 
     await eventually(take_over)
@@ -299,7 +310,7 @@ async def test_who_leaves_keeps_nothing_from_others(redis: "Redis", client: Rend
 
 async def test_what_cannot_be_read_becomes_a_dead_letter(redis: "Redis", consumer: Consumer) -> None:
     await redis.xadd(PICTURES, {"pixels": 1, "id": "x", "reply": "creps:replies:x", "spec": "{}"})
-    assert await consumer.take(8, MANY) == []
+    assert await take_some(consumer, 8, MANY) == []
     (letter,) = await entries_of(redis, DEAD)
     assert b"KeyError" in letter[b"error"]
     assert letter[b"spec"] == b"{}"

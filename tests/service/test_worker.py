@@ -89,14 +89,14 @@ def submit(client: RenderClient, digest: str, seed: int, timeout: float = LONG) 
 
 async def submit_in_order(client: RenderClient, requests: list[tuple[str, int]]) -> "list[asyncio.Task[RenderResult]]":
     tasks = []
-    for depth, (digest, seed) in enumerate(requests, start=1 + await client.depth()):
+    for depth, (digest, seed) in enumerate(requests, start=1 + (await client.depths())["pictures"]):
         tasks.append(submit(client, digest, seed))
         await eventually(lambda depth=depth: has_depth(client, depth))  # type: ignore[misc]
     return tasks
 
 
 async def has_depth(client: RenderClient, depth: int) -> bool:
-    return await client.depth() == depth
+    return (await client.depths())["pictures"] == depth
 
 
 async def test_many_clients_each_get_their_own_picture(redis: "Redis", tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ async def test_many_clients_each_get_their_own_picture(redis: "Redis", tmp_path:
         )
         expected = [f"{width}x{height} {i} png".encode() for i, (width, height) in enumerate(sizes)]
         assert [result.content for result in results] == expected
-        assert await one.depth() == 0
+        assert (await one.depths())["pictures"] == 0
     drawn = [(name, seed) for _, name, seeds in journal(tmp_path) for seed in seeds]
     assert set(drawn) == {(("first", "second", "third")[i % 3], i) for i in range(200)}
 

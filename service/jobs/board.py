@@ -1,0 +1,180 @@
+"""Jobs as Redis has them: which there are, how far each is, what of it is queued. The rules stand in scripts.py."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from redis.asyncio import Redis
+
+from model.errors import InputError
+from service.jobs import scripts
+from service.jobs.job import Job
+from service.outputs.order import Order
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+STATES: tuple[State, ...] = get_args(State)
+UNFINISHED: tuple[State, ...] = ("queued", "running")
+
+WINDOW = 256
+"""Tiles of one job in the queue at most: enough for dozens of workers, and nothing for Redis' memory."""
+
+_RATE_EVENTS = 256
+"""As many of the last tiles tell how fast a job goes."""
+
+_JOBS = "creps:jobs"
+_ENDED = "creps:jobs:ended"
+
+
+class UnknownJobError(InputError):
+    """There is no such job, or none that is finished."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a job is.
+
+    Attributes:
+        done, total: tiles that are in the store, and all of them.
+        stored: tiles of them that are in the file which is being finished.
+        open: entries of it in the queue.
+        rate: tiles a second of late; None before there are two.
+        started, finished: unix seconds.
+        error: why it failed.
+        files: whether it may still have files.
+    """
+
+    job: Job
+    state: State
+    done: int
+    total: int
+    stored: int
+    open: int
+    rate: float | None
+    started: float | None
+    finished: float | None
+    error: str | None
+    files: bool
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in UNFINISHED
+
+
+class Board:
+    """Reads and changes jobs. Every method may raise redis.exceptions.RedisError.
+
+    Args:
+        redis: from :func:`service.queue.connect`.
+    """
+
+    def __init__(self, redis: "Redis") -> None:
+        self.redis = redis
+        self._admit = redis.register_script(scripts.ADMIT)
+        self._remember = redis.register_script(scripts.REMEMBER)
+        self._cancel = redis.register_script(scripts.CANCEL)
+        self._forget = redis.register_script(scripts.FORGET)
+
+    async def admit(self, job: Job) -> None:
+        """Queues a job's first tiles. A job that is known already stays as it is."""
+        tiles, pixels = job.order.pyramid.tiles, job.order.tile**2
+        await self._admit(args=[job.id, job.order.to_json(), job.created, tiles, pixels, WINDOW])
+
+    async def remember(self, job: Job, finished: float) -> None:
+        """Notes a job that had succeeded at ``finished`` (unix seconds), if it is not known."""
+        tiles = job.order.pyramid.tiles
+        await self._remember(args=[job.id, job.order.to_json(), job.created, tiles, finished])
+
+    async def cancel(self, job_id: str) -> None:
+        """Ends an unfinished job: no tile of it is begun any more."""
+        await self._cancel(args=[job_id])
+
+    async def forget(self, job_id: str) -> None:
+        """Removes all that is known of a job whose files are gone."""
+        await self._forget(args=[job_id])
+
+    async def files_removed(self, job_id: str) -> None:
+        """Notes that a job has no files any more."""
+        await self.redis.hset(f"creps:job:{job_id}", "files", "0")
+
+    async def status(self, job_id: str) -> Status:
+        """How far a job is. Raises UnknownJobError."""
+        found = await self._statuses([job_id])
+        if not found:
+            raise UnknownJobError("job", "there is no such job; finished ones are removed after some days")
+        return found[0]
+
+    async def finished(self, job_id: str) -> Job:
+        """A job whose output is complete. Raises UnknownJobError."""
+        status = await self.status(job_id)
+        if status.state != "succeeded":
+            raise UnknownJobError("job", f"is {status.state}: it has no finished output")
+        return status.job
+
+    async def ids(self) -> set[str]:
+        """Of all jobs."""
+        members: Any = await self.redis.zrange(_JOBS, 0, -1)
+        return {member.decode() for member in members}
+
+    async def latest(self, limit: int, offset: int = 0, state: State | None = None) -> list[Status]:
+        """Jobs, the newest first."""
+        found: Any = await self.redis.zrange(
+            _JOBS if state is None else f"{_JOBS}:{state}", offset, offset + limit - 1, desc=True
+        )
+        return await self._statuses([member.decode() for member in found])
+
+    async def ended_before(self, moment: float) -> list[str]:
+        """Ids of jobs that ended before ``moment`` (unix seconds)."""
+        found: Any = await self.redis.zrange(_ENDED, 0, moment, byscore=True)  # type: ignore[arg-type, unused-ignore]
+        return [member.decode() for member in found]
+
+    async def counts(self) -> dict[State, int]:
+        """Jobs in each state."""
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            for state in STATES:
+                pipeline.zcard(f"{_JOBS}:{state}")
+            return dict(zip(STATES, await pipeline.execute(), strict=True))
+
+    async def finished_tiles(self, status: Status) -> list[int]:
+        """Indices of the tiles that are in the store, in their order."""
+        if status.state == "succeeded":
+            return list(range(status.total))
+        bits: Any = await self.redis.get(f"creps:job:{status.job.id}:tiles") or b""
+        return [8 * i + j for i, byte in enumerate(bits) for j in range(8) if byte & 0x80 >> j]
+
+    async def _statuses(self, ids: Sequence[str]) -> list[Status]:
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            for job_id in ids:
+                pipeline.hgetall(f"creps:job:{job_id}")
+                pipeline.xrevrange(f"creps:job:{job_id}:events", count=_RATE_EVENTS)
+            answers = await pipeline.execute()
+        return [
+            _status(job_id, fields, _rate(events))
+            for job_id, fields, events in zip(ids, answers[::2], answers[1::2], strict=True)
+            if fields
+        ]
+
+
+def _status(job_id: str, fields: Mapping[bytes, bytes], rate: float | None) -> Status:
+    job = Job(job_id, float(fields[b"created"]), Order.from_json(fields[b"order"]))
+    state: Any = fields[b"state"].decode()
+    return Status(
+        job=job,
+        state=state,
+        done=int(fields[b"done"]),
+        total=int(fields[b"total"]),
+        stored=int(fields.get(b"stored", 0)),
+        open=int(fields[b"open"]),
+        rate=rate,
+        started=float(fields[b"started"]) if b"started" in fields else None,
+        finished=float(fields[b"finished"]) if b"finished" in fields else None,
+        error=fields[b"error"].decode() if b"error" in fields else None,
+        files=fields[b"files"] == b"1",
+    )
+
+
+def _rate(events: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> float | None:
+    """Tiles a second, from the times in the events' ids, the latest first."""
+    times = [int(entry.partition(b"-")[0]) for entry, fields in events if b"tile" in fields]
+    if len(times) < 2 or times[0] == times[-1]:
+        return None
+    return 1000 * (len(times) - 1) / (times[0] - times[-1])

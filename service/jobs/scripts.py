@@ -1,0 +1,184 @@
+"""What changes a job in Redis: Lua scripts, each of which Redis carries out whole or not at all.
+
+A job is a hash (``state``, ``order``, ``created``, ``total``, ``done``, ``next``, ``open`` …). ``next`` is the first
+tile that is not queued yet, ``open`` counts its entries in the queue; the entry numbered ``total`` finishes the job.
+Whoever settles an entry also queues the tiles that come next, so no process has to stay alive for a job to go on.
+"""
+
+_COMMON = """
+local stream, group = 'creps:queue:tiles', 'workers'
+local events_kept = 2000
+
+local function key(id, part) return 'creps:job:' .. id .. (part and ':' .. part or '') end
+
+local function now()
+    local time = redis.call('TIME')
+    return string.format('%d.%06d', time[1], time[2])
+end
+
+local function tell(id, ...)
+    redis.call('XADD', key(id, 'events'), 'MAXLEN', '~', events_kept, '*', ...)
+end
+
+local function enter(id, state)
+    local before = redis.call('HGET', key(id), 'state')
+    if before then redis.call('ZREM', 'creps:jobs:' .. before, id) end
+    redis.call('ZADD', 'creps:jobs:' .. state, redis.call('HGET', key(id), 'created'), id)
+    redis.call('HSET', key(id), 'state', state)
+    if state == 'running' then redis.call('HSET', key(id), 'started', now()) end
+    if state == 'succeeded' or state == 'failed' or state == 'cancelled' then
+        redis.call('HSET', key(id), 'finished', now())
+        redis.call('ZADD', 'creps:jobs:ended', now(), id)
+    end
+    tell(id, 'state', state)
+end
+
+local function alive(state) return state == 'queued' or state == 'running' end
+
+local function queue(id, tile, tries)
+    local pixels = redis.call('HGET', key(id), 'pixels')
+    redis.call('XADD', stream, '*', 'pixels', pixels, 'job', id, 'tile', tile, 'tries', tries)
+    redis.call('HINCRBY', key(id), 'open', 1)
+end
+
+local function feed(id)
+    local job = redis.call('HMGET', key(id), 'next', 'total', 'open', 'done', 'window')
+    local next, total, open, done = tonumber(job[1]), tonumber(job[2]), tonumber(job[3]), tonumber(job[4])
+    while open < tonumber(job[5]) and next < total do
+        queue(id, next, 0)
+        next, open = next + 1, open + 1
+    end
+    redis.call('HSET', key(id), 'next', next)
+    if done == total and open == 0 then queue(id, total, 0) end
+end
+
+-- Takes an entry out of the queue. False where another worker has done so: then it has also done all the rest.
+local function remove(id, entry)
+    redis.call('XACK', stream, group, entry)
+    if redis.call('XDEL', stream, entry) == 0 then return false end
+    if redis.call('EXISTS', key(id)) == 1 then redis.call('HINCRBY', key(id), 'open', -1) end
+    return true
+end
+"""
+
+ADMIT = (
+    _COMMON
+    + """
+-- ARGV: id, order, created, tiles, pixels of a tile, window. Returns the job's state; one that is known stays as it is.
+local id = ARGV[1]
+local state = redis.call('HGET', key(id), 'state')
+if state then return state end
+redis.call('HSET', key(id), 'order', ARGV[2], 'created', ARGV[3], 'total', ARGV[4], 'pixels', ARGV[5],
+    'window', ARGV[6], 'next', 0, 'open', 0, 'done', 0, 'files', 1)
+redis.call('ZADD', 'creps:jobs', ARGV[3], id)
+enter(id, 'queued')
+feed(id)
+return 'queued'
+"""
+)
+
+REMEMBER = (
+    _COMMON
+    + """
+-- ARGV: id, order, created, tiles, unix seconds of its end. A job that had succeeded when Redis lost it.
+local id = ARGV[1]
+if redis.call('EXISTS', key(id)) == 1 then return end
+redis.call('HSET', key(id), 'order', ARGV[2], 'created', ARGV[3], 'total', ARGV[4], 'done', ARGV[4],
+    'next', ARGV[4], 'open', 0, 'files', 1)
+redis.call('ZADD', 'creps:jobs', ARGV[3], id)
+enter(id, 'succeeded')
+redis.call('HSET', key(id), 'finished', ARGV[5])
+redis.call('ZADD', 'creps:jobs:ended', ARGV[5], id)
+"""
+)
+
+SETTLE = (
+    _COMMON
+    + """
+-- ARGV: id, entry, tile. The tile, or the finished file, is in the store. Returns whether the job still wants it there.
+local id, tile = ARGV[1], tonumber(ARGV[3])
+local first = remove(id, ARGV[2])
+local state, total = unpack(redis.call('HMGET', key(id), 'state', 'total'))
+if not state or not alive(state) then return state == 'succeeded' and 1 or 0 end
+if not first then return 1 end
+if tile == tonumber(total) then
+    enter(id, 'succeeded')
+    return 1
+end
+if state == 'queued' then enter(id, 'running') end
+if redis.call('SETBIT', key(id, 'tiles'), tile, 1) == 0 then
+    redis.call('HINCRBY', key(id), 'done', 1)
+    tell(id, 'tile', tile)
+end
+feed(id)
+return 1
+"""
+)
+
+ADVANCE = (
+    _COMMON
+    + """
+-- ARGV: id, tiles that are in the file which is being finished.
+local id = ARGV[1]
+if redis.call('EXISTS', key(id)) == 1 then
+    redis.call('HSET', key(id), 'stored', ARGV[2])
+    tell(id, 'stored', ARGV[2])
+end
+"""
+)
+
+RETRY = (
+    _COMMON
+    + """
+-- ARGV: id, entry, tile, tries. Another worker, or this one, shall try again.
+local id = ARGV[1]
+if remove(id, ARGV[2]) and redis.call('EXISTS', key(id)) == 1 then queue(id, ARGV[3], ARGV[4]) end
+"""
+)
+
+DROP = (
+    _COMMON
+    + """
+-- ARGV: id, entry. Nobody wants it any more.
+remove(ARGV[1], ARGV[2])
+"""
+)
+
+FAIL = (
+    _COMMON
+    + """
+-- ARGV: id, entry, reason, tile, tries, worker. The tile goes to the dead letters, and the job ends with the reason.
+local id = ARGV[1]
+if not remove(id, ARGV[2]) then return end
+redis.call('XADD', 'creps:dead', 'MAXLEN', '~', 1000, '*', 'stream', stream, 'entry', ARGV[2], 'job', id,
+    'tile', ARGV[4], 'tries', ARGV[5], 'worker', ARGV[6], 'error', ARGV[3])
+local state = redis.call('HGET', key(id), 'state')
+if state and alive(state) then
+    redis.call('HSET', key(id), 'error', ARGV[3])
+    enter(id, 'failed')
+end
+"""
+)
+
+CANCEL = (
+    _COMMON
+    + """
+-- ARGV: id. Returns the state that it had, or nothing. Entries in the queue are dropped by those who take them.
+local state = redis.call('HGET', key(ARGV[1]), 'state')
+if state and alive(state) then enter(ARGV[1], 'cancelled') end
+return state
+"""
+)
+
+FORGET = (
+    _COMMON
+    + """
+-- ARGV: id. Its files are gone already.
+local id = ARGV[1]
+local state = redis.call('HGET', key(id), 'state')
+redis.call('DEL', key(id), key(id, 'events'), key(id, 'tiles'))
+for _, set in ipairs({'creps:jobs', 'creps:jobs:ended', 'creps:jobs:' .. (state or '')}) do
+    redis.call('ZREM', set, id)
+end
+"""
+)
