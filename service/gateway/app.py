@@ -6,15 +6,10 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from service.catalog import Catalog
-from service.gateway import health, images, models, page
-from service.gateway.current_models import CurrentModels
+from service.gateway import events, health, images, jobs, models, outputs, page
 from service.gateway.middleware import ApiKeys, BodyLimit, RequestLog, is_open
 from service.gateway.problems import HANDLERS, Problem
 from service.gateway.services import Services
-from service.gateway.workers import Workers
-from service.queue import RenderClient
-from service.settings import Settings
 
 MAX_BODY = 64 * 1024
 """Bytes of a request's body; a long one has a few hundred."""
@@ -46,14 +41,9 @@ class Gateway(FastAPI):
         return super().openapi()
 
 
-def create_app(settings: Settings, catalog: Catalog, client: RenderClient) -> FastAPI:
-    """The application.
-
-    Args:
-        catalog: the models that are served.
-        client: the queue; it is the caller's to open and to close.
-    """
-    keys = [key.get_secret_value() for key in settings.api_keys]
+def create_app(services: Services) -> FastAPI:
+    """The application. What it works with is the caller's to open and to close."""
+    keys = [key.get_secret_value() for key in services.settings.api_keys]
     app = Gateway(
         title="CREPS Serve",
         version=version("creps-serve"),
@@ -68,7 +58,15 @@ def create_app(settings: Settings, catalog: Catalog, client: RenderClient) -> Fa
             Middleware(BodyLimit, limit=MAX_BODY),
         ],
     )
-    app.state.services = Services(settings, CurrentModels(catalog), client, Workers(client))
-    for router in (images.router, models.router, health.router, page.router):
+    app.state.services = services
+    for router in (
+        images.router,
+        jobs.router,
+        events.router,
+        outputs.router,
+        models.router,
+        health.router,
+        page.router,
+    ):
         app.include_router(router)
     return app

@@ -23,5 +23,9 @@ class UnavailableError(Exception):
         self.checks = checks
 
 
+class TooManyJobsError(Exception):
+    """As many jobs as are allowed are unfinished."""
+
+
 class ClientGoneError(Exception):
     """The client closed its connection before its picture was ready."""

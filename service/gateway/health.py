@@ -59,11 +59,14 @@ async def get_metrics(services: ServicesOfApp) -> Response:
     """This gateway's metrics, and the state of queue and workers that all gateways share."""
     metrics.WORKERS.clear()
     metrics.QUEUE_DEPTH.clear()
+    metrics.JOBS.clear()
     try:
         for state, count in Counter(worker.state for worker in await services.workers.look()).items():
             metrics.WORKERS.labels(state=state).set(count)
         for stream, depth in (await services.client.depths()).items():
             metrics.QUEUE_DEPTH.labels(stream=stream).set(depth)
+        for job_state, jobs in (await services.jobs.counts()).items():
+            metrics.JOBS.labels(state=job_state).set(jobs)
     except RedisError:
         pass  # the metrics of this process are still worth reading; /readyz tells that Redis is away
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -17,6 +17,9 @@ MAX_POSITIONS = 32_768
 a picture of 262144×64 would take as long as one fifty times its area."""
 
 
+FOR_LARGER_PICTURES = " for one request; POST /v1/jobs takes larger pictures"
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture as it will be drawn: ``spec`` has no default left, and its model is the checkpoint's digest."""
@@ -27,13 +30,28 @@ class Picture:
 
 
 async def resolve_request(request: ImageRequest, models: CurrentModels, max_pixels: int) -> Picture:
-    """The picture that a request means.
+    """The picture that a request means, which is drawn while its client waits.
 
     Args:
         max_pixels: most pixels of the picture, as sent and as rendered before small pictures are averaged.
 
     Raises:
         InputError: names the field (of ImageRequest) and its limit. TooLargeError where it is ``max_pixels``.
+        UnavailableError: there is no model at all.
+    """
+    picture = await resolve_picture(request, models)
+    spec = picture.spec
+    spec.encoding.check_size(*spec.viewport.crop[2:])
+    check_work(spec.viewport, picture.checkpoint.config.resolution, max_pixels)
+    check_positions(spec.viewport, picture.checkpoint.config.resolution)
+    return picture
+
+
+async def resolve_picture(request: ImageRequest, models: CurrentModels) -> Picture:
+    """The picture that a request means, of any size.
+
+    Raises:
+        InputError: names the field (of ImageRequest) and its limit.
         UnavailableError: there is no model at all.
     """
     checkpoint = await _find(request.model, models)
@@ -47,10 +65,8 @@ async def resolve_request(request: ImageRequest, models: CurrentModels, max_pixe
     height = request.height or width
     viewport = Viewport.resolve(width, height, request.region, request.crop, request.grid)
     quality = DEFAULT_QUALITY if request.format == "png" else request.quality  # the same bytes have one name
-    encoding = Encoding(request.format, quality)
-    encoding.check_size(*viewport.crop[2:])
-    _check_work(viewport, config.resolution, max_pixels)
-    return Picture(checkpoint, seed, RenderSpec(checkpoint.digest, latent, viewport, encoding))
+    spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(request.format, quality))
+    return Picture(checkpoint, seed, spec)
 
 
 async def resolve_address(request: ImageRequest, models: CurrentModels, max_pixels: int) -> Picture:
@@ -80,18 +96,22 @@ async def _find(name: str | None, models: CurrentModels) -> Checkpoint:
     return by_name[DEMO_NAME]
 
 
-def _check_work(viewport: Viewport, resolution: int, max_pixels: int) -> None:
+def check_work(viewport: Viewport, resolution: int, max_pixels: int, advice: str = FOR_LARGER_PICTURES) -> None:
     """Raises TooLargeError where a picture is too large, or takes too much work for its size."""
     _, _, w, h = viewport.crop
+    limit = f"above the limit of {max_pixels}{advice}"
     if viewport.pixels > max_pixels:
-        raise TooLargeError("width", f"{w}×{h} is {viewport.pixels} pixels, {_limit(max_pixels)}")
+        raise TooLargeError("width", f"{w}×{h} is {viewport.pixels} pixels, {limit}")
     m_x, m_y = viewport.supersampling(resolution)
     if viewport.pixels * m_x * m_y > max_pixels:
         rendered = f"{w * m_x}×{h * m_y} pixels, averaged {m_x}×{m_y} to one"
-        raise TooLargeError("region", f"shows so much that it takes {rendered}, {_limit(max_pixels)}")
+        raise TooLargeError("region", f"shows so much that it takes {rendered}, {limit}")
+
+
+def check_positions(viewport: Viewport, resolution: int) -> None:
+    """Raises TooLargeError where a picture needs more lines than one request may."""
+    _, _, w, h = viewport.crop
+    m_x, m_y = viewport.supersampling(resolution)
     if (positions := w * m_x + h * m_y) > MAX_POSITIONS:
-        raise TooLargeError("width", f"{w}×{h} takes {positions} rows and columns, {_limit(MAX_POSITIONS)}")
-
-
-def _limit(max_pixels: int) -> str:
-    return f"above the limit of {max_pixels} for one request; POST /v1/jobs takes larger pictures"
+        limit = f"above the limit of {MAX_POSITIONS}{FOR_LARGER_PICTURES}"
+        raise TooLargeError("width", f"{w}×{h} takes {positions} rows and columns, {limit}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
+from obstore.exceptions import BaseError
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
@@ -14,7 +15,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from model.errors import InputError
-from service.gateway.errors import ClientGoneError, TooLargeError, UnavailableError, UnknownModelError
+from service.gateway.errors import (
+    ClientGoneError,
+    TooLargeError,
+    TooManyJobsError,
+    UnavailableError,
+    UnknownModelError,
+)
+from service.jobs.board import UnknownJobError
+from service.outputs.store import describe
 from service.queue import DeadlinePassed, QueueFull, RenderFailed
 from service.validation import explain
 
@@ -24,6 +33,9 @@ MEDIA_TYPE = "application/problem+json"
 
 RETRY_SECONDS = 5
 """Retry-After where nothing tells how long an outage will last."""
+
+JOB_RETRY_SECONDS = 60
+"""Retry-After where there are too many jobs, each of which takes minutes."""
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that did not wait. Nobody receives it: it is for logs and metrics."""
@@ -119,7 +131,7 @@ def _render_failed(error: RenderFailed) -> ProblemResponse:
 async def answer(_: Request, error: Exception) -> Response:
     """The problem that an exception becomes."""
     match error:
-        case UnknownModelError():
+        case UnknownModelError() | UnknownJobError():
             return _input_error(error, 404)
         case TooLargeError():
             return _input_error(error, 413)
@@ -129,6 +141,11 @@ async def answer(_: Request, error: Exception) -> Response:
             return _validation_error(error)
         case HTTPException():
             return _http_error(error)
+        case TooManyJobsError():
+            return ProblemResponse(429, str(error), {"Retry-After": str(JOB_RETRY_SECONDS)})
+        case BaseError() | PermissionError():
+            logger.error("the object store failed: %s", str(error).partition("\n")[0])
+            return _unavailable(describe(error))
         case QueueFull():
             return ProblemResponse(429, "the queue is full", {"Retry-After": str(error.retry_after)})
         case DeadlinePassed():
@@ -155,6 +172,9 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
         DeadlinePassed,
         RenderFailed,
         UnavailableError,
+        TooManyJobsError,
+        BaseError,
+        PermissionError,
         RedisError,
         ClientGoneError,
     ),

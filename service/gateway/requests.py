@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
 from model.spec import DEFAULT_QUALITY, MAX_SEED, PSI_BOUNDS, Format
 from model.viewport import MAX_SIDE, REGION_BOUNDS, Grid
+from service.outputs.order import DEFAULT_TILE, TILE_BOUNDS, TILE_STEP, Kind
 
 MAX_NAME = 100
 """Longest name of a model."""
@@ -31,6 +32,11 @@ _GRID = (
     "`corners` samples as the original tools do"
 )
 _FORMAT = "file format; a JPEG has at most 65,500 pixels a side, a WebP 16,382"
+_OUTPUT = (
+    "`dzi`: a folder of tiles for viewers; `tiff`: one tiled BigTIFF that holds all smaller sizes, too, with `format` "
+    "png (lossless) or jpeg; `png`: one file for everything else"
+)
+_TILE = f"side of the tiles in pixels, a multiple of {TILE_STEP}"
 _QUALITY = "of jpeg and webp, from 1 to 100; png is lossless"
 
 # JSON tells whole numbers from fractions, and both from texts and true: so do we.
@@ -77,6 +83,25 @@ class ImageRequest(BaseModel):
     grid: Grid = Field("centers", description=_GRID)
     format: Format = Field("png", description=_FORMAT)
     quality: Integer = Field(DEFAULT_QUALITY, ge=1, le=100, description=_QUALITY)
+
+
+class JobRequest(ImageRequest):
+    """A picture of any size, and what is to be made of it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"seed": 2, "width": 16384, "height": 16384, "truncation_psi": 0.7, "output": "dzi", "format": "jpeg"},
+                {"seed": 2, "width": 65536, "height": 65536, "output": "tiff", "tile": 1024},
+            ]
+        },
+    )
+
+    output: Kind = Field("dzi", description=_OUTPUT)
+    tile: Integer = Field(
+        DEFAULT_TILE, ge=TILE_BOUNDS[0], le=TILE_BOUNDS[1], multiple_of=TILE_STEP, description=_TILE, examples=[512]
+    )
 
 
 _DECIMAL = r"-?(\d{1,3}(\.\d{0,30})?|\.\d{1,30})([eE][-+]?\d{1,2})?"

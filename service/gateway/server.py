@@ -13,7 +13,13 @@ from fastapi import FastAPI
 from model.errors import InputError
 from service.catalog import Catalog
 from service.gateway.app import create_app
-from service.queue import RenderClient, connect
+from service.gateway.current_models import CurrentModels
+from service.gateway.services import Services
+from service.gateway.workers import Workers
+from service.jobs.board import Board
+from service.jobs.keeper import Keeper
+from service.outputs.store import open_store
+from service.queue import RenderClient, connect, stop_task
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -74,14 +80,19 @@ async def running_gateway(settings: Settings, redis_url: str, listener: socket.s
     At the end no new connection is taken, and pictures under way are finished for up to GRACE_SECONDS.
     """
     catalog = await asyncio.to_thread(Catalog, settings.models)
+    store = open_store(settings.outputs)
     redis = connect(redis_url)
     try:
-        async with (
-            RenderClient(redis, settings.queue_limit) as client,
-            running_server(create_app(settings, catalog, client), listener),
-        ):
-            logger.info("the gateway listens on %s", address_of(listener))
-            yield client
+        async with RenderClient(redis, settings.queue_limit) as client:
+            board = Board(redis)
+            services = Services(settings, CurrentModels(catalog), client, Workers(client), board, store)
+            keeping = asyncio.create_task(Keeper(board, store, settings.job_days).run())
+            try:
+                async with running_server(create_app(services), listener):
+                    logger.info("the gateway listens on %s", address_of(listener))
+                    yield client
+            finally:
+                await stop_task(keeping)
     finally:
         await redis.aclose()
 

@@ -7,6 +7,8 @@ from fastapi import Depends, Request
 
 from service.gateway.current_models import CurrentModels
 from service.gateway.workers import Workers
+from service.jobs.board import Board
+from service.outputs.store import Store
 from service.queue import RenderClient
 from service.settings import Settings
 
@@ -17,6 +19,8 @@ class Services:
     models: CurrentModels
     client: RenderClient
     workers: Workers
+    jobs: Board
+    outputs: Store
 
 
 async def _services(request: Request) -> Services:  # async: FastAPI would run a plain function in a thread

@@ -18,19 +18,25 @@ class Workers:
     def __init__(self, client: RenderClient) -> None:
         self._client = client
         self._looked = -LOOK_SECONDS
+        self._found: list[WorkerInfo] = []
         self._last_seen = time.monotonic()
 
     async def look(self) -> list[WorkerInfo]:
         """The live workers now."""
         self._looked = time.monotonic()
-        workers = await self._client.workers()
-        if workers:
+        self._found = await self._client.workers()
+        if self._found:
             self._last_seen = time.monotonic()
-        return workers
+        return self._found
+
+    async def recent(self) -> list[WorkerInfo]:
+        """The live workers as of a moment ago."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            return await self.look()
+        return self._found
 
     async def require(self) -> None:
         """Raises UnavailableError where a picture would wait in vain. Asks Redis once a second at most."""
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            await self.look()
+        await self.recent()
         if time.monotonic() - self._last_seen > GRACE_SECONDS:
             raise UnavailableError("no worker is alive")

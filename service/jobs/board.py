@@ -141,6 +141,20 @@ class Board:
         bits: Any = await self.redis.get(f"creps:job:{status.job.id}:tiles") or b""
         return [8 * i + j for i, byte in enumerate(bits) for j in range(8) if byte & 0x80 >> j]
 
+    async def last_event(self, job_id: str) -> str:
+        """The id of the last thing that has happened to a job."""
+        events: Any = await self.redis.xrevrange(f"creps:job:{job_id}:events", count=1)
+        return events[0][0].decode() if events else "0-0"
+
+    async def events(self, job_id: str, after: str) -> tuple[str, list[int]]:
+        """What has happened after an event: the id of the last of it, and the tiles that were stored.
+
+        Of very long ago there may be only the later part.
+        """
+        events: Any = await self.redis.xrange(f"creps:job:{job_id}:events", min=f"({after}")
+        last = events[-1][0].decode() if events else after
+        return last, [int(fields[b"tile"]) for _, fields in events if b"tile" in fields]
+
     async def _statuses(self, ids: Sequence[str]) -> list[Status]:
         async with self.redis.pipeline(transaction=False) as pipeline:
             for job_id in ids:

@@ -12,6 +12,7 @@ from uuid import uuid4
 import obstore
 from redis.exceptions import RedisError
 
+from service.jobs import storage
 from service.jobs.board import Board, Status, UnknownJobError
 from service.jobs.job import FOLDER, RECORD, Job
 from service.outputs.store import STORE_ERRORS, Store, delete_folder
@@ -64,7 +65,7 @@ class Keeper:
         """One round."""
         for status in [*await self._board.latest(_LONGEST_LIST, state="cancelled"), *await self._failed()]:
             if status.files and status.open == 0:  # else a worker may be writing still
-                await self._remove_files(status.job)
+                await storage.remove(self._store, status.job)
                 await self._board.files_removed(status.job.id)
         for job_id in await self._board.ended_before(time.time() - self._seconds):
             with contextlib.suppress(UnknownJobError):
@@ -78,7 +79,7 @@ class Keeper:
 
     async def remove(self, job: Job) -> None:
         """Removes an ended job: its files first, so that what is interrupted is done again."""
-        await self._remove_files(job)
+        await storage.remove(self._store, job)
         await self._board.forget(job.id)
         logger.info("job %s is removed", job.id)
 
@@ -93,8 +94,7 @@ class Keeper:
     async def _adopt(self, job_id: str) -> None:
         folder = f"{FOLDER}/{job_id}"
         try:
-            record = await obstore.get_async(self._store, f"{folder}/{RECORD}")
-            job = Job.from_json(bytes(await record.bytes_async()))
+            job = await storage.read_record(self._store, job_id)
         except FileNotFoundError:
             logger.info("files of job %s, which there is no more, are removed", job_id)
             await delete_folder(self._store, folder)
@@ -109,12 +109,6 @@ class Keeper:
             await self._board.admit(job)
             return
         await self._board.remember(job, finished)
-
-    async def _remove_files(self, job: Job) -> None:
-        """The record goes first: without it, nobody takes what is left for a job."""
-        with contextlib.suppress(FileNotFoundError):
-            await obstore.delete_async(self._store, job.record)
-        await delete_folder(self._store, job.folder)
 
     async def _failed(self) -> list[Status]:
         return await self._board.latest(_LONGEST_LIST, state="failed")

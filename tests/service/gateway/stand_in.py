@@ -20,8 +20,13 @@ from model.config import GeneratorConfig
 from model.spec import RenderSpec
 from service.catalog import Catalog
 from service.gateway.app import create_app
+from service.gateway.current_models import CurrentModels
 from service.gateway.server import address_of, listen, running_server
-from service.queue import RenderClient, RenderResult, WorkerInfo
+from service.gateway.services import Services
+from service.gateway.workers import Workers
+from service.jobs.board import Board
+from service.outputs.store import open_store
+from service.queue import RenderClient, RenderResult, WorkerInfo, connect
 from service.settings import Settings
 
 
@@ -96,11 +101,18 @@ def settings(*keys: str, **values: Any) -> Settings:
     return Settings(api_keys=tuple(map(SecretStr, keys)), **values)
 
 
+def services_of(asked: Settings, catalog: Catalog, queue: "StandInClient") -> Services:
+    """Without Redis: its pictures come from ``queue``, and it knows no jobs."""
+    board, store = Board(connect("redis://127.0.0.1:1")), open_store("memory://")
+    return Services(asked, CurrentModels(catalog), queue, Workers(queue), board, store)
+
+
 @contextmanager
 def run_gateway(folder: Path, asked: Settings) -> Iterator[RunningGateway]:
     """A gateway without a bundled demo, at a free port."""
     queue = StandInClient()
-    app = create_app(asked, Catalog(folder, demo=folder / "none"), queue)
+    catalog = Catalog(folder, demo=folder / "none")
+    app = create_app(services_of(asked, catalog, queue))
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
     with listen("127.0.0.1", 0) as listener:
 

@@ -13,7 +13,7 @@ from model.config import GeneratorConfig
 from service.catalog import Catalog
 from service.gateway.app import create_app
 from service.queue import WorkerInfo
-from tests.service.gateway.stand_in import StandInClient, run_gateway, save_header
+from tests.service.gateway.stand_in import StandInClient, run_gateway, save_header, services_of
 from tests.service.gateway.stand_in import settings as gateway_settings
 
 checks.load_all_checks()
@@ -32,7 +32,7 @@ CHECKS: Any = checks.CHECKS.get_by_names(
 )
 
 MAX_PIXELS = 40_000
-DESCRIPTION = create_app(gateway_settings(), Catalog(None, demo=Path("none")), StandInClient()).openapi()
+DESCRIPTION = create_app(services_of(gateway_settings(), Catalog(None, demo=Path("none")), StandInClient())).openapi()
 schema = schemathesis.openapi.from_dict(DESCRIPTION)
 
 

@@ -1,0 +1,75 @@
+"""A job's progress as server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, Field
+from redis.exceptions import RedisError
+
+from service.gateway.job_status import JobStatus, StatusOfPath, describe
+from service.gateway.problems import responses
+from service.gateway.services import ServicesOfApp
+from service.jobs.board import State, UnknownJobError
+from service.outputs.order import Order
+
+router = APIRouter(tags=["jobs"])
+
+POLL_SECONDS = 0.3
+"""Between two looks. What happens meanwhile is told together: a fast job stores hundreds of tiles a second."""
+
+
+class Progress(BaseModel):
+    """What has happened to a job since the event before."""
+
+    state: State
+    tiles_done: int
+    tiles_total: int
+    progress: float
+    eta_seconds: float | None
+    tiles: list[tuple[int, int, int]] = Field(
+        description="[level, column, row] of tiles that were stored; level 0 is 1×1"
+    )
+
+
+@router.get(
+    "/v1/jobs/{job_id}/events",
+    summary="Watch a job",
+    response_class=EventSourceResponse,
+    responses=responses(401, 404, 422, 503),
+)
+async def get_events(
+    status: StatusOfPath,
+    request: Request,
+    services: ServicesOfApp,
+    last_event_id: Annotated[
+        str | None,
+        Header(pattern=r"^\d{1,20}-\d{1,20}$", description="goes on after this event; browsers send it by themselves"),
+    ] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Events named ``progress``, until the job has ended. The first tells all tiles that are stored already, or those
+    since Last-Event-ID."""
+    job, board = status.job, services.jobs
+    try:
+        if last_event_id is None:
+            after = await board.last_event(job.id)  # before the tiles: rather one told twice than one forgotten
+            tiles = await board.finished_tiles(status)
+        else:
+            after, tiles = await board.events(job.id, last_event_id)
+        yield _event(await describe(status, request, services), job.order, tiles, after)
+        while not status.ended:
+            await asyncio.sleep(POLL_SECONDS)
+            status = await board.status(job.id)  # before the events, so that none is missed at the end
+            before, (after, tiles) = after, await board.events(job.id, after)
+            if after != before:
+                yield _event(await describe(status, request, services), job.order, tiles, after)
+    except (RedisError, UnknownJobError):
+        return  # the client comes again, with Last-Event-ID
+
+
+def _event(described: JobStatus, order: Order, tiles: list[int], event_id: str) -> ServerSentEvent:
+    places = [order.pyramid.locate(tile) for tile in tiles]
+    values = described.model_dump(include=set(Progress.model_fields) - {"tiles"})
+    return ServerSentEvent(data=Progress(**values, tiles=places), event="progress", id=event_id)

@@ -1,0 +1,151 @@
+"""Jobs: pictures too large for one answer, made tile by tile while their clients do something else."""
+
+import hashlib
+import time
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from redis.exceptions import RedisError
+
+from model.errors import InputError
+from model.spec import MAX_SEED
+from service.gateway.errors import TooManyJobsError
+from service.gateway.job_status import Jobs, JobStatus, StatusOfPath, describe
+from service.gateway.pictures import check_work, resolve_picture
+from service.gateway.problems import responses
+from service.gateway.requests import JobRequest
+from service.gateway.services import Services, ServicesOfApp
+from service.jobs import storage
+from service.jobs.board import UNFINISHED, State, Status, UnknownJobError
+from service.jobs.job import Job
+from service.outputs.order import Order
+
+router = APIRouter(tags=["jobs"])
+
+MAX_LISTED = 100
+
+_LOCATION: dict[str, Any] = {
+    "Location": {"description": "the job's address", "required": True, "schema": {"type": "string"}}
+}
+_ACCEPTED: dict[int | str, dict[str, Any]] = {202: {"description": "The job", "headers": _LOCATION}}
+
+
+@router.post(
+    "/v1/jobs",
+    status_code=202,
+    summary="Order a large picture",
+    responses=_ACCEPTED | responses(400, 401, 413, 422, 429, 503),
+)
+async def post_job(
+    body: JobRequest,
+    request: Request,
+    response: Response,
+    services: ServicesOfApp,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="a text that the client made up for this order: given again with it, it is the same job",
+        ),
+    ] = None,
+) -> JobStatus:
+    """Accepts the order. From then on nothing but a cancellation, or an error that stays, keeps it from its end."""
+    order = await _resolve(body, services, idempotency_key)
+    status = await _submit(order, services, idempotency_key)
+    described = await describe(status, request, services)
+    response.headers["Location"] = described.links.self
+    return described
+
+
+@router.head("/v1/jobs", include_in_schema=False)
+@router.get("/v1/jobs", summary="List the jobs", responses=responses(401, 422, 503))
+async def list_jobs(
+    request: Request,
+    services: ServicesOfApp,
+    state: Annotated[State | None, Query(description="only jobs in this state")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="jobs in one answer")] = MAX_LISTED,
+    offset: Annotated[int, Query(ge=0, le=10_000_000, description="jobs to be skipped")] = 0,
+) -> Jobs:
+    """The newest first. Ended jobs are listed until they are removed."""
+    counts = await services.jobs.counts()
+    found = await services.jobs.latest(limit, offset, state)
+    total = sum(counts.values()) if state is None else counts[state]
+    return Jobs(jobs=[await describe(status, request, services) for status in found], total=total)
+
+
+@router.head("/v1/jobs/{job_id}", include_in_schema=False)
+@router.get("/v1/jobs/{job_id}", summary="Describe a job", responses=responses(401, 404, 422, 503))
+async def get_job(status: StatusOfPath, request: Request, services: ServicesOfApp) -> JobStatus:
+    """How far it is."""
+    return await describe(status, request, services)
+
+
+@router.delete("/v1/jobs/{job_id}", summary="Cancel or remove a job", responses=responses(401, 404, 422, 503))
+async def delete_job(status: StatusOfPath, request: Request, services: ServicesOfApp) -> JobStatus:
+    """Cancels an unfinished job: no tile of it is begun any more, and its files are removed. Of an ended one, files and
+    record are removed. The answer tells what the job was or has become."""
+    job = status.job
+    if status.ended:
+        await storage.remove(services.outputs, job)
+        await services.jobs.forget(job.id)
+        return await describe(status, request, services)
+    await services.jobs.cancel(job.id)
+    await storage.remove_record(services.outputs, job)  # the files follow once no worker holds a tile of it
+    return await describe(await services.jobs.status(job.id), request, services)
+
+
+async def _resolve(body: JobRequest, services: Services, key: str | None) -> Order:
+    """What is ordered, within the limits. Where no seed is named, the same key gives the same one."""
+    if body.seed is None and key is not None:
+        seed = int.from_bytes(_digest("seed", key)[:4], "big") % (MAX_SEED + 1)
+        body = body.model_copy(update={"seed": seed})
+    picture = await resolve_picture(body, services.models)
+    order = Order(picture.spec, body.output, body.tile)
+    check_work(
+        picture.spec.viewport,
+        picture.checkpoint.config.resolution,
+        services.settings.max_job_pixels,
+        " for one job",
+    )
+    return order
+
+
+async def _submit(order: Order, services: Services, key: str | None) -> Status:
+    """A new job, or the one that the key stands for."""
+    job_id = uuid4().hex if key is None else _digest("job", key).hex()[:32]
+    if key is not None and (known := await _known(job_id, order, services)):
+        return known
+    counts = await services.jobs.counts()
+    if sum(counts[state] for state in UNFINISHED) >= services.settings.job_limit:
+        raise TooManyJobsError(f"{services.settings.job_limit} jobs are unfinished, which is the limit")
+    job = Job(job_id, time.time(), order)
+    # Once the record is in the store the job is accepted: what Redis loses, a keeper finds there.
+    kept = await storage.put_record(services.outputs, job)
+    if kept.order != order:
+        raise _other_job()
+    try:
+        await services.jobs.admit(kept)
+        return await services.jobs.status(job_id)
+    except RedisError:
+        await storage.remove_record(services.outputs, job)
+        raise
+
+
+async def _known(job_id: str, order: Order, services: Services) -> Status | None:
+    try:
+        status = await services.jobs.status(job_id)
+    except UnknownJobError:
+        return None
+    if status.job.order != order:
+        raise _other_job()
+    return status
+
+
+def _other_job() -> InputError:
+    return InputError("Idempotency-Key", "has been given with another order")
+
+
+def _digest(purpose: str, key: str) -> bytes:
+    return hashlib.sha256(f"{purpose}:{key}".encode()).digest()
