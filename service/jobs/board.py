@@ -1,5 +1,6 @@
 """Jobs as Redis has them: which there are, how far each is, what of it is queued. The rules stand in scripts.py."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -18,11 +19,12 @@ UNFINISHED: tuple[State, ...] = ("queued", "running")
 WINDOW = 256
 """Tiles of one job in the queue at most: enough for dozens of workers, and nothing for Redis' memory."""
 
-_RATE_EVENTS = 256
-"""As many of the last tiles tell how fast a job goes."""
+_RATE_EVENTS = 64
+"""As many of the last tiles, or more, tell how fast a job goes."""
 
 _JOBS = "creps:jobs"
 _ENDED = "creps:jobs:ended"
+_UNTIDY = "creps:jobs:untidy"
 
 
 class UnknownJobError(InputError):
@@ -40,7 +42,6 @@ class Status:
         rate: tiles a second of late; None before there are two.
         started, finished: unix seconds.
         error: why it failed.
-        files: whether it may still have files.
     """
 
     job: Job
@@ -53,7 +54,6 @@ class Status:
     started: float | None
     finished: float | None
     error: str | None
-    files: bool
 
     @property
     def ended(self) -> bool:
@@ -92,9 +92,14 @@ class Board:
         """Removes all that is known of a job whose files are gone."""
         await self._forget(args=[job_id])
 
-    async def files_removed(self, job_id: str) -> None:
-        """Notes that a job has no files any more."""
-        await self.redis.hset(f"creps:job:{job_id}", "files", "0")
+    async def untidy(self) -> list[Status]:
+        """Jobs that were cancelled or failed, and whose files have still to be removed."""
+        members: Any = await self.redis.smembers(_UNTIDY)
+        return await self._statuses([member.decode() for member in members])
+
+    async def tidied(self, job_id: str) -> None:
+        """Notes that the files of a cancelled or failed job are removed."""
+        await self.redis.srem(_UNTIDY, job_id)
 
     async def status(self, job_id: str) -> Status:
         """How far a job is. Raises UnknownJobError."""
@@ -182,13 +187,12 @@ def _status(job_id: str, fields: Mapping[bytes, bytes], rate: float | None) -> S
         started=float(fields[b"started"]) if b"started" in fields else None,
         finished=float(fields[b"finished"]) if b"finished" in fields else None,
         error=fields[b"error"].decode() if b"error" in fields else None,
-        files=fields[b"files"] == b"1",
     )
 
 
 def _rate(events: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> float | None:
-    """Tiles a second, from the times in the events' ids, the latest first."""
+    """Tiles a second up to now. The events' ids begin with their times in milliseconds."""
     times = [int(entry.partition(b"-")[0]) for entry, fields in events if b"tile" in fields]
-    if len(times) < 2 or times[0] == times[-1]:
+    if len(times) < 2:
         return None
-    return 1000 * (len(times) - 1) / (times[0] - times[-1])
+    return len(times) / max(time.time() - times[-1] / 1000, 0.001)

@@ -13,7 +13,7 @@ import obstore
 from redis.exceptions import RedisError
 
 from service.jobs import storage
-from service.jobs.board import Board, Status, UnknownJobError
+from service.jobs.board import Board, UnknownJobError
 from service.jobs.job import FOLDER, RECORD, Job
 from service.outputs.store import STORE_ERRORS, Store, delete_folder
 
@@ -29,8 +29,6 @@ _LOCK = "creps:keeper"
 _LOCK_MS = 30_000
 _COMPARED = "creps:keeper:compared"
 """Exists for as long as Redis has been compared with the store lately; an emptied Redis has not."""
-
-_LONGEST_LIST = 1000
 
 
 class Keeper:
@@ -63,10 +61,10 @@ class Keeper:
 
     async def look(self) -> None:
         """One round."""
-        for status in [*await self._board.latest(_LONGEST_LIST, state="cancelled"), *await self._failed()]:
-            if status.files and status.open == 0:  # else a worker may be writing still
+        for status in await self._board.untidy():
+            if status.open == 0:  # else a worker may be writing still
                 await storage.remove(self._store, status.job)
-                await self._board.files_removed(status.job.id)
+                await self._board.tidied(status.job.id)
         for job_id in await self._board.ended_before(time.time() - self._seconds):
             with contextlib.suppress(UnknownJobError):
                 await self.remove((await self._board.status(job_id)).job)
@@ -109,9 +107,6 @@ class Keeper:
             await self._board.admit(job)
             return
         await self._board.remember(job, finished)
-
-    async def _failed(self) -> list[Status]:
-        return await self._board.latest(_LONGEST_LIST, state="failed")
 
     async def _is_mine(self) -> bool:
         """Whether this keeper is the one that works: the first to say so, for as long as it says so again."""

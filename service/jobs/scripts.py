@@ -29,6 +29,7 @@ local function enter(id, state)
     if state == 'succeeded' or state == 'failed' or state == 'cancelled' then
         redis.call('HSET', key(id), 'finished', now())
         redis.call('ZADD', 'creps:jobs:ended', now(), id)
+        if state ~= 'succeeded' then redis.call('SADD', 'creps:jobs:untidy', id) end
     end
     tell(id, 'state', state)
 end
@@ -69,7 +70,7 @@ local id = ARGV[1]
 local state = redis.call('HGET', key(id), 'state')
 if state then return state end
 redis.call('HSET', key(id), 'order', ARGV[2], 'created', ARGV[3], 'total', ARGV[4], 'pixels', ARGV[5],
-    'window', ARGV[6], 'next', 0, 'open', 0, 'done', 0, 'files', 1)
+    'window', ARGV[6], 'next', 0, 'open', 0, 'done', 0)
 redis.call('ZADD', 'creps:jobs', ARGV[3], id)
 enter(id, 'queued')
 feed(id)
@@ -84,7 +85,7 @@ REMEMBER = (
 local id = ARGV[1]
 if redis.call('EXISTS', key(id)) == 1 then return end
 redis.call('HSET', key(id), 'order', ARGV[2], 'created', ARGV[3], 'total', ARGV[4], 'done', ARGV[4],
-    'next', ARGV[4], 'open', 0, 'files', 1)
+    'next', ARGV[4], 'open', 0)
 redis.call('ZADD', 'creps:jobs', ARGV[3], id)
 enter(id, 'succeeded')
 redis.call('HSET', key(id), 'finished', ARGV[5])
@@ -95,12 +96,13 @@ redis.call('ZADD', 'creps:jobs:ended', ARGV[5], id)
 SETTLE = (
     _COMMON
     + """
--- ARGV: id, entry, tile. The tile, or the finished file, is in the store. Returns whether the job still wants it there.
+-- ARGV: id, entry, tile. The tile, or the finished file, is in the store. Returns whether it may stay there. It may
+-- where the job is not known: if Redis was emptied, the job is found again, else the keeper removes its files.
 local id, tile = ARGV[1], tonumber(ARGV[3])
 local first = remove(id, ARGV[2])
 local state, total = unpack(redis.call('HMGET', key(id), 'state', 'total'))
-if not state or not alive(state) then return state == 'succeeded' and 1 or 0 end
-if not first then return 1 end
+if state == 'cancelled' or state == 'failed' then return 0 end
+if not first or not state or state == 'succeeded' then return 1 end
 if tile == tonumber(total) then
     enter(id, 'succeeded')
     return 1
@@ -177,6 +179,7 @@ FORGET = (
 local id = ARGV[1]
 local state = redis.call('HGET', key(id), 'state')
 redis.call('DEL', key(id), key(id, 'events'), key(id, 'tiles'))
+redis.call('SREM', 'creps:jobs:untidy', id)
 for _, set in ipairs({'creps:jobs', 'creps:jobs:ended', 'creps:jobs:' .. (state or '')}) do
     redis.call('ZREM', set, id)
 end

@@ -209,7 +209,8 @@ class TileWork:
         await self._end(task, self._tasks.retry(task, tries))
 
     async def _settle(self, task: TileTask, path: str) -> None:
-        """Ends a task whose object is in the store. It is deleted where the job's other files may be gone already."""
+        """Ends a task whose object is in the store. It is deleted where the job was cancelled or has failed: its other
+        files may be gone already."""
         if await self._end(task, self._tasks.settle(task)) is False:
             with contextlib.suppress(*STORE_ERRORS):  # then the keeper finds it in time
                 await obstore.delete_async(self._store, path)
