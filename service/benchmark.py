@@ -88,8 +88,9 @@ def measure(pictures: int) -> ServeReport:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         direct_rate = process.submit(measure_direct, pictures).result()
     with running_service() as port:
-        _ask_all(port, range(WARM_UP), 1, "warming up")
-        # Seeds that no measurement has drawn before, so that no line is cached.
+        first_unused = pictures + IDLE_REQUESTS
+        _ask_all(port, range(first_unused, first_unused + WARM_UP), 1, "warming up")
+        # Seeds that nobody has asked for before, so that neither lines nor pictures are cached.
         began = time.perf_counter()
         waited = _ask_all(port, range(pictures), CLIENTS, f"{CLIENTS} clients")
         service_rate = pictures / (time.perf_counter() - began)

@@ -21,6 +21,13 @@ TILES = Counter(
     ["result"],
 )
 
+CACHE_REQUESTS = Counter(
+    "creps_cache_requests",
+    "Requests to a cache: hit (it was kept), miss (it is made) or shared (it was being made for another request).",
+    ["cache", "result"],
+)
+CACHE_BYTES = Gauge("creps_cache_bytes", "Bytes that a cache holds, over all gateways.", ["cache"])
+
 RENDER_BATCH_SIZE = Histogram(
     "creps_render_batch_size", "Requests rendered together.", buckets=(1, 2, 4, 8, 16, 32, 64)
 )

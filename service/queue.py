@@ -65,6 +65,8 @@ return now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(string.match(oldest,
 
 FailureKind = Literal["invalid", "memory", "unavailable", "failed"]
 
+CacheOutcome = Literal["hit", "miss", "shared"]
+
 
 class QueueFull(Exception):  # noqa: N818 - named like asyncio.QueueFull
     """As many requests as are allowed wait already.
@@ -99,12 +101,17 @@ class RenderFailed(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class RenderResult:
-    """An encoded picture, and the seconds that it spent waiting (and travelling), being rendered and being encoded."""
+    """An encoded picture, and the seconds that it spent waiting (and travelling), being rendered and being encoded.
+
+    Attributes:
+        cache: "miss": drawn for the one who has it here; "hit": it was kept; "shared": it was being drawn already.
+    """
 
     content: bytes
     queue_seconds: float
     render_seconds: float
     encode_seconds: float
+    cache: CacheOutcome = "miss"
 
 
 @dataclass(frozen=True)
@@ -213,7 +220,7 @@ def worker_key(worker_id: str) -> str:
     return f"creps:worker:{worker_id}"
 
 
-async def stop_task(task: "asyncio.Task[None]") -> None:
+async def stop_task(task: "asyncio.Task[Any]") -> None:
     """Cancels a task that talks to Redis, and waits for its end.
 
     Once may not be enough: before Python 3.12, ``asyncio.wait_for``, as redis-py uses it, can swallow a cancellation.

@@ -20,6 +20,7 @@ OPTIONS = (
     "max_job_pixels",
     "job_limit",
     "job_days",
+    "cache_bytes",
     "queue_limit",
     "request_timeout",
     "log_level",

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from model.spec import RenderSpec
 
 RENDERING_VERSION = "1"
-"""Part of every entity tag: to be raised with any change to the renderer or the encoders that changes bytes."""
+"""Part of every entity tag and key: to be raised with any change to the renderer or the encoders that changes bytes."""
 
 NO_STORE = "no-store"
 
@@ -20,9 +20,14 @@ NAME_AGE = 300
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
+def picture_key(spec: RenderSpec) -> str:
+    """Names the bytes of a resolved spec's picture."""
+    return f"{RENDERING_VERSION}-{spec.key}"
+
+
 def entity_tag(spec: RenderSpec) -> str:
     """The strong ETag of a resolved spec's picture, quotes included."""
-    return f'"{RENDERING_VERSION}-{spec.key}"'
+    return f'"{picture_key(spec)}"'
 
 
 def cache_control(*, by_digest: bool, shared: bool) -> str:

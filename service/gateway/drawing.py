@@ -1,18 +1,33 @@
-"""A picture from the workers, while its client waits."""
+"""A picture from the cache or from the workers, while its client waits."""
 
 from starlette.requests import Request
 
 from model.spec import RenderSpec
+from service.gateway import caching
 from service.gateway.connection import while_connected
 from service.gateway.services import Services
 from service.queue import RenderResult
 
 
 async def draw(spec: RenderSpec, request: Request, services: Services) -> RenderResult:
-    """Has a worker draw a resolved spec, unless the client of ``request`` leaves.
+    """The picture of a resolved spec, drawn by a worker where it is not cached, unless all who asked for it leave.
 
     Raises:
         UnavailableError: no worker is alive. ClientGoneError: nobody waits any more. Others as RenderClient.render.
     """
-    await services.workers.require()
-    return await while_connected(request, services.client.render(spec, timeout=services.settings.request_timeout))
+
+    async def render(seconds: float) -> RenderResult:
+        await services.workers.require()
+        return await services.client.render(spec, seconds)
+
+    fetching = services.cache.fetch(caching.picture_key(spec), render, services.settings.request_timeout)
+    return await while_connected(request, fetching)
+
+
+def server_timing(result: RenderResult) -> str:
+    """The header Server-Timing of a picture: its times in ms, and ``cache`` where it was not drawn for this answer."""
+    timings = {"queue": result.queue_seconds, "render": result.render_seconds, "encode": result.encode_seconds}
+    entries = [f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in timings.items()]
+    if result.cache != "miss":
+        entries.append(f'cache;desc="{result.cache}"')
+    return ", ".join(entries)

@@ -56,10 +56,11 @@ async def readyz(services: ServicesOfApp) -> Readiness:
     responses={200: {"description": "Metrics as text", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def get_metrics(services: ServicesOfApp) -> Response:
-    """This gateway's metrics, and the state of queue and workers that all gateways share."""
+    """This gateway's metrics, and the state of queue, workers, jobs and cache that all gateways share."""
     metrics.WORKERS.clear()
     metrics.QUEUE_DEPTH.clear()
     metrics.JOBS.clear()
+    metrics.CACHE_BYTES.clear()
     try:
         for state, count in Counter(worker.state for worker in await services.workers.look()).items():
             metrics.WORKERS.labels(state=state).set(count)
@@ -67,6 +68,7 @@ async def get_metrics(services: ServicesOfApp) -> Response:
             metrics.QUEUE_DEPTH.labels(stream=stream).set(depth)
         for job_state, jobs in (await services.jobs.counts()).items():
             metrics.JOBS.labels(state=job_state).set(jobs)
+        metrics.CACHE_BYTES.labels(cache="pictures").set(await services.cache.held())
     except RedisError:
         pass  # the metrics of this process are still worth reading; /readyz tells that Redis is away
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from model.spec import FORMATS, MAX_SEED, Format
 from service.catalog import DEMO_NAME
 from service.gateway import caching
-from service.gateway.drawing import draw
+from service.gateway.drawing import draw, server_timing
 from service.gateway.pictures import Picture, resolve_address, resolve_request
 from service.gateway.problems import responses
 from service.gateway.requests import MAX_NAME, ImageQuery, ImageRequest
@@ -28,7 +28,9 @@ _HEADERS = {
     "ETag": _header("names the picture's bytes", {"type": "string"}),
     "Cache-Control": _header("who may keep the picture, and for how long", {"type": "string"}),
 }
-_TIMING = {"Server-Timing": _header("milliseconds in queue, render and encode", {"type": "string"})}
+_TIMING = {
+    "Server-Timing": _header("milliseconds in queue, render and encode; whether it was cached", {"type": "string"})
+}
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The picture",
@@ -94,12 +96,11 @@ async def get_image(
 
 def _image(picture: Picture, result: RenderResult, cache_control: str) -> Response:
     spec = picture.spec
-    timings = {"queue": result.queue_seconds, "render": result.render_seconds, "encode": result.encode_seconds}
     _, _, w, h = spec.viewport.crop
     name = f"{picture.checkpoint.name}-{picture.seed}-{w}x{h}.{spec.encoding.format}"
     headers = {
         "Content-Disposition": f'inline; filename="{name}"',
-        "Server-Timing": ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in timings.items()),
+        "Server-Timing": server_timing(result),
     }
     return Response(
         result.content,

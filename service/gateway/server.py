@@ -19,6 +19,7 @@ from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.jobs.keeper import Keeper
 from service.outputs.store import open_store
+from service.picture_cache import PictureCache
 from service.queue import RenderClient, connect, stop_task
 from service.settings import Settings
 
@@ -85,7 +86,8 @@ async def running_gateway(settings: Settings, redis_url: str, listener: socket.s
     try:
         async with RenderClient(redis, settings.queue_limit) as client:
             board = Board(redis)
-            services = Services(settings, CurrentModels(catalog), client, Workers(client), board, store)
+            cache = PictureCache(redis, settings.cache_bytes)
+            services = Services(settings, CurrentModels(catalog), client, Workers(client), board, store, cache)
             keeping = asyncio.create_task(Keeper(board, store, settings.job_days).run())
             try:
                 async with running_server(create_app(services), listener):

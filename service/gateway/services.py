@@ -9,6 +9,7 @@ from service.gateway.current_models import CurrentModels
 from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.outputs.store import Store
+from service.picture_cache import PictureCache
 from service.queue import RenderClient
 from service.settings import Settings
 
@@ -21,6 +22,7 @@ class Services:
     workers: Workers
     jobs: Board
     outputs: Store
+    cache: PictureCache
 
 
 async def _services(request: Request) -> Services:  # async: FastAPI would run a plain function in a thread

@@ -67,7 +67,7 @@ export function describeView(view, size) {
 export function describePicture({ target, reply }) {
   const time = element("time", HTMLElement);
   const render = reply.timings.find(({ name }) => name === "render")?.milliseconds;
-  time.textContent = `${target.size.width} × ${target.size.height} in ${duration(render ?? reply.milliseconds)}`;
+  time.textContent = `${target.size.width} × ${target.size.height} in ${duration(render || reply.milliseconds)}`;
   const parts = [...reply.timings, { name: "in all", milliseconds: reply.milliseconds }];
   time.title = parts.map(({ name, milliseconds }) => `${name} ${duration(milliseconds)}`).join(", ");
 }

@@ -26,6 +26,7 @@ from service.gateway.services import Services
 from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.outputs.store import open_store
+from service.picture_cache import PictureCache
 from service.queue import RenderClient, RenderResult, WorkerInfo, connect
 from service.settings import Settings
 
@@ -53,8 +54,8 @@ class StandInClient(RenderClient):
                 raise
         return RenderResult(draw(spec), 0.001, 0.0125, 0.002)
 
-    async def depth(self) -> int:
-        return 3
+    async def depths(self) -> dict[str, int]:
+        return {"pictures": 3, "tiles": 0}
 
     async def workers(self) -> list[WorkerInfo]:
         if self.away:
@@ -102,9 +103,10 @@ def settings(*keys: str, **values: Any) -> Settings:
 
 
 def services_of(asked: Settings, catalog: Catalog, queue: "StandInClient") -> Services:
-    """Without Redis: its pictures come from ``queue``, and it knows no jobs."""
-    board, store = Board(connect("redis://127.0.0.1:1")), open_store("memory://")
-    return Services(asked, CurrentModels(catalog), queue, Workers(queue), board, store)
+    """Without Redis: its pictures come from ``queue``, none is cached, and it knows no jobs."""
+    redis, store = connect("redis://127.0.0.1:1"), open_store("memory://")
+    cache = PictureCache(redis, asked.cache_bytes)
+    return Services(asked, CurrentModels(catalog), queue, Workers(queue), Board(redis), store, cache)
 
 
 @contextmanager

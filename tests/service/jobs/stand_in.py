@@ -1,0 +1,118 @@
+"""A renderer whose pixels tell where they are, and a worker process around it."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from redis.asyncio import Redis
+
+from model.checkpoint import Checkpoint
+from model.spec import Encoding, Format, Latent, RenderSpec
+from model.viewport import Viewport
+from service.catalog import Catalog
+from service.jobs.job import Job
+from service.outputs.order import Kind, Order
+from service.outputs.store import Store, open_store
+from service.outputs.tiles import encode_tile
+from service.queue import connect
+from service.worker import Worker
+
+KILLS, BREAKS = 2001, 2002
+"""Seeds whose tile at (64, 0) of the whole picture kills its process, or cannot be drawn."""
+
+PATIENCE = 1.0
+
+
+def pattern(spec: RenderSpec) -> NDArray[np.uint8]:
+    """Pixels [h, w, 3] that no other place, size or seed has."""
+    x, y, w, h = spec.viewport.crop
+    rows, columns = np.mgrid[y : y + h, x : x + w]
+    size, seed = spec.viewport.width + spec.viewport.height, spec.latent.seed or 0
+    return np.stack([columns % 251, rows % 241, (columns * 7 + rows * 13 + size + seed) % 239], -1).astype(np.uint8)
+
+
+class PatternRenderer:
+    """Draws patterns, each tile in ``CREPS_TEST_DELAY`` seconds. Notes in the folder's journal what it draws."""
+
+    backend = "stand-in"
+    precision = ()
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._journal = checkpoint.path.parent / "tiles"
+
+    def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
+        for spec in specs:
+            viewport = spec.viewport
+            with self._journal.open("a") as journal:
+                journal.write(
+                    f"{os.getpid()} {spec.latent.seed} {viewport.width} {viewport.crop[0]},{viewport.crop[1]}\n"
+                )
+            time.sleep(float(os.environ.get("CREPS_TEST_DELAY", "0")))
+            if viewport.crop[:2] == (64, 0) and viewport.width >= 200:
+                if spec.latent.seed == KILLS:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                elif spec.latent.seed == BREAKS:
+                    raise RuntimeError("secret detail")
+        return [pattern(spec) for spec in specs]
+
+
+def journal(folder: Path) -> list[str]:
+    """ "<seed> <width> <x>,<y>" of every tile whose drawing was begun."""
+    file = folder / "tiles"
+    return [line.partition(" ")[2] for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def make_job(
+    digest: str,
+    kind: Kind = "dzi",
+    *,
+    seed: int = 1,
+    size: tuple[int, int] = (300, 200),
+    tile: int = 64,
+    image_format: Format = "png",
+    number: int = 1,
+) -> Job:
+    spec = RenderSpec(digest, Latent(seed=seed), Viewport.resolve(*size), Encoding(image_format))
+    return Job(f"{number:032x}", time.time(), Order(spec, kind, tile))
+
+
+def expected_tiles(order: Order) -> dict[str, bytes]:
+    """What an undisturbed worker makes of an order."""
+    indices = range(order.pyramid.tiles)
+    return {order.tile_name(index): encode_tile(order, pattern(order.tile_spec(index))) for index in indices}
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Every file with its path from there, whatever its name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def make_worker(redis: "Redis", models: Path, store: Store) -> Worker:
+    return Worker(
+        redis,
+        Catalog(models, demo=models / "none"),
+        PatternRenderer,
+        store,
+        device="cpu",
+        batch_limit=8,
+        patience=PATIENCE,
+    )
+
+
+async def _main(url: str, models: Path, outputs: str) -> None:
+    async with connect(url) as redis:
+        worker = make_worker(redis, models, open_store(outputs))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+        await worker.run()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    asyncio.run(_main(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))

@@ -1,0 +1,170 @@
+"""The rules of jobs on a real queue server, without workers: what is queued when, and what counts."""
+
+import random
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from service.consumer import Consumer
+from service.jobs.board import WINDOW, Board, UnknownJobError
+from service.jobs.task import Tasks, TileTask
+from service.queue import DEAD, GROUP, TILES
+from tests.service.jobs.stand_in import make_job
+
+pytestmark = pytest.mark.anyio
+
+DIGEST = "d" * 64
+
+
+@pytest.fixture
+async def board(redis: "Redis") -> Board:
+    await Consumer(redis, "worker", 1.0).join()
+    return Board(redis)
+
+
+async def take(redis: "Redis", count: int) -> list[TileTask]:
+    streams: Any = await redis.xreadgroup(GROUP, "worker", {TILES: ">"}, count=count)
+    return [TileTask.from_fields(entry, fields) for _, entries in streams for entry, fields in entries]
+
+
+async def test_a_large_job_is_queued_in_windows_and_each_tile_once(redis: "Redis", board: Board) -> None:
+    job, tasks = make_job(DIGEST, "png", size=(4096, 2048)), Tasks(redis)  # 2048 tiles
+    await board.admit(job)
+    seen = []
+    while taken := await take(redis, 7):
+        assert await redis.xlen(TILES) <= WINDOW
+        seen += [task.tile for task in taken]
+        for task in random.Random(len(seen)).sample(taken, len(taken)):
+            assert await tasks.settle(task)
+    assert seen == [*range(2048), 2048]  # the last entry finishes the file
+    status = await board.status(job.id)
+    assert (status.state, status.done, status.total, status.open) == ("succeeded", 2048, 2048, 0)
+    assert await redis.xlen(TILES) == 0
+
+
+async def test_the_file_is_finished_only_after_the_last_tile(redis: "Redis", board: Board) -> None:
+    job, tasks = make_job(DIGEST, size=(128, 64)), Tasks(redis)
+    await board.admit(job)
+    *first, last = await take(redis, 100)
+    for task in first:
+        await tasks.settle(task)
+    assert await take(redis, 100) == []
+    await tasks.settle(last)
+    (finishing,) = await take(redis, 100)
+    assert finishing.tile == job.order.pyramid.tiles
+    assert (await board.status(job.id)).state == "running"
+    await tasks.settle(finishing)
+    assert (await board.finished(job.id)).order == job.order
+
+
+async def test_what_comes_twice_counts_once(redis: "Redis", board: Board) -> None:
+    job, tasks = make_job(DIGEST), Tasks(redis)
+    await board.admit(job)
+    await board.admit(job)
+    first, *_ = await take(redis, 100)
+    assert await tasks.settle(first)
+    before = await board.status(job.id)
+    assert await tasks.settle(first)
+    assert await board.status(job.id) == before
+    assert (before.done, before.open) == (1, before.total - 1)
+    assert await board.finished_tiles(before) == [first.tile]
+
+
+async def test_events_tell_tiles_and_can_be_resumed(redis: "Redis", board: Board) -> None:
+    job, tasks = make_job(DIGEST), Tasks(redis)
+    await board.admit(job)
+    one, two, *_ = await take(redis, 100)
+    await tasks.settle(one)
+    after, tiles = await board.events(job.id, "0-0")
+    assert tiles == [one.tile]
+    assert after == await board.last_event(job.id)
+    await tasks.settle(two)
+    after, tiles = await board.events(job.id, after)
+    assert tiles == [two.tile]
+    assert await board.events(job.id, after) == (after, [])
+
+
+async def test_no_tile_of_a_cancelled_job_counts_any_more(redis: "Redis", board: Board) -> None:
+    job, tasks = make_job(DIGEST), Tasks(redis)
+    await board.admit(job)
+    drawn, *others = await take(redis, 100)
+    await board.cancel(job.id)
+    assert not await tasks.settle(drawn)  # so that the worker removes what it has written
+    for task in others:
+        await tasks.drop(task)
+    status = await board.status(job.id)
+    assert (status.state, status.done, status.open) == ("cancelled", 0, 0)
+    assert [untidy.job.id for untidy in await board.untidy()] == [job.id]
+    await board.tidied(job.id)
+    assert await board.untidy() == []
+    assert await redis.xlen(TILES) == 0
+
+
+async def test_a_failed_tile_ends_its_job_with_the_reason(redis: "Redis", board: Board) -> None:
+    job, tasks = make_job(DIGEST), Tasks(redis)
+    await board.admit(job)
+    task, *_ = await take(redis, 100)
+    await tasks.retry(task, 1)
+    *_, again = await take(redis, 100)
+    assert (again.tile, again.tries) == (task.tile, 1)
+    await tasks.fail(again, "the store failed: No space left on device", "worker")
+    status = await board.status(job.id)
+    assert (status.state, status.error) == ("failed", "the store failed: No space left on device")
+    letters: Any = await redis.xrange(DEAD)
+    assert [letter[b"error"] for _, letter in letters] == [b"the store failed: No space left on device"]
+    with pytest.raises(UnknownJobError, match="failed"):
+        await board.finished(job.id)
+
+
+async def test_a_task_of_a_forgotten_job_changes_nothing(redis: "Redis", board: Board) -> None:
+    job, tasks = make_job(DIGEST), Tasks(redis)
+    await board.admit(job)
+    one, two, three, *_ = await take(redis, 100)
+    await board.forget(job.id)
+    assert await tasks.settle(one)  # what it wrote stays: the keeper knows better
+    await tasks.retry(two, 1)
+    await tasks.fail(three, "reason", "worker")
+    await tasks.advance(three, 5)
+    assert not await redis.keys("creps:job:*")
+    with pytest.raises(UnknownJobError):
+        await board.status(job.id)
+    assert sum((await board.counts()).values()) == 0
+
+
+async def test_jobs_are_listed_from_the_newest_and_counted(board: Board) -> None:
+    jobs = [make_job(DIGEST, number=number) for number in range(1, 6)]
+    for job in jobs:
+        await board.admit(job)
+    await board.cancel(jobs[1].id)
+    newest_first = [job.id for job in reversed(jobs)]
+    assert [status.job.id for status in await board.latest(10)] == newest_first
+    assert [status.job.id for status in await board.latest(2, offset=1)] == newest_first[1:3]
+    assert [status.job.id for status in await board.latest(10, state="cancelled")] == [jobs[1].id]
+    assert await board.counts() == {"queued": 4, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 1}
+    assert await board.ids() == {job.id for job in jobs}
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_happens_the_queue_holds_what_the_job_says(redis: "Redis", board: Board, seed: int) -> None:
+    chance = random.Random(seed)
+    job, tasks = make_job(DIGEST, size=(1024, 1024)), Tasks(redis)
+    await board.admit(job)
+    old: list[TileTask] = []
+    for _ in range(150):
+        old += await take(redis, chance.randint(1, 5))
+        if not old:
+            break
+        task = chance.choice(old)
+        match chance.randrange(10):
+            case 0:
+                await tasks.retry(task, task.tries + 1)
+            case 1:
+                await tasks.drop(task)
+            case 2 if chance.random() < 0.05:
+                await board.cancel(job.id)
+            case _:
+                await tasks.settle(task)
+        status = await board.status(job.id)
+        assert status.open == await redis.xlen(TILES)
+        assert status.done == len(await board.finished_tiles(status))
