@@ -17,6 +17,7 @@ from model.checkpoint import Checkpoint
 from model.spec import Encoding, Format, Latent, RenderSpec
 from model.viewport import Viewport
 from service.catalog import Catalog
+from service.jobs import tile_work
 from service.jobs.job import Job
 from service.outputs.order import Kind, Order
 from service.outputs.store import Store, open_store
@@ -55,7 +56,7 @@ class PatternRenderer:
                     f"{os.getpid()} {spec.latent.seed} {viewport.width} {viewport.crop[0]},{viewport.crop[1]}\n"
                 )
             time.sleep(float(os.environ.get("CREPS_TEST_DELAY", "0")))
-            if viewport.crop[:2] == (64, 0) and viewport.width >= 200:
+            if viewport.crop[:2] == (64, 0) and viewport.width >= 300:
                 if spec.latent.seed == KILLS:
                     os.kill(os.getpid(), signal.SIGKILL)
                 elif spec.latent.seed == BREAKS:
@@ -115,4 +116,5 @@ async def _main(url: str, models: Path, outputs: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
+    tile_work.RETRY_SECONDS = 0.05
     asyncio.run(_main(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))

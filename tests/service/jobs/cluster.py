@@ -1,0 +1,122 @@
+"""The whole service as processes that can be killed: Redis with its append-only file, a gateway, workers."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from redis.exceptions import RedisError
+
+from service.embedded_redis import find_binary
+from service.queue import connect
+from tests.service.waiting import eventually
+
+Process = asyncio.subprocess.Process
+
+
+@dataclass
+class Cluster:
+    """All parts on one machine, sharing a Redis, a folder of models and one of outputs.
+
+    Attributes:
+        folder: holds ``models``, ``outputs``, Redis' files and logs.
+        worker: the command of a worker.
+    """
+
+    folder: Path
+    worker: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("models", "redis", "logs"):
+            (self.folder / name).mkdir(exist_ok=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+
+    @property
+    def models(self) -> Path:
+        return self.folder / "models"
+
+    @property
+    def outputs(self) -> Path:
+        return self.folder / "outputs"
+
+    @property
+    def redis_url(self) -> str:
+        return f"unix://{self.folder}/redis/socket"
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self, name: str) -> None:
+        """Starts a part: ``redis``, ``gateway`` or ``worker-1`` …"""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("CREPS_")}
+        environment |= {
+            "CREPS_REDIS_URL": self.redis_url,
+            "CREPS_MODELS": str(self.models),
+            "CREPS_OUTPUTS": self.outputs.as_uri(),
+            **self.environment,
+        }
+        with (self.folder / "logs" / name).open("a") as log:
+            self.processes[name] = await asyncio.create_subprocess_exec(
+                *self._command(name), stdout=log, stderr=log, env=environment
+            )
+        if name == "redis":
+            await eventually(self._redis_answers)
+
+    def kill(self, name: str) -> None:
+        """``kill -9``."""
+        self.processes[name].send_signal(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        for process in self.processes.values():
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def is_ready(self) -> bool:
+        async with httpx.AsyncClient(base_url=self.address, trust_env=False) as http:
+            try:
+                return (await http.get("/readyz")).status_code == 200
+            except httpx.HTTPError:
+                return False
+
+    def _command(self, name: str) -> list[str]:
+        if name == "redis":
+            folder = str(self.folder / "redis")
+            options = {"--port": "0", "--unixsocket": f"{folder}/socket", "--dir": folder}
+            options |= {"--save": "", "--appendonly": "yes", "--appendfsync": "everysec"}
+            return [str(find_binary()), *(word for option in options.items() for word in option)]
+        if name == "gateway":
+            return [sys.executable, "-m", "service", "gateway", "--port", str(self.port)]
+        return list(self.worker)
+
+    async def _redis_answers(self) -> bool:
+        async with connect(self.redis_url) as redis:
+            try:
+                answer: Any = await redis.ping()
+            except RedisError:  # not there, or still reading its file
+                return False
+            return bool(answer)
+
+
+async def persist(http: httpx.AsyncClient, method: str, path: str, **arguments: Any) -> httpx.Response:
+    """Asks until there is an answer that is none of an outage, as a careful client does."""
+    while True:
+        try:
+            answer = await http.request(method, path, **arguments)
+        except httpx.HTTPError:
+            await asyncio.sleep(0.1)
+            continue
+        if answer.status_code not in (429, 503, 504):
+            return answer
+        await asyncio.sleep(0.1)
