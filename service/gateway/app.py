@@ -18,6 +18,8 @@ DESCRIPTION = """\
 Pictures of any size from CREPS networks. A request names its picture: asked for again, it is the same.
 Errors are RFC 9457 problem details that name the field at fault and its limit."""
 
+ROUTERS = tuple(module.router for module in (images, jobs, events, outputs, models, health, page))
+
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -59,14 +61,7 @@ def create_app(services: Services) -> FastAPI:
         ],
     )
     app.state.services = services
-    for router in (
-        images.router,
-        jobs.router,
-        events.router,
-        outputs.router,
-        models.router,
-        health.router,
-        page.router,
-    ):
+    app.state.routes = [route for router in ROUTERS for route in router.routes]
+    for router in ROUTERS:
         app.include_router(router)
     return app

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from model.errors import InputError
 from service.gateway.errors import (
@@ -107,15 +108,20 @@ def _field(location: Sequence[str | int]) -> str | None:
     return "".join(f"[{part}]" if isinstance(part, int) else part for part in location[1:]) or None
 
 
-def _http_error(error: HTTPException) -> ProblemResponse:
+def _http_error(request: Request, error: HTTPException) -> ProblemResponse:
     detail, headers = error.detail, dict(error.headers or {})
     if error.status_code == 404:
         detail = "there is nothing at this address; /docs lists what there is"
     elif error.status_code == 405:
-        if headers["Allow"] == "GET":
-            headers["Allow"] = "GET, HEAD"  # two routes of one address; Starlette tells only the first's
+        headers["Allow"] = _allowed(request)
         detail = f"this address answers only {headers['Allow']}"
     return ProblemResponse(error.status_code, detail, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of an address; Starlette tells only the first's."""
+    routes = [route for route in request.app.state.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in routes for method in getattr(route, "methods", None) or ()}))
 
 
 def _render_failed(error: RenderFailed) -> ProblemResponse:
@@ -128,7 +134,7 @@ def _render_failed(error: RenderFailed) -> ProblemResponse:
             return ProblemResponse(500, "the worker failed to draw this picture; its log tells why")
 
 
-async def answer(_: Request, error: Exception) -> Response:
+async def answer(request: Request, error: Exception) -> Response:
     """The problem that an exception becomes."""
     match error:
         case UnknownModelError() | UnknownJobError():
@@ -140,7 +146,7 @@ async def answer(_: Request, error: Exception) -> Response:
         case RequestValidationError():
             return _validation_error(error)
         case HTTPException():
-            return _http_error(error)
+            return _http_error(request, error)
         case TooManyJobsError():
             return ProblemResponse(429, str(error), {"Retry-After": str(JOB_RETRY_SECONDS)})
         case BaseError() | PermissionError():

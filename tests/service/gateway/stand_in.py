@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -13,12 +14,14 @@ from typing import Any
 import httpx
 from PIL import Image
 from pydantic import SecretStr
+from redis.asyncio import Redis
 from safetensors.numpy import save_file
 
 from model.checkpoint import FORMAT, FORMAT_VERSION, SUFFIX, Checkpoint
 from model.config import GeneratorConfig
 from model.spec import RenderSpec
 from service.catalog import Catalog
+from service.embedded_redis import embedded_redis
 from service.gateway.app import create_app
 from service.gateway.current_models import CurrentModels
 from service.gateway.server import address_of, listen, running_server
@@ -71,11 +74,13 @@ def draw(spec: RenderSpec) -> bytes:
 
 @dataclass
 class RunningGateway:
-    """``http`` asks the gateway, which asks ``queue``."""
+    """``http`` asks the gateway, which asks ``queue``. It works with ``services`` in a thread that runs ``loop``."""
 
     http: httpx.Client
     queue: StandInClient
     models: Path
+    services: Services
+    loop: asyncio.AbstractEventLoop
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
 
     @property
@@ -102,11 +107,10 @@ def settings(*keys: str, **values: Any) -> Settings:
     return Settings(api_keys=tuple(map(SecretStr, keys)), **values)
 
 
-def services_of(asked: Settings, catalog: Catalog, queue: "StandInClient") -> Services:
-    """Without Redis: its pictures come from ``queue``, none is cached, and it knows no jobs."""
-    redis, store = connect("redis://127.0.0.1:1"), open_store("memory://")
-    cache = PictureCache(redis, asked.cache_bytes)
-    return Services(asked, CurrentModels(catalog), queue, Workers(queue), Board(redis), store, cache)
+def services_of(asked: Settings, catalog: Catalog, queue: "StandInClient", redis: "Redis") -> Services:
+    """Pictures come from ``queue``, and none is cached; jobs are queued, but nobody draws them."""
+    models, workers, store = CurrentModels(catalog), Workers(queue), open_store("memory://")
+    return Services(asked, models, queue, workers, Board(redis), store, PictureCache(redis, 0))
 
 
 @contextmanager
@@ -114,19 +118,22 @@ def run_gateway(folder: Path, asked: Settings) -> Iterator[RunningGateway]:
     """A gateway without a bundled demo, at a free port."""
     queue = StandInClient()
     catalog = Catalog(folder, demo=folder / "none")
-    app = create_app(services_of(asked, catalog, queue))
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    ready: Future[Services] = Future()
     with listen("127.0.0.1", 0) as listener:
 
         async def serve() -> None:
-            async with running_server(app, listener):
-                await stop.wait()
+            async with embedded_redis() as url, connect(url) as redis:
+                services = services_of(asked, catalog, queue, redis)
+                async with running_server(create_app(services), listener):
+                    ready.set_result(services)
+                    await stop.wait()
 
         thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
         thread.start()
         try:
             with httpx.Client(base_url=address_of(listener), timeout=30, trust_env=False) as http:
-                yield RunningGateway(http, queue, folder)
+                yield RunningGateway(http, queue, folder, ready.result(timeout=60), loop)
         finally:
             loop.call_soon_threadsafe(stop.set)
             thread.join()

@@ -12,7 +12,7 @@ from schemathesis import checks
 from model.config import GeneratorConfig
 from service.catalog import Catalog
 from service.gateway.app import create_app
-from service.queue import WorkerInfo
+from service.queue import WorkerInfo, connect
 from tests.service.gateway.stand_in import StandInClient, run_gateway, save_header, services_of
 from tests.service.gateway.stand_in import settings as gateway_settings
 
@@ -32,7 +32,9 @@ CHECKS: Any = checks.CHECKS.get_by_names(
 )
 
 MAX_PIXELS = 40_000
-DESCRIPTION = create_app(services_of(gateway_settings(), Catalog(None, demo=Path("none")), StandInClient())).openapi()
+NOWHERE = connect("redis://127.0.0.1:1")
+SERVICES = services_of(gateway_settings(), Catalog(None, demo=Path("none")), StandInClient(), NOWHERE)
+DESCRIPTION = create_app(SERVICES).openapi()
 schema = schemathesis.openapi.from_dict(DESCRIPTION)
 
 
@@ -41,7 +43,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     save_header(folder, "demo", GeneratorConfig(32))
     save_header(folder, "kinds", GeneratorConfig(64, classes=3))
-    with run_gateway(folder, gateway_settings(max_image_pixels=MAX_PIXELS)) as gateway:
+    with run_gateway(
+        folder, gateway_settings(max_image_pixels=MAX_PIXELS, max_job_pixels=10 * MAX_PIXELS, job_limit=10_000)
+    ) as gateway:
         gateway.queue.alive = [WorkerInfo("worker-1", "cpu", "idle", ())]
         yield gateway.address
 
