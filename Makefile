@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install serve test lint benchmark clean
+.PHONY: install serve test lint soak benchmark clean
 
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -26,6 +26,9 @@ lint: $(VENV)/.installed-test
 
 test: lint
 	$(BIN)/pytest
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m tests.service.jobs.soak
 
 benchmark: install
 	$(BIN)/creps benchmark render
