@@ -12,7 +12,7 @@ from prometheus_client import start_http_server
 from model.errors import InputError
 from service.catalog import Catalog
 from service.logs import configure_logging
-from service.outputs.store import open_store
+from service.outputs.store import open_shared_store
 from service.queue import connect
 from service.settings import Settings, read_settings
 
@@ -51,6 +51,7 @@ def _serve_metrics(port: int) -> None:
 
 
 async def _run(settings: Settings, redis_url: str) -> None:
+    store = open_shared_store(settings.outputs)
     async with connect(redis_url) as redis:
         logger.info("starting a worker")
         from kernels.renderer import Renderer  # takes seconds, for torch
@@ -62,7 +63,7 @@ async def _run(settings: Settings, redis_url: str) -> None:
             redis,
             Catalog(settings.models),
             lambda checkpoint: Renderer(checkpoint, device),
-            open_store(settings.outputs),
+            store,
             device=device,
             batch_limit=settings.batch_limit,
         )

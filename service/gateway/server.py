@@ -18,7 +18,7 @@ from service.gateway.services import Services
 from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.jobs.keeper import Keeper
-from service.outputs.store import open_store
+from service.outputs.store import open_shared_store
 from service.picture_cache import PictureCache
 from service.queue import RenderClient, connect, stop_task
 from service.settings import Settings
@@ -81,7 +81,7 @@ async def running_gateway(settings: Settings, redis_url: str, listener: socket.s
     At the end no new connection is taken, and pictures under way are finished for up to GRACE_SECONDS.
     """
     catalog = await asyncio.to_thread(Catalog, settings.models)
-    store = open_store(settings.outputs)
+    store = open_shared_store(settings.outputs)
     redis = connect(redis_url)
     try:
         async with RenderClient(redis, settings.queue_limit) as client:

@@ -45,6 +45,13 @@ def open_store(address: str) -> Store:
         raise InputError("outputs", f"{address} cannot be used: {error}".partition("\n")[0]) from None
 
 
+def open_shared_store(address: str) -> Store:
+    """As :func:`open_store`, for gateways and workers. Raises InputError where each would have a store of its own."""
+    if address.startswith("memory:"):
+        raise InputError("--outputs", "memory:// would be another one in each process; name a folder or a bucket")
+    return open_store(address)
+
+
 def folder_store(folder: Path) -> LocalStore:
     """A folder of this machine as a store. Raises InputError where it cannot be made."""
     try:

@@ -1,8 +1,9 @@
 """Random kills under load: ``make soak``. No job may be lost, no byte wrong.
 
 A real gateway, real workers with the demo network and a real Redis with its append-only file run as processes. Every
-few seconds one of them is killed with SIGKILL, and started again a little later. Clients order jobs and ask for pictures
-all the while. At the end every job must have succeeded, and every file is compared with what this process draws.
+few seconds one of them is killed with SIGKILL, and started again a little later. Clients order jobs and ask for
+pictures all the while. At the end every job must have succeeded, and every file is compared with what this process
+draws.
 """
 
 import argparse
