@@ -9,7 +9,7 @@ BENCHMARKS = {
     "render": "kernels.benchmark.render",
     "compile": "kernels.benchmark.compile",
     "train": "model.training.benchmark",
-    "serve": "service.benchmark",
+    "serve": "service.benchmark.serve",
 }
 
 

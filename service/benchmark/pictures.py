@@ -1,46 +1,39 @@
-"""How fast the service answers, beside the renderer and encoder called directly: ``creps benchmark serve``.
+"""How fast pictures are answered, beside the renderer and encoder called directly.
 
-The service runs as its users run it, in processes of its own on a free port. The direct measurement uses the same
-threads, batches and pictures, in a process of its own, with nothing between renderer and encoder.
+The direct measurement uses the same threads, batches and pictures, in a process of its own, with nothing between
+renderer and encoder.
 """
 
-import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from multiprocessing import get_context
-from pathlib import Path
 
 from tqdm import tqdm
 
-from model.arguments import ArgumentParser
 from model.checkpoint import Checkpoint
 from model.errors import InputError
-from model.files import write_atomically
 from model.spec import Encoding, Latent, RenderSpec
 from model.viewport import Viewport
+from service.benchmark.processes import running_service
 from service.catalog import DEMO, DEMO_NAME
 from service.settings import Settings
 
 CLIENTS = 16
+ANSWER_SECONDS = 120.0
 SIZE = 256
-START_SECONDS = 120.0
-"""How long the service may take until it is ready."""
-
 IDLE_REQUESTS = 60
 WARM_UP = 4
 
 
 @dataclass(frozen=True)
-class ServeReport:
+class PicturesReport:
     """What was measured.
 
     Attributes:
@@ -63,31 +56,27 @@ class ServeReport:
         """Throughput over HTTP as a part of the direct one."""
         return self.service_rate / self.direct_rate
 
-
-def main(arguments: Sequence[str]) -> None:
-    """Parses the command line, measures, prints a table.
-
-    Raises:
-        InputError: an option cannot be used, or the service did not start.
-    """
-    parser = ArgumentParser(prog="creps benchmark serve", description="Throughput and latency of the whole service.")
-    parser.add_argument("--pictures", type=int, default=200, help="pictures of each measurement (default: 200)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
-    options = parser.parse_args(arguments)
-    if options.pictures < CLIENTS:
-        raise InputError("pictures", f"must be at least {CLIENTS}, not {options.pictures}")
-    report = measure(options.pictures)
-    print(_table(report))
-    if options.json is not None:
-        write_atomically(options.json, (json.dumps(asdict(report), indent=2) + "\n").encode())
+    def __str__(self) -> str:
+        median, slowest = self.latency_ms
+        return "\n".join(
+            [
+                f"{self.pictures} pictures of {SIZE}×{SIZE} as JPEG, {CLIENTS} clients, {os.cpu_count()} cores",
+                f"renderer and encoder directly  {self.direct_rate:8.2f} pictures/s",
+                f"over HTTP                      {self.service_rate:8.2f} pictures/s, {self.efficiency:.0%} of it",
+                f"a client's wait                {median:8.1f} ms median, {slowest:.1f} ms 99th percentile",
+                f"an idle service's answer       {self.idle_ms:8.1f} ms median",
+                f"of which gateway and queue     {self.idle_overhead_ms:8.1f} ms median",
+            ]
+        )
 
 
-def measure(pictures: int) -> ServeReport:
+def measure(pictures: int) -> PicturesReport:
     """The demo network at 256², as JPEG, from 16 concurrent clients. Progress goes to stderr."""
     print("directly …", file=sys.stderr)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         direct_rate = process.submit(measure_direct, pictures).result()
-    with running_service() as port:
+    with running_service(workers=1) as service:
+        port = service.port
         first_unused = pictures + IDLE_REQUESTS
         _ask_all(port, range(first_unused, first_unused + WARM_UP), 1, "warming up")
         # Seeds that nobody has asked for before, so that neither lines nor pictures are cached.
@@ -96,7 +85,7 @@ def measure(pictures: int) -> ServeReport:
         service_rate = pictures / (time.perf_counter() - began)
         idle = _ask_all(port, range(pictures, pictures + IDLE_REQUESTS), 1, "one client")
     totals = [total for total, _ in waited]
-    return ServeReport(
+    return PicturesReport(
         pictures=pictures,
         direct_rate=direct_rate,
         service_rate=service_rate,
@@ -130,35 +119,11 @@ def measure_direct(pictures: int) -> float:
         return pictures / (time.perf_counter() - began)
 
 
-@contextmanager
-def running_service() -> Iterator[int]:
-    """``creps serve`` on the CPU and a free port while the block runs; yields the port.
-
-    Raises:
-        InputError: it was not ready in time.
-    """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CREPS_")}
-    command = [sys.executable, "-m", "service", "serve", "--port", "0", "--device", "cpu", "--log-level", "warning"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as service:  # noqa: S603
-        try:
-            yield _wait_until_ready(service)
-        finally:
-            service.terminate()
-
-
-def _wait_until_ready(service: subprocess.Popen[str]) -> int:
-    assert service.stdout is not None  # noqa: S101 - it was asked for
-    for line in service.stdout:
-        if match := re.search(r"ready on http://127\.0\.0\.1:(\d+)", line):
-            return int(match[1])
-    raise InputError("benchmark", "the service did not start; it has said why above")
-
-
 def _ask_all(port: int, seeds: range, clients: int, what: str) -> list[tuple[float, float]]:
     """Asks for a picture of each seed; milliseconds in all and of rendering and encoding, in the order of the seeds."""
 
     def ask_some(mine: Sequence[int]) -> list[tuple[int, tuple[float, float]]]:
-        connection = HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+        connection = HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
         answers = []
         for seed in mine:
             answers.append((seed, _ask(connection, seed)))
@@ -184,17 +149,3 @@ def _ask(connection: HTTPConnection, seed: int) -> tuple[float, float]:
         raise InputError("benchmark", f"the service answered {answer.status}: {content[:200]!r}")
     timings = dict(re.findall(r"(\w+);dur=([\d.]+)", answer.getheader("Server-Timing", "")))
     return total, float(timings["render"]) + float(timings["encode"])
-
-
-def _table(report: ServeReport) -> str:
-    median, slowest = report.latency_ms
-    return "\n".join(
-        [
-            f"{report.pictures} pictures of {SIZE}×{SIZE} as JPEG, {CLIENTS} clients, {os.cpu_count()} cores",
-            f"renderer and encoder directly  {report.direct_rate:8.2f} pictures/s",
-            f"over HTTP                      {report.service_rate:8.2f} pictures/s, {report.efficiency:.0%} of it",
-            f"a client's wait                {median:8.1f} ms median, {slowest:.1f} ms 99th percentile",
-            f"an idle service's answer       {report.idle_ms:8.1f} ms median",
-            f"of which gateway and queue     {report.idle_overhead_ms:8.1f} ms median",
-        ]
-    )

@@ -1,0 +1,1 @@
+"""How fast the whole service is, beside its parts called directly: ``creps benchmark serve``."""

@@ -1,0 +1,53 @@
+"""``creps benchmark serve``: pictures, jobs and IIIF tiles, each beside renderer and encoder called directly."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from model.arguments import ArgumentParser
+from model.errors import InputError
+from model.files import write_atomically
+from service.benchmark import iiif, jobs, pictures
+from service.catalog import DEMO
+
+PARTS = ("pictures", "jobs", "iiif")
+
+SIDES = (512, 65_536)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses the command line, measures, prints a table for each part.
+
+    Raises:
+        InputError: an option cannot be used, or the service did not start.
+    """
+    parser = ArgumentParser(prog="creps benchmark serve", description="Throughput and latency of the whole service.")
+    add = parser.add_argument
+    add("--parts", default=",".join(PARTS), metavar="A,B", help=f"of {', '.join(PARTS)} (default: all)")
+    add("--pictures", type=int, default=200, metavar="N", help="pictures of each measurement (default: 200)")
+    add("--side", type=int, default=4096, metavar="PIXELS", help="of the job's square picture (default: 4096)")
+    add("--checkpoint", type=Path, default=DEMO, metavar="FILE", help="that draws the job (default: the demo)")
+    add("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
+    options = parser.parse_args(arguments)
+    parts = options.parts.split(",")
+    if unknown := set(parts) - set(PARTS):
+        raise InputError("parts", f"must be of {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
+    if options.pictures < pictures.CLIENTS:
+        raise InputError("pictures", f"must be at least {pictures.CLIENTS}, not {options.pictures}")
+    if not SIDES[0] <= options.side <= SIDES[1]:
+        raise InputError("side", f"must be from {SIDES[0]} to {SIDES[1]}, not {options.side}")
+    measurements: dict[str, Callable[[], pictures.PicturesReport | jobs.JobsReport | iiif.IiifReport]] = {
+        "pictures": lambda: pictures.measure(options.pictures),
+        "jobs": lambda: jobs.measure(options.checkpoint, options.side),
+        "iiif": iiif.measure,
+    }
+    reports = {}
+    print(f"{os.cpu_count()} cores")
+    for part in parts:
+        reports[part] = measurements[part]()
+        print(f"\n{reports[part]}", flush=True)
+    if options.json is not None:
+        figures = {part: asdict(report) for part, report in reports.items()}
+        write_atomically(options.json, (json.dumps(figures, indent=2) + "\n").encode())
