@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from model.arguments import ArgumentParser
 from model.errors import InputError
 from model.viewport import MAX_SIDE
+from service.gateway.proxies import parse_networks
 from service.validation import explain
 
 ENVIRONMENT_PREFIX = "CREPS_"
@@ -87,7 +88,6 @@ class Settings(BaseSettings):
     )
     trusted_proxies: str = Field(
         default="127.0.0.1",
-        pattern=r"^[0-9a-fA-F.:/,\s]*$",
         description="addresses and networks of proxies whose X-Forwarded-… headers are believed, separated by commas",
     )
     queue_limit: int = Field(
@@ -115,6 +115,15 @@ class Settings(BaseSettings):
         """The environment variables that give another process the same settings, keys excepted."""
         values = self.model_dump(exclude={"api_keys"}, exclude_none=True)
         return {f"{ENVIRONMENT_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, value: str) -> str:
+        try:
+            parse_networks(value)
+        except ValueError:
+            raise ValueError("must be addresses or networks, separated by commas") from None
+        return value
 
     @field_validator("outputs")
     @classmethod

@@ -23,6 +23,8 @@ OPTIONS = (
     "cache_bytes",
     "queue_limit",
     "request_timeout",
+    "root_path",
+    "trusted_proxies",
     "log_level",
 )
 

@@ -6,9 +6,10 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from service.gateway import events, health, images, jobs, models, outputs, page
-from service.gateway.middleware import ApiKeys, BodyLimit, RequestLog, is_open
+from service.gateway import events, health, iiif, images, jobs, models, outputs, page
+from service.gateway.middleware import AnyOrigin, ApiKeys, BodyLimit, RequestLog, is_open
 from service.gateway.problems import HANDLERS, Problem
+from service.gateway.proxies import Proxies
 from service.gateway.services import Services
 
 MAX_BODY = 64 * 1024
@@ -18,7 +19,7 @@ DESCRIPTION = """\
 Pictures of any size from CREPS networks. A request names its picture: asked for again, it is the same.
 Errors are RFC 9457 problem details that name the field at fault and its limit."""
 
-ROUTERS = tuple(module.router for module in (images, jobs, events, outputs, models, health, page))
+ROUTERS = tuple(module.router for module in (images, jobs, events, outputs, iiif, models, health, page))
 
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -55,7 +56,9 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
         exception_handlers=HANDLERS,
         middleware=[
+            Middleware(Proxies, trusted=services.settings.trusted_proxies, root_path=services.settings.root_path),
             Middleware(RequestLog),
+            Middleware(AnyOrigin),
             *([Middleware(ApiKeys, keys=keys)] if keys else []),
             Middleware(BodyLimit, limit=MAX_BODY),
         ],

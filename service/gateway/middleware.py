@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
 from service.gateway.problems import ProblemResponse
+from service.gateway.proxies import route_path
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,30 @@ def _record(scope: Scope, status: int | None, seconds: float, request_id: str) -
     )
 
 
+SHOWN_ANYWHERE = "/iiif/"
+"""Addresses that the pages of any site may ask: viewers are elsewhere."""
+
+
+class AnyOrigin:
+    """Lets the pages of all sites read answers under SHOWN_ANYWHERE, errors among them (CORS)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not route_path(scope).startswith(SHOWN_ANYWHERE):
+            return await self.app(scope, receive, send)
+
+        async def send_to_anyone(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Access-Control-Allow-Origin"] = "*"
+                headers["Access-Control-Expose-Headers"] = "*"
+            await send(message)
+
+        return await self.app(scope, receive, send_to_anyone)
+
+
 OPEN = PROBES | {"/", "/docs", "/openapi.json"}
 OPEN_FOLDERS = ("/web/", "/docs/")
 
@@ -94,7 +119,7 @@ class ApiKeys:
         self.keys = [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(scope["path"]):
+        if scope["type"] != "http" or is_open(route_path(scope)):
             return await self.app(scope, receive, send)
         key = _given_key(Headers(scope=scope))
         # All are compared, each in constant time: how long it takes tells nothing of any of them.

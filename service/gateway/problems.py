@@ -23,6 +23,7 @@ from service.gateway.errors import (
     UnavailableError,
     UnknownModelError,
 )
+from service.iiif.errors import BadSyntaxError, UnsupportedError
 from service.jobs.board import UnknownJobError
 from service.outputs.store import describe
 from service.queue import DeadlinePassed, QueueFull, RenderFailed
@@ -141,6 +142,10 @@ async def answer(request: Request, error: Exception) -> Response:
             return _input_error(error, 404)
         case TooLargeError():
             return _input_error(error, 413)
+        case BadSyntaxError():
+            return _input_error(error, 400)
+        case UnsupportedError():
+            return _input_error(error, 501)
         case InputError():
             return _input_error(error, 422)
         case RequestValidationError():

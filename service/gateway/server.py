@@ -116,6 +116,7 @@ async def running_server(app: FastAPI, listener: socket.socket) -> AsyncIterator
         log_config=None,
         access_log=False,  # middleware.py has its own
         server_header=False,
+        proxy_headers=False,  # proxies.py has its own, which know more of them
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
