@@ -20,12 +20,6 @@ router = APIRouter(tags=["iiif"])
 
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
-PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-    "Access-Control-Allow-Headers": "*",
-    "Access-Control-Max-Age": "86400",
-}
-
 Identifier = Annotated[
     str,
     Path(
@@ -63,12 +57,6 @@ _INFO: dict[int | str, dict[str, Any]] = {
 async def get_base(identifier: Identifier, request: Request) -> Response:
     """An identifier alone is the address of no picture."""
     return RedirectResponse(f"{_address(identifier, request)}/info.json", 303)
-
-
-@router.options("/iiif/3/{identifier}/{path:path}", include_in_schema=False)
-@router.options("/iiif/3/{identifier}", include_in_schema=False)
-async def preflight() -> Response:
-    return Response(status_code=204, headers=PREFLIGHT)
 
 
 @router.head("/iiif/3/{identifier}/info.json", include_in_schema=False)

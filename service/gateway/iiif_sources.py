@@ -19,11 +19,10 @@ from model.spec import Encoding, Format, RenderSpec
 from model.viewport import Viewport
 from service.gateway import caching
 from service.gateway.drawing import draw, server_timing
-from service.gateway.errors import UnknownModelError
 from service.gateway.pictures import MAX_POSITIONS, Picture, check_positions, check_work, resolve_picture
 from service.gateway.requests import ImageRequest
 from service.gateway.services import Services
-from service.iiif.errors import BadSyntaxError
+from service.iiif.errors import UnknownIdentifierError
 from service.iiif.identifier import LiveIdentifier, StoredIdentifier, parse_identifier
 from service.iiif.region import Box
 from service.iiif.request import Resolved, Suffix
@@ -72,7 +71,7 @@ async def find_source(identifier: str, request: Request, services: Services) -> 
     """What an identifier names.
 
     Raises:
-        BadSyntaxError: it makes no sense. UnknownModelError, UnknownJobError: it names nothing.
+        UnknownIdentifierError, UnknownJobError: it names nothing.
     """
     named = parse_identifier(identifier)
     if isinstance(named, StoredIdentifier):
@@ -94,11 +93,9 @@ async def _live(named: LiveIdentifier, request: Request, services: Services) -> 
         )
         return LiveSource(named, await resolve_picture(wanted, services.models), request, services)
     except ValidationError as error:
-        raise BadSyntaxError("identifier", explain(error.errors()[0])) from None
+        raise UnknownIdentifierError("identifier", explain(error.errors()[0])) from None
     except InputError as error:
-        if error.field == "model":
-            raise UnknownModelError("identifier", error.message) from None
-        raise BadSyntaxError("identifier", error.message) from None
+        raise UnknownIdentifierError("identifier", error.message) from None
 
 
 class LiveSource:

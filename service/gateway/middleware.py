@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
@@ -81,9 +82,16 @@ def _record(scope: Scope, status: int | None, seconds: float, request_id: str) -
 SHOWN_ANYWHERE = "/iiif/"
 """Addresses that the pages of any site may ask: viewers are elsewhere."""
 
+PREFLIGHT = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+    "Access-Control-Allow-Headers": "*",
+    "Access-Control-Max-Age": "86400",
+}
+
 
 class AnyOrigin:
-    """Lets the pages of all sites read answers under SHOWN_ANYWHERE, errors among them (CORS)."""
+    """Lets the pages of all sites ask under SHOWN_ANYWHERE, and read the answers, errors among them (CORS)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -91,6 +99,9 @@ class AnyOrigin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not route_path(scope).startswith(SHOWN_ANYWHERE):
             return await self.app(scope, receive, send)
+
+        if scope["method"] == "OPTIONS":
+            return await Response(status_code=204, headers=PREFLIGHT)(scope, receive, send)
 
         async def send_to_anyone(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -23,7 +23,7 @@ from service.gateway.errors import (
     UnavailableError,
     UnknownModelError,
 )
-from service.iiif.errors import BadSyntaxError, UnsupportedError
+from service.iiif.errors import BadSyntaxError, UnknownIdentifierError, UnsupportedError
 from service.jobs.board import UnknownJobError
 from service.outputs.store import describe
 from service.queue import DeadlinePassed, QueueFull, RenderFailed
@@ -138,7 +138,7 @@ def _render_failed(error: RenderFailed) -> ProblemResponse:
 async def answer(request: Request, error: Exception) -> Response:
     """The problem that an exception becomes."""
     match error:
-        case UnknownModelError() | UnknownJobError():
+        case UnknownModelError() | UnknownJobError() | UnknownIdentifierError():
             return _input_error(error, 404)
         case TooLargeError():
             return _input_error(error, 413)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from model.spec import MAX_SEED
 from model.viewport import MAX_SIDE
-from service.iiif.errors import BadSyntaxError
+from service.iiif.errors import UnknownIdentifierError
 from service.iiif.numbers import whole
 
 DEFAULT_SIDE = 65_536
@@ -37,18 +37,18 @@ class LiveIdentifier:
 
 
 def parse_identifier(text: str) -> LiveIdentifier | StoredIdentifier:
-    """Raises BadSyntaxError."""
+    """Raises UnknownIdentifierError."""
     if match := _JOB.fullmatch(text):
         return StoredIdentifier(match[1])
     model, _, rest = text.partition(":")
     seed, *parts = rest.split(":")
     if not model or not _SEED.fullmatch(seed) or int(seed) > MAX_SEED:
-        raise BadSyntaxError("identifier", f"{_FORM}; a seed is from 0 to {MAX_SEED}")
+        raise UnknownIdentifierError("identifier", f"{_FORM}; a seed is from 0 to {MAX_SEED}")
     given: dict[str, str] = {}
     for part in parts:
         name, _, value = part.partition("=")
         if name not in ("psi", "cutoff", "class", "size") or name in given:
-            raise BadSyntaxError("identifier", _FORM)
+            raise UnknownIdentifierError("identifier", _FORM)
         given[name] = value
     return LiveIdentifier(
         model,
@@ -62,7 +62,7 @@ def parse_identifier(text: str) -> LiveIdentifier | StoredIdentifier:
 
 def _psi(text: str) -> float:
     if not _PSI.fullmatch(text):
-        raise BadSyntaxError("identifier", "must have a number as psi")
+        raise UnknownIdentifierError("identifier", "must have a number as psi")
     return float(text)
 
 
@@ -70,7 +70,7 @@ def _number(given: dict[str, str], name: str) -> int | None:
     if name not in given:
         return None
     if (number := whole(given[name])) is None:
-        raise BadSyntaxError("identifier", f"must have a whole number as {name}")
+        raise UnknownIdentifierError("identifier", f"must have a whole number as {name}")
     return number
 
 
@@ -79,5 +79,5 @@ def _side(given: dict[str, str]) -> int:
     if side is None:
         return DEFAULT_SIDE
     if not 1 <= side <= MAX_SIDE:
-        raise BadSyntaxError("identifier", f"must have a size from 1 to {MAX_SIDE}, not {side}")
+        raise UnknownIdentifierError("identifier", f"must have a size from 1 to {MAX_SIDE}, not {side}")
     return side

@@ -17,7 +17,8 @@ from service.outputs.store import Store
 from service.outputs.tiff import lay_out, write_tiff
 
 Progress = Callable[[int], object]
-"""Called with a number of tiles that are in the file now; in all as many as the order has. What it raises ends all."""
+"""Called with a number of tiles that are in the file now; in all as many as the order has. What it raises ends all, and
+leaves no file."""
 
 _THREADS = 8
 """Tiles read at once: a bucket answers each after tens of milliseconds."""
@@ -32,15 +33,16 @@ Result = TypeVar("Result")
 def finish(order: Order, store: Store, folder: str, progress: Progress) -> None:
     """Makes the file that is written last, ``folder/order.name``. It is there whole, or not at all.
 
-    Memory holds no more than a row of tiles, and 16 bytes for each tile of a TIFF.
+    Memory holds no more than a row of tiles, and for each tile of a TIFF its place. Deep Zoom's tiles are not looked for:
+    whoever draws them knows that they are there.
 
     Raises:
         STORE_ERRORS: a tile cannot be read, or the file not be written.
     """
     path = f"{folder}/{order.name}"
     if order.kind == "dzi":
-        obstore.put(store, path, descriptor(order))
         progress(order.pyramid.tiles)
+        obstore.put(store, path, descriptor(order))
         return
     width, height = order.pyramid.width, order.pyramid.height
     with (
@@ -57,7 +59,14 @@ def _write_tiff(
     order: Order, store: Store, folder: str, write: Callable[[bytes], object], pool: Executor, progress: Progress
 ) -> None:
     sizes = {found["path"]: found["size"] for part in obstore.list(store, f"{folder}/tiles") for found in part}
-    layout = lay_out(order, lambda index: sizes[f"{folder}/{order.tile_name(index)}"])
+
+    def length(index: int) -> int:
+        name = f"{folder}/{order.tile_name(index)}"
+        if name not in sizes:
+            raise FileNotFoundError(f"the tile {name} is not in the store")
+        return sizes[name]
+
+    layout = lay_out(order, length)
     indices = (part for part in layout.parts if isinstance(part, int))
 
     def tiles() -> Iterator[bytes]:

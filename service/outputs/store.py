@@ -87,7 +87,10 @@ async def delete_folder(store: Store, folder: str) -> None:
 
     Raises:
         STORE_ERRORS: something could not be deleted.
+        ValueError: the folder is the whole store, or not in it.
     """
+    if any(part in ("", ".", "..") for part in folder.split("/")):
+        raise ValueError(f"{folder!r} is no folder of the store")
     if isinstance(store, LocalStore):
         assert store.prefix is not None  # noqa: S101 - folder_store gives one
         # What a killed process left half-written is no object, but a file all the same.
