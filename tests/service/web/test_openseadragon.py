@@ -1,0 +1,154 @@
+"""The real OpenSeadragon, on a page of another site, opens seeds and finished jobs and draws every tile."""
+
+import functools
+import http.server
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Browser, Page
+
+from model.checkpoint import save_checkpoint
+from model.generator import Generator
+from tests.service.waiting import LONG
+from tests.service.web.canvas import eventually
+from tests.service.web.test_with_service import CONFIG
+
+VERSION = "6.1.1"
+
+PAGE = """<!doctype html><title>viewer</title><div id="viewer" style="width: 600px; height: 400px"></div>
+<script src="openseadragon.js"></script>
+<script>
+  const failed = [], loaded = [];
+  const viewer = OpenSeadragon({
+    id: "viewer", tileSources: new URLSearchParams(location.search).get("source"), showNavigationControl: false,
+    crossOriginPolicy: "Anonymous", immediateRender: true, drawer: "canvas",
+  });
+  viewer.addHandler("open-failed", (event) => failed.push(event.message));
+  viewer.addHandler("tile-load-failed", (event) => failed.push(event.tile.getUrl()));
+  viewer.addHandler("tile-loaded", (event) => loaded.push(event.tile.getUrl()));
+  const isDrawn = () => viewer.isOpen() && viewer.world.getItemAt(0).getFullyLoaded();
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def site(pytestconfig: pytest.Config) -> Iterator[str]:
+    """The address of a site with the viewer's page."""
+    folder = pytestconfig.cache.mkdir(f"openseadragon-{VERSION}")
+    script = folder / "openseadragon.js"
+    if not script.exists():
+        if (npm := shutil.which("npm")) is None:
+            pytest.skip("needs npm for OpenSeadragon")
+        packed = subprocess.run(
+            [npm, "pack", "--silent", f"openseadragon@{VERSION}"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if packed.returncode:
+            pytest.skip(f"npm has no OpenSeadragon: {packed.stderr.strip()[-200:]}")
+        with tarfile.open(folder / packed.stdout.split()[-1]) as package:
+            content = package.extractfile("package/build/openseadragon/openseadragon.min.js")
+            assert content is not None
+            script.write_bytes(content.read())
+    (folder / "index.html").write_text(PAGE)
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "models").mkdir()
+    torch.manual_seed(0)
+    save_checkpoint(folder / "models" / "noise.safetensors", Generator(CONFIG))
+    arguments = ["serve", "--port", "0", "--device", "cpu", "--models", str(folder / "models")]
+    arguments += ["--outputs", str(folder / "outputs")]
+    with subprocess.Popen([sys.executable, "-m", "service", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            ready = process.stdout.readline()
+            assert "ready on http" in ready
+            yield ready.split()[-1]
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def viewer(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 640, "height": 480})
+    page.set_default_timeout(1000 * LONG)
+    yield page
+    page.close()
+
+
+def open_source(viewer: Page, site: str, source: str) -> set[str]:
+    """Waits until everything in view is drawn; the paths of the tiles."""
+    answers: dict[str, int] = {}
+    viewer.on("response", lambda response: answers.update({response.url: response.status}))
+    viewer.goto(f"{site}/index.html?source={source}")
+    eventually(lambda: bool(viewer.evaluate("failed.length > 0 || isDrawn()")), viewer)
+    assert viewer.evaluate("failed") == []
+    assert {status for url, status in answers.items() if not url.endswith("favicon.ico")} == {200}
+    return {url.rpartition("://")[2].partition("/")[2] for url in viewer.evaluate("loaded")}
+
+
+def test_a_seed_opens_as_a_picture_of_gigapixels(viewer: Page, site: str, address: str, tmp_path: Path) -> None:
+    tiles = open_source(viewer, site, f"{address}/iiif/3/noise:4:psi=0.8/info.json")
+    assert tiles
+    assert all(tile.startswith("iiif/3/noise:4:psi=0.8/") for tile in tiles)
+    viewer.evaluate("viewer.viewport.zoomTo(60, new OpenSeadragon.Point(0.3, 0.4), true)")
+    eventually(lambda: len(viewer.evaluate("loaded")) > len(tiles) and bool(viewer.evaluate("isDrawn()")), viewer)
+    assert viewer.evaluate("failed") == []
+    viewer.screenshot(path=tmp_path / "seed.png")
+    assert is_something(tmp_path / "seed.png")
+
+
+def test_a_finished_job_opens_with_every_tile(viewer: Page, site: str, address: str, tmp_path: Path) -> None:
+    order = {"model": "noise", "seed": 4, "width": 500, "height": 300, "tile": 128, "format": "jpeg"}
+    with httpx.Client(base_url=address, trust_env=False) as http:
+        job = http.post("/v1/jobs", json=order).json()
+        end = time.monotonic() + LONG
+        while job["state"] in ("queued", "running") and time.monotonic() < end:
+            time.sleep(0.05)
+            job = http.get(job["links"]["self"]).json()
+    assert job["state"] == "succeeded"
+    tiles = open_source(viewer, site, f"{job['links']['output']}/picture.dzi")
+    viewer.evaluate("viewer.viewport.zoomTo(viewer.viewport.imageToViewportZoom(1), null, true)")
+    eventually(lambda: bool(viewer.evaluate("isDrawn()")), viewer)
+    tiles |= {url.rpartition("://")[2].partition("/")[2] for url in viewer.evaluate("loaded")}
+    base = {tile.rpartition("/")[2] for tile in tiles if "/picture_files/9/" in tile}
+    assert base == {f"{column}_{row}.jpg" for column in range(4) for row in range(3)}
+    viewer.screenshot(path=tmp_path / "job.png")
+    assert is_something(tmp_path / "job.png")
+    stored = open_source(viewer, site, job["links"]["iiif"])
+    assert all(f"job:{job['id']}" in tile for tile in stored)
+
+
+def is_something(screenshot: Path) -> bool:
+    """Whether there is more than an empty page."""
+    with Image.open(screenshot) as picture:
+        pixels = np.asarray(picture.convert("RGB"), dtype=float)
+    return bool(pixels[50:350, 50:550].std() > 10)
