@@ -52,6 +52,13 @@ export function imagePath({ picture, view }, canvas, size, format, quality) {
   return `v1/images/${encodeURIComponent(picture.model)}/${picture.seed}.${format}?${query}`;
 }
 
+/** The address under which viewers of the IIIF Image API open a picture.
+ * @param {import("./link.js").Picture} picture */
+export function iiifAddress({ model, seed, psi, classIndex }) {
+  const ofClass = classIndex === null ? "" : `:class=${classIndex}`;
+  return new URL(`iiif/3/${model}:${seed}:psi=${psi}${ofClass}/info.json`, location.href).href;
+}
+
 /** The client: waits and tries again where the service asks for it, and asks the user for a key where it needs one. */
 export class Api {
   /** @type {Promise<string | null> | null} */
@@ -92,13 +99,29 @@ export class Api {
     }
   }
 
+  /** Asks once, after the user for a key where one is needed.
+   * @param {string} method @param {string} path
+   * @param {{ body?: object, headers?: Record<string, string>, signal?: AbortSignal }} [options] body: sent as JSON */
+  async send(method, path, { body, headers = {}, signal } = {}) {
+    const json = body === undefined ? {} : { "Content-Type": "application/json" };
+    const request = { method, signal, headers: { ...json, ...headers }, body: body && JSON.stringify(body) };
+    for (;;) {
+      try {
+        return await this.#attempt(path, request);
+      } catch (error) {
+        if (!(error instanceof Problem) || (error.status !== 401 && error.status !== 403)) throw error;
+        await this.#renewKey(error);
+      }
+    }
+  }
+
   /** GET until it succeeds or fails for good.
    * @param {string} path @param {AbortSignal} [signal] @param {() => void} [beforeTry] */
   async #get(path, signal, beforeTry = () => {}) {
     for (;;) {
       beforeTry();
       try {
-        return await this.#attempt(path, signal);
+        return await this.#attempt(path, { signal });
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
         if (error.status === 401 || error.status === 403) await this.#renewKey(error);
@@ -108,15 +131,16 @@ export class Api {
     }
   }
 
-  /** @param {string} path @param {AbortSignal} [signal] */
-  async #attempt(path, signal) {
+  /** @param {string} path @param {RequestInit & { headers?: Record<string, string> }} request */
+  async #attempt(path, request) {
     const key = sessionStorage.getItem(KEY_STORAGE);
     /** @type {Response} */
     let response;
     try {
-      response = await fetch(path, { signal, headers: key ? { Authorization: `Bearer ${key}` } : {} });
+      const headers = { ...request.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+      response = await fetch(path, { ...request, headers });
     } catch (error) {
-      if (signal?.aborted) throw error;
+      if (request.signal?.aborted) throw error;
       throw new Problem(0, "The server cannot be reached.", DEFAULT_RETRY_SECONDS);
     }
     if (!response.ok) throw await problemOf(response);

@@ -8,11 +8,13 @@
 import { Api, Problem, sleep } from "./api.js";
 import { element, onClick } from "./dom.js";
 import { listenToKeys, listenToPointers } from "./gestures.js";
+import { Jobs } from "./jobs.js";
 import { readLink, writeLink } from "./link.js";
 import { Loader } from "./loader.js";
 import { Motion } from "./motion.js";
+import { OrderDialog } from "./order.js";
 import { Panel } from "./panel.js";
-import { Download, copyLink } from "./share.js";
+import { Download, copyIiif, copyLink } from "./share.js";
 import { Stage } from "./stage.js";
 import { Notice, describePicture, describeView } from "./status.js";
 import { UNIT_SQUARE, WHOLE, clamp, clampView, pan, placement, scaled, zoom } from "./view.js";
@@ -46,6 +48,8 @@ const panel = new Panel((picture) => setState({ ...state, picture }));
 const motion = new Motion((view) => setState({ ...state, view }));
 const api = new Api({ askKey, tellWaiting: (message) => notice.wait(message) });
 const download = new Download(api);
+const jobs = new Jobs(api);
+const order = new OrderDialog(api, (job) => jobs.add(job));
 const loader = new Loader(api, { onLoaded, onError, onBusy });
 
 async function start() {
@@ -65,6 +69,7 @@ async function start() {
   opened = true;
   element("panel", HTMLElement).inert = false;
   openLink();
+  jobs.load();
 }
 
 async function waitForWorker() {
@@ -221,6 +226,8 @@ onClick("whole", showWhole);
 onClick("full-screen", toggleFullScreen);
 onClick("toggle", toggleSettings);
 onClick("copy", () => copyLink(state));
+onClick("copy-iiif", () => copyIiif(state));
+onClick("order", () => order.open(state, stage.size));
 onClick("download", () => download.toggle(state, stage.size));
 onClick("key-cancel", () => element("key-dialog", HTMLDialogElement).close());
 element("full-screen", HTMLElement).hidden = !document.fullscreenEnabled;

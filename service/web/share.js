@@ -1,7 +1,7 @@
 // @ts-check
 /** What leaves the page: a link to the view, and the view as a file. */
 
-import { imagePath } from "./api.js";
+import { iiifAddress, imagePath } from "./api.js";
 import { element } from "./dom.js";
 import { writeLink } from "./link.js";
 import { magnification, withLongSide } from "./view.js";
@@ -19,8 +19,16 @@ export async function copyLink(state) {
   setTimeout(() => (label.textContent = "Copy link"), COPIED_MILLISECONDS);
 }
 
+/** Puts the address for IIIF viewers into the clipboard. @param {import("./link.js").State} state */
+export async function copyIiif({ picture }) {
+  const label = element("iiif-label", HTMLElement);
+  const address = iiifAddress(picture);
+  label.textContent = (await writeClipboard(address)) ? "Copied" : address;
+  setTimeout(() => (label.textContent = "Copy IIIF address"), COPIED_MILLISECONDS);
+}
+
 /** @param {string} text @returns {Promise<boolean>} whether the browser let us */
-async function writeClipboard(text) {
+export async function writeClipboard(text) {
   if (navigator.clipboard) {
     return navigator.clipboard.writeText(text).then(
       () => true,

@@ -35,6 +35,9 @@ def service() -> Iterator[StandIn]:
         thread.start()
         yield service
         service.open.set()
+        for job in service.jobs:
+            job["state"] = "cancelled"
+        service.tell.set()
         service.shutdown()
         thread.join()
 

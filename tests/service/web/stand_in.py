@@ -68,10 +68,18 @@ class StandIn(ThreadingHTTPServer):
         self.problems: list[tuple[int, dict[str, str], dict[str, str]]] = []  # status, headers, problem: answered first
         self.open = threading.Event()  # pictures wait for it
         self.open.set()
+        self.jobs: list[dict[str, Any]] = []
+        self.orders: list[dict[str, Any]] = []
+        self.stored: list[tuple[int, int, int]] = []  # tiles of whichever job is watched
+        self.tiles: list[str] = []  # that were fetched
+        self.tell = threading.Event()  # the next event waits for it
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def job(self, path: str) -> dict[str, Any]:
+        return next(job for job in self.jobs if job["id"] in path)
 
     def forget(self) -> None:
         self.asked.clear()
@@ -100,8 +108,53 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, json.dumps({"models": self.stand_in.models}).encode(), "application/json")
         elif path.startswith("/v1/images/"):
             self.answer_image()
+        elif path == "/v1/jobs":
+            self.answer(200, json.dumps({"jobs": self.stand_in.jobs}).encode(), "application/json")
+        elif path.endswith("/events"):
+            self.answer_events()
+        elif "/output/picture_files/" in path:
+            self.stand_in.tiles.append(path.partition("/output/")[2])
+            self.answer(200, red_tile(), "image/jpeg")
+        elif path.startswith("/v1/jobs/"):
+            self.answer(200, json.dumps(self.stand_in.job(path)).encode(), "application/json")
         else:
             self.answer_problem(404, {}, {"title": "Not found"})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.stand_in.key and self.headers["Authorization"] != f"Bearer {self.stand_in.key}":
+            self.answer_problem(401, {}, {"title": "Unauthorized", "detail": "a key is needed"})
+        elif self.stand_in.problems:
+            self.answer_problem(*self.stand_in.problems.pop(0))
+        else:
+            self.stand_in.orders.append(body)
+            self.stand_in.jobs.insert(0, new_job(len(self.stand_in.orders), body))
+            self.answer(202, json.dumps(self.stand_in.jobs[0]).encode(), "application/json")
+
+    def do_DELETE(self) -> None:
+        job = self.stand_in.job(self.path)
+        if job["state"] in ("queued", "running"):
+            job["state"] = "cancelled"
+            self.stand_in.tell.set()
+        else:
+            self.stand_in.jobs.remove(job)
+        self.answer(200, json.dumps(job).encode(), "application/json")
+
+    def answer_events(self) -> None:
+        """What the test has prescribed, when it says so, until the job has ended."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        job = self.stand_in.job(self.path)
+        while True:
+            data = {name: job[name] for name in ("state", "tiles_done", "tiles_total", "progress", "eta_seconds")}
+            data["tiles"] = self.stand_in.stored
+            self.wfile.write(f"event: progress\ndata: {json.dumps(data)}\nid: 1-0\n\n".encode())
+            self.wfile.flush()
+            if job["state"] not in ("queued", "running"):
+                return
+            self.stand_in.tell.wait()
+            self.stand_in.tell.clear()
 
     def answer_file(self, name: str) -> None:
         self.answer(200, (WEB / name).read_bytes(), CONTENT_TYPES[Path(name).suffix])
@@ -132,6 +185,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: Any) -> None:
         """Quiet."""
+
+
+def new_job(number: int, order: dict[str, Any]) -> dict[str, Any]:
+    """A job as the service describes it, as far as the page looks."""
+    fixed = {"state": "queued", "error": None, "tiles_done": 0, "tiles_total": 40, "progress": 0.0, "eta_seconds": None}
+    asked = {name: order[name] for name in ("output", "format", "tile", "seed", "width", "height")}
+    return {"id": f"{number:032x}", **fixed, **asked}
+
+
+def red_tile() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (512, 512), "red").save(buffer, "jpeg")
+    return buffer.getvalue()
 
 
 def parse(path: str) -> Asked:
