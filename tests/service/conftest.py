@@ -1,5 +1,6 @@
 """Fixtures of the service's tests: a real queue server for each."""
 
+import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,6 +8,12 @@ from redis.asyncio import Redis
 
 from service.embedded_redis import embedded_redis
 from service.queue import connect
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _outputs_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Services that tests start make their folder of outputs not here."""
+    os.environ.setdefault("CREPS_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
 
 
 @pytest.fixture

@@ -68,7 +68,8 @@ def free_port() -> int:
 
 @contextmanager
 def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CREPS_")}
+    kept = ("CREPS_OUTPUTS",)  # set by conftest.py
+    environment = {name: text for name, text in os.environ.items() if name in kept or not name.startswith("CREPS_")}
     process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True, env=environment)
     try:
         yield process
