@@ -1,6 +1,7 @@
 """What is made of a picture too large for one answer: as which files, of which tiles."""
 
 import json
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
@@ -77,8 +78,22 @@ class Order:
     def tile_name(self, index: int) -> str:
         """Where a tile is kept, below the order's folder: for Deep Zoom, where viewers look for it."""
         level, column, row = self.pyramid.locate(index)
-        folder = "picture_files" if self.kind == "dzi" else "tiles"
-        return f"{folder}/{level}/{column}_{row}.{self.suffix}"
+        return f"{self._tiles_folder}/{level}/{column}_{row}.{self.suffix}"
+
+    def tile_index(self, name: str) -> int | None:
+        """The inverse of :meth:`tile_name`; None for any other name."""
+        match = re.fullmatch(rf"{self._tiles_folder}/(\d+)/(\d+)_(\d+)\.{self.suffix}", name, re.ASCII)
+        if match is None:
+            return None
+        level, column, row = map(int, match.groups())
+        if level >= len(self.pyramid.levels):
+            return None
+        size = self.pyramid.levels[level]
+        return self.pyramid.index(level, column, row) if column < size.columns and row < size.rows else None
+
+    @property
+    def _tiles_folder(self) -> str:
+        return "picture_files" if self.kind == "dzi" else "tiles"
 
     def tile_box(self, index: int) -> Box:
         """The pixels of a tile in its level."""

@@ -12,8 +12,13 @@ from concurrent.futures import Executor
 import numpy as np
 from numpy.typing import NDArray
 
-PIECE_BYTES = 1 << 22
-"""About as many bytes of pixels are in one piece: megabytes cost no compression, and keep several threads busy."""
+from service.outputs.ahead import ahead
+
+PIECE_BYTES = 1 << 20
+"""About as many bytes of pixels are in one piece: a megabyte costs no compression, and keeps several threads busy."""
+
+_PIECES_AHEAD = 16
+"""Pieces that are compressed, or wait for it, while one is written: memory of a few times as many megabytes."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGB, _DEPTH = 2, 8
@@ -32,7 +37,7 @@ def write_png(
     write: Callable[[bytes], object],
     pool: Executor,
 ) -> None:
-    """Writes a picture that comes from top to bottom.
+    """Writes a picture that comes from top to bottom. Equal pixels give equal bytes, whatever the bands' heights.
 
     Args:
         bands: rows [h, width, 3], ``height`` of them in all. One is held at a time.
@@ -40,28 +45,35 @@ def write_png(
         pool: threads that compress.
     """
     write(_SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, _DEPTH, _RGB, 0, 0, 0)))
-    above = np.zeros((1, width * 3), np.uint8)
     checksum, header = 1, _ZLIB_HEADER
-    for band in bands:
-        rows = band.reshape(len(band), -1)
-        step = max(1, PIECE_BYTES // rows.shape[1])
-        pieces = [
-            (rows[top : top + step], above if top == 0 else rows[top - 1 : top]) for top in range(0, len(rows), step)
-        ]
-        for compressed, adler, length in pool.map(_compress, pieces):
-            write(_chunk(b"IDAT", header + compressed))
-            checksum, header = _combine(checksum, adler, length), b""
-        above = rows[-1:].copy()
+    for compressed, adler, length in ahead(pool, _compress, _pieces(width, bands), _PIECES_AHEAD):
+        write(_chunk(b"IDAT", header + compressed))
+        checksum, header = _combine(checksum, adler, length), b""
     write(_chunk(b"IDAT", _LAST_BLOCK + struct.pack(">I", checksum)) + _chunk(b"IEND", b""))
 
 
-def _compress(piece: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> tuple[bytes, int, int]:
-    """Rows [h, 3w] and the one above them → deflated scanlines, their checksum and their length."""
-    rows, above = piece
-    lines = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
+def _pieces(width: int, bands: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """The picture in pieces of equal height [1 + h, 3 · width], each in memory of its own, the row above it first."""
+    shape = (1 + max(1, PIECE_BYTES // (3 * width)), 3 * width)
+    piece, filled = np.zeros(shape, np.uint8), 1
+    for band in bands:
+        rows = band.reshape(len(band), -1)
+        while len(rows):
+            if filled == len(piece):
+                yield piece
+                above, piece, filled = piece[-1], np.empty(shape, np.uint8), 1
+                piece[0] = above
+            taken = min(len(rows), len(piece) - filled)
+            piece[filled : filled + taken] = rows[:taken]
+            rows, filled = rows[taken:], filled + taken
+    yield piece[:filled]
+
+
+def _compress(piece: NDArray[np.uint8]) -> tuple[bytes, int, int]:
+    """A piece [1 + h, 3 · width] → its deflated scanlines, their checksum and their length."""
+    lines = np.empty((piece.shape[0] - 1, piece.shape[1] + 1), np.uint8)
     lines[:, 0] = _UP
-    np.subtract(rows[:1], above, out=lines[:1, 1:])
-    np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
+    np.subtract(piece[1:], piece[:-1], out=lines[:, 1:])
     compressor = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, strategy=zlib.Z_RLE)
     data = lines.data.cast("B")
     compressed = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)

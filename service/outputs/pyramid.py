@@ -87,6 +87,11 @@ class Pyramid:
         """Tiles of all levels."""
         return self.starts[-1]
 
+    @property
+    def pixels(self) -> int:
+        """Pixels of all levels."""
+        return sum(level.width * level.height for level in self.levels)
+
     def locate(self, index: int) -> tuple[int, int, int]:
         """(level, column, row) of the tile that is drawn after ``index`` others: small levels come first.
 

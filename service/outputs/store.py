@@ -113,10 +113,18 @@ async def sign(store: Store, path: str, seconds: int) -> str | None:
     return None
 
 
-_REASONS = re.compile(r"No space left on device|Permission denied|Read-only file system|Access ?Denied|NoSuchBucket")
+_REASONS = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|Permission denied|Read-only file system"
+    r"|Access ?Denied|NoSuchBucket"
+)
 
 
 def describe(error: BaseException) -> str:
     """A store's error as one line for users: without paths, and without what only the store's makers understand."""
-    reason = _REASONS.search(str(error))
-    return f"the store failed: {reason[0] if reason else type(error).__name__}"
+    return f"the store failed: {reason(error)}"
+
+
+def reason(error: BaseException) -> str:
+    """Why a store failed, in a few words."""
+    found = _REASONS.search(str(error))
+    return found[0] if found else getattr(error, "strerror", None) or type(error).__name__

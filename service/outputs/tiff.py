@@ -5,12 +5,14 @@ directories, is kept. Then the file is written from its first byte to its last, 
 """
 
 import io
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from service.encode import FULL_CHROMA_QUALITY
 from service.outputs.order import Order
@@ -23,7 +25,7 @@ class TiffLayout:
     """Where everything of a file stands.
 
     Attributes:
-        parts: the file in its order: bytes of tifffile's, or a tile's index.
+        parts: the file in its order: bytes of tifffile's, or a number of tiles, the next ones of :func:`scan`.
         size: of the file in bytes.
     """
 
@@ -31,19 +33,27 @@ class TiffLayout:
     size: int
 
 
-def lay_out(order: Order, length: Callable[[int], int]) -> TiffLayout:
-    """Places tiles, whose lengths in bytes are known, in a file: the picture itself first, then smaller and smaller."""
+def scan(order: Order) -> Iterator[int]:
+    """The indices of all tiles as they stand in the file: the picture itself first, then smaller and smaller."""
+    for level in reversed(range(len(order.pyramid.levels))):
+        yield from order.pyramid.scan(level)
+
+
+def lay_out(order: Order, lengths: NDArray[np.int64]) -> TiffLayout:
+    """Places tiles, whose lengths in bytes [tiles] are known, in a file.
+
+    The sizes are pages of the file, which all readers of pyramids know; SubIFDs are unknown to some.
+    """
     pyramid = order.pyramid
     file = _Recorder()
     with tifffile.TiffWriter(file, bigtiff=True) as writer:  # type: ignore[arg-type, unused-ignore]
         for step, level in enumerate(reversed(range(len(pyramid.levels)))):
             size = pyramid.levels[level]
             writer.write(
-                (_Placeholder(length(index), index) for index in pyramid.scan(level)),
+                (_Placeholder(lengths[index]) for index in pyramid.scan(level)),
                 shape=(size.height, size.width, 3),
                 dtype=np.uint8,
                 tile=(order.tile, order.tile),
-                subifds=(len(pyramid.levels) - 1 or None) if step == 0 else None,
                 subfiletype=0 if step == 0 else 1,  # 1: a reduced version of another picture of this file
                 metadata=None,
                 software="CREPS Serve",
@@ -56,10 +66,11 @@ def write_tiff(layout: TiffLayout, tiles: Iterator[bytes], write: Callable[[byte
     """Writes the file from its first byte to its last.
 
     Args:
-        tiles: the tiles of ``layout.parts``, in their order.
+        tiles: in the order of :func:`scan`.
     """
     for part in layout.parts:
-        write(part if isinstance(part, bytes) else next(tiles))
+        for content in (part,) if isinstance(part, bytes) else itertools.islice(tiles, part):
+            write(content)
 
 
 def _codec(order: Order) -> dict[str, Any]:
@@ -74,12 +85,14 @@ def _codec(order: Order) -> dict[str, Any]:
 class _Placeholder(bytes):
     """As many zeros as a tile has bytes."""
 
-    tile: int
 
-    def __new__(cls, length: int, tile: int) -> "_Placeholder":
-        placeholder = super().__new__(cls, length)
-        placeholder.tile = tile
-        return placeholder
+@dataclass
+class _Run:
+    """Tiles that stand side by side, from ``start`` to before ``stop``."""
+
+    start: int
+    stop: int
+    tiles: int
 
 
 class _Recorder(io.RawIOBase):
@@ -88,7 +101,7 @@ class _Recorder(io.RawIOBase):
     def __init__(self) -> None:
         self._position = 0
         self._pieces: list[tuple[int, bytes]] = []
-        self._tiles: list[tuple[int, int, int]] = []
+        self._runs: list[_Run] = []
 
     def seekable(self) -> bool:
         return True
@@ -107,25 +120,27 @@ class _Recorder(io.RawIOBase):
         return self._position
 
     def write(self, data: Any) -> int:
-        if isinstance(data, _Placeholder):
-            self._tiles.append((self._position, len(data), data.tile))
-        else:
+        if not isinstance(data, _Placeholder):
             self._pieces.append((self._position, bytes(data)))
+        else:
+            if not self._runs or self._runs[-1].stop != self._position:
+                self._runs.append(_Run(self._position, self._position, 0))
+            self._runs[-1].stop += len(data)
+            self._runs[-1].tiles += 1
         self._position += len(data)
         return len(data)
 
     def layout(self) -> TiffLayout:
         """The file. A piece written later goes before one that it overlaps."""
-        ends = [start + length for start, length, _ in self._tiles] + [start + len(p) for start, p in self._pieces]
-        size = max(ends)
+        size = max([run.stop for run in self._runs] + [start + len(piece) for start, piece in self._pieces])
         parts: list[bytes | int] = []
-        gap_start = 0
-        for start, length, index in [*sorted(self._tiles), (size, 0, -1)]:
-            if gap_start < start:
-                parts.append(self._read(gap_start, start))
-            if length:
-                parts.append(index)
-            gap_start = start + length
+        position = 0
+        for run in [*self._runs, _Run(size, size, 0)]:
+            if position < run.start:
+                parts.append(self._read(position, run.start))
+            if run.tiles:
+                parts.append(run.tiles)
+            position = run.stop
         return TiffLayout(parts, size)
 
     def _read(self, start: int, stop: int) -> bytes:

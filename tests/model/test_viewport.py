@@ -71,6 +71,32 @@ def test_positions_of_a_crop_are_those_of_the_whole_bit_for_bit(viewport: Viewpo
 
 
 @given(viewports(), resolutions, st.data())
+def test_a_crop_is_the_picture_of_its_region(viewport: Viewport, resolution: int, data: st.DataObject) -> None:
+    """Drawn at the crop's own size, the region that it shows has the crop's positions."""
+    x, y, w, h = viewport.crop
+    alone = Viewport(w, h, viewport.crop_region, (0, 0, w, h), viewport.grid)
+    column, row = data.draw(st.integers(0, w - 1)), data.draw(st.integers(0, h - 1))
+    for positions, expected in (
+        (alone.columns(column, min(column + 64, w), resolution), viewport.columns(x + column, x + w, resolution)),
+        (alone.rows(row, min(row + 64, h), resolution), viewport.rows(y + row, y + h, resolution)),
+    ):
+        np.testing.assert_allclose(positions, expected[:64], rtol=0, atol=1e-12)
+
+
+@given(viewports())
+def test_the_whole_picture_shows_its_region(viewport: Viewport) -> None:
+    whole = dataclasses.replace(viewport, crop=(0, 0, viewport.width, viewport.height))
+    assert whole.crop_region == viewport.region
+
+
+def test_crop_region_examples() -> None:
+    region, crop = (0.0, 0.0, 1.0, 1.0), (25, 50, 50, 1)
+    assert Viewport.resolve(100, 101, region, crop).crop_region == pytest.approx((0.25, 50 / 101, 0.75, 51 / 101))
+    corners = Viewport.resolve(101, 101, region, crop, "corners")
+    assert corners.crop_region == pytest.approx((0.25, 0.5, 0.74, 0.5))  # centre to centre: nothing in one row
+
+
+@given(viewports(), resolutions, st.data())
 def test_positions_increase_from_pixel_to_pixel(viewport: Viewport, resolution: int, data: st.DataObject) -> None:
     """Even the smallest region of the largest picture has another position for every pixel."""
     start = data.draw(st.integers(0, viewport.width - 1))

@@ -1,20 +1,36 @@
 """``creps render``: the file that it writes, and the one line that it answers a mistake with."""
 
+import asyncio
+import contextlib
+import itertools
+import os
+import resource
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from kernels.drawer import Band
 from kernels.renderer import Renderer
 from model.checkpoint import Checkpoint
 from model.spec import Latent, RenderSpec
 from model.viewport import Viewport
 from service.cli import main
 from tests.kernels.networks import VARIANTS, random_checkpoint
+from tests.service.jobs.stand_in import files_below
+from tests.service.waiting import LONG, eventually
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +108,182 @@ class TestPictures:
         assert "100%" in errors
 
 
+def read_tiff(path: Path) -> NDArray[np.uint8]:
+    picture: NDArray[np.uint8] = tifffile.imread(path)
+    assert np.array_equal(read(path), picture)  # Pillow, too
+    return picture
+
+
+def read_deep_zoom(path: Path) -> NDArray[np.uint8]:
+    """The largest level, stitched from what the descriptor says and where viewers look."""
+    image = ElementTree.parse(path).getroot()  # noqa: S314 - our own
+    size = next(iter(image)).attrib
+    width, height, tile = int(size["Width"]), int(size["Height"]), int(image.attrib["TileSize"])
+    last = max(width - 1, height - 1).bit_length()
+    whole = np.zeros((height, width, 3), np.uint8)
+    for y, x in itertools.product(range(0, height, tile), range(0, width, tile)):
+        name = f"{x // tile}_{y // tile}.{image.attrib['Format']}"
+        pixels = read(path.with_name(f"{path.stem}_files") / str(last) / name)
+        whole[y : y + tile, x : x + tile] = pixels
+    return whole
+
+
+class TestLargePictures:
+    @pytest.mark.parametrize("crop", ["", "--crop 37,11,201,130"])
+    def test_every_lossless_file_has_the_same_pixels(
+        self, crop: str, in_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Sides that are no multiples of the tile."""
+        common = f"demo --seed 7 --psi 0.7 --size 300x170 {crop} --output".split()
+        assert main(["render", *common, "a.png"]) == 0
+        assert main(["render", *common, "a.tiff", "--tile", "64"]) == 0
+        assert main(["render", *common, "a.dzi", "--tile", "64"]) == 0
+        assert main(["render", *common, "b.tif", "--tile", "2048"]) == 0
+        monkeypatch.setattr("service.commands.render.WHOLE_PIXELS", 0)
+        assert main(["render", *common, "b.png"]) == 0
+        plain = read(in_folder / "a.png")
+        assert plain.shape == ((130, 201, 3) if crop else (170, 300, 3))
+        assert plain.std() > 10
+        for other in (
+            read(in_folder / "b.png"),
+            read_tiff(in_folder / "a.tiff"),
+            read_tiff(in_folder / "b.tif"),
+            read_deep_zoom(in_folder / "a.dzi"),
+        ):
+            assert np.array_equal(other, plain)
+        names = {path.name for path in in_folder.iterdir()}
+        assert names == {"a.png", "a.tiff", "a.dzi", "a_files", "b.tif", "b.png"}
+        assert (in_folder / "a.tiff").stat().st_mode == (in_folder / "a_files").stat().st_mode & 0o666 | 0o100000
+
+    @pytest.mark.parametrize(
+        ("options", "found"),
+        [
+            ("--format dzi", ".png"),
+            ("--format dzi --tile-format jpeg", ".jpg"),
+            ("--format dzi --tile-format webp", ".webp"),
+        ],
+    )
+    def test_tile_formats(self, options: str, found: str, checkpoint: Checkpoint, in_folder: Path) -> None:
+        assert main(["render", str(checkpoint.path), *options.split(), "--size", "70x50", "--tile", "64"]) == 0
+        assert {path.suffix for path in (in_folder / "seed0_files").rglob("*.*")} == {found}
+        assert (in_folder / "seed0.dzi").is_file()
+
+    def test_quality_of_tiles(self, checkpoint: Checkpoint, in_folder: Path) -> None:
+        common = ["render", str(checkpoint.path), "--format", "tiff", "--tile-format", "jpeg", "--output"]
+        for quality in ("20", "95"):
+            assert main([*common, f"{quality}.tiff", "--quality", quality]) == 0
+        assert (in_folder / "20.tiff").stat().st_size < (in_folder / "95.tiff").stat().st_size
+
+    def test_what_was_there_is_replaced_as_a_whole(self, checkpoint: Checkpoint, in_folder: Path) -> None:
+        render = ["render", str(checkpoint.path), "--tile", "64"]
+        assert main([*render, "--size", "300x300", "--output", "a.dzi"]) == 0
+        assert main([*render, "--size", "100x70", "--output", "a.dzi"]) == 0
+        assert main([*render, "--size", "100x70", "--output", "b.dzi"]) == 0
+        assert files_below(in_folder / "a_files") == files_below(in_folder / "b_files")
+        assert (in_folder / "a.dzi").read_bytes() == (in_folder / "b.dzi").read_bytes()
+        (in_folder / "a.tiff").write_bytes(b"old")
+        assert main([*render, "--output", "a.tiff"]) == 0
+        assert read_tiff(in_folder / "a.tiff").shape == (16, 16, 3)
+        assert {path.name for path in in_folder.iterdir()} == {"a.dzi", "a_files", "b.dzi", "b_files", "a.tiff"}
+
+    @pytest.mark.parametrize(("name", "bands"), [("a.dzi", 3), ("a.tiff", 3), ("a.png", 1)])
+    def test_what_is_interrupted_leaves_all_as_it_was(
+        self,
+        name: str,
+        bands: int,
+        checkpoint: Checkpoint,
+        in_folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("service.commands.render.WHOLE_PIXELS", 0)
+        interrupt_after(monkeypatch, bands)
+        render = ["render", str(checkpoint.path), "--size", "3000x300", "--output"]
+        assert main([*render, f"new/folder/{name}"]) == 130
+        assert list(in_folder.iterdir()) == []
+        (in_folder / "a_files").mkdir()
+        for path in ("a.dzi", "a.tiff", "a.png", "a_files/old"):
+            (in_folder / path).write_bytes(b"old")
+        before = files_below(in_folder)
+        interrupt_after(monkeypatch, bands)
+        assert main([*render, name]) == 130
+        assert files_below(in_folder) == before
+        assert "interrupted" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("name", "longest"), [("a.dzi", 100), ("a.tiff", 100), ("a.tiff", 16_000), ("a.png", 16_000)]
+    )
+    def test_a_full_disk(
+        self,
+        name: str,
+        longest: int,
+        in_folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """No file may be longer than a part of what is to be written: of a tile, or of the file of all tiles."""
+        monkeypatch.setattr("service.commands.render.WHOLE_PIXELS", 0)
+        tile = [] if name == "a.png" else ["--tile", "64"]
+        with longest_file(longest):
+            assert main(["render", "demo", "--size", "300x170", "--output", f"new/{name}", *tile]) == 2
+        errors = capsys.readouterr().err  # ends after the progress bar of a slow machine
+        assert errors.endswith(f"creps render: error: output: new/{name} cannot be written: File too large\n")
+        assert list(in_folder.iterdir()) == []
+
+    def test_sigterm(self, in_folder: Path) -> None:
+        """As sent by ``kill``, ``timeout`` and batch systems."""
+        command = [sys.executable, "-m", "service", "render", "demo", "--size", "9999x9999", "--output"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen([*command, "new/a.tiff"], stderr=subprocess.PIPE, text=True, env=environment)
+        try:
+            asyncio.run(eventually(lambda: any(in_folder.rglob("*_*.png"))))
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=LONG)
+        finally:
+            process.kill()
+        assert errors.endswith("creps render: interrupted\n")
+        assert process.returncode == 130
+        assert list(in_folder.iterdir()) == []
+
+    def test_progress_bars(
+        self,
+        checkpoint: Checkpoint,
+        in_folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("service.commands.render._PROGRESS_DELAY", 1e-9)
+        assert main(["render", str(checkpoint.path), "--size", "700x700", "--output", "a.tiff"]) == 0
+        errors = capsys.readouterr().err
+        assert "rendering100%" in errors
+        assert "writing100%" in errors
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, bands: int) -> None:
+    """Ctrl-C when so many bands of pictures have been drawn, or are being drawn."""
+    count = itertools.count()
+    original = Renderer._cut
+
+    def cut(self: Renderer, spec: RenderSpec, output: NDArray[np.uint8] | None = None) -> Iterator[Band]:
+        for band in original(self, spec, output):
+            if next(count) >= bands:
+                raise KeyboardInterrupt
+            yield band
+
+    monkeypatch.setattr(Renderer, "_cut", cut)
+
+
+@contextlib.contextmanager
+def longest_file(size: int) -> Iterator[None]:
+    """Writing to a file beyond ``size`` bytes fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 MISTAKES = {
     "--seed -1": "seed",
     "--seed 4294967296": "seed",
@@ -108,7 +300,7 @@ MISTAKES = {
     "--size 10": "size",
     "--size -5x5": "size",
     "--size 10x10x10": "size",
-    "--size 16385x16385": "size",
+    "--size 16385x16385 --format jpeg": "size",
     "--region 0,0,1": "region",
     "--region 0,0,0,1": "region",
     "--region 1,0,0,1": "region",
@@ -121,9 +313,23 @@ MISTAKES = {
     "--crop -1,0,5,5": "crop",
     "--crop 10,10,10,10": "crop",
     "--crop 0,0,1.5,5": "crop",
-    "--size 200000x200000 --crop 0,0,20000,20000": "crop",
+    "--size 200000x200000 --crop 0,0,20000,20000 --format jpeg": "crop",
     "--grid middle": "grid",
-    "--format tiff": "format",
+    "--format gif": "format",
+    "--format tiff --size 1x262145": "height",
+    "--format tiff --tile-format webp": "tile-format",
+    "--format tiff --tile 100": "tile",
+    "--format dzi --tile 32": "tile",
+    "--format dzi --tile 4096": "tile",
+    "--format dzi --tile big": "tile",
+    "--format dzi --tile-format tiff": "tile-format",
+    "--tile 256": "tile",
+    "--format jpeg --tile-format png": "tile-format",
+    "--format dzi --output a.png": "output",
+    "--format dzi --output folder": "output",
+    "--output taken.dzi": "taken_files",
+    "--output file/a.dzi": "output",
+    "--output file/a.tiff": "output",
     "--quality 0": "quality",
     "--quality 101": "quality",
     "--size 16383x1 --format webp": "16382",
@@ -144,6 +350,7 @@ class TestMistakes:
         self, options: str, named: str, checkpoint: Checkpoint, in_folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (in_folder / "folder").mkdir()
+        (in_folder / "taken_files").mkdir()
         (in_folder / "file").touch()
         answered_2(["render", str(checkpoint.path), *options.split()])
         output, errors = capsys.readouterr()
@@ -151,7 +358,7 @@ class TestMistakes:
         assert errors.startswith("creps render: error: ")
         assert errors.count("\n") == 1
         assert named in errors
-        assert {path.name for path in in_folder.iterdir()} == {"folder", "file"}
+        assert {path.name for path in in_folder.iterdir()} == {"folder", "taken_files", "file"}
 
     def test_conditional_network_without_a_class(
         self, conditional: Checkpoint, in_folder: Path, capsys: pytest.CaptureFixture[str]
