@@ -1,19 +1,28 @@
 """A Chromium, and pages in it that show the stand-in service."""
 
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from model.checkpoint import save_checkpoint
+from model.config import GeneratorConfig
+from model.generator import Generator
 from tests.service.waiting import LONG
 from tests.service.web.canvas import wait_for_full
 from tests.service.web.stand_in import StandIn
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SIZE = {"width": 800, "height": 600}
+
+
+CONFIG = GeneratorConfig(resolution=16, channel_base=256, channel_max=32, z_dim=16, w_dim=16, mapping_layers=2)
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +84,20 @@ def page(new_page: Callable[..., Page], service: StandIn) -> Page:
     page.goto(service.url)
     wait_for_full(page, service)
     return page
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the real service, whose model ``noise`` has random weights."""
+    models = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    save_checkpoint(models / "noise.safetensors", Generator(CONFIG))
+    arguments = ["serve", "--port", "0", "--device", "cpu", "--models", str(models)]
+    with subprocess.Popen([sys.executable, "-m", "service", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            ready = process.stdout.readline()
+            assert "ready on http" in ready
+            yield ready.split()[-1]
+        finally:
+            process.terminate()

@@ -4,7 +4,6 @@ import functools
 import http.server
 import shutil
 import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -14,15 +13,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from model.checkpoint import save_checkpoint
-from model.generator import Generator
 from tests.service.waiting import LONG
 from tests.service.web.canvas import eventually
-from tests.service.web.test_with_service import CONFIG
 
 VERSION = "6.1.1"
 
@@ -76,24 +71,6 @@ def site(pytestconfig: pytest.Config) -> Iterator[str]:
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("service")
-    (folder / "models").mkdir()
-    torch.manual_seed(0)
-    save_checkpoint(folder / "models" / "noise.safetensors", Generator(CONFIG))
-    arguments = ["serve", "--port", "0", "--device", "cpu", "--models", str(folder / "models")]
-    arguments += ["--outputs", str(folder / "outputs")]
-    with subprocess.Popen([sys.executable, "-m", "service", *arguments], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            ready = process.stdout.readline()
-            assert "ready on http" in ready
-            yield ready.split()[-1]
-        finally:
-            process.terminate()
 
 
 @pytest.fixture

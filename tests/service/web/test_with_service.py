@@ -2,40 +2,14 @@
 
 import base64
 import io
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from model.checkpoint import save_checkpoint
-from model.config import GeneratorConfig
-from model.generator import Generator
 from tests.service.web.canvas import eventually, link
-
-CONFIG = GeneratorConfig(resolution=16, channel_base=256, channel_max=32, z_dim=16, w_dim=16, mapping_layers=2)
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    models = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    save_checkpoint(models / "noise.safetensors", Generator(CONFIG))
-    arguments = ["serve", "--port", "0", "--device", "cpu", "--models", str(models)]
-    with subprocess.Popen([sys.executable, "-m", "service", *arguments], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            ready = process.stdout.readline()
-            assert "ready on http" in ready
-            yield ready.split()[-1]
-        finally:
-            process.terminate()
 
 
 def canvas_pixels(page: Page) -> NDArray[np.int64]:
