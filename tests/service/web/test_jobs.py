@@ -100,9 +100,9 @@ def test_a_file_can_be_downloaded(page: Page, service: StandIn) -> None:
 
 def test_a_job_is_cancelled_then_removed(page: Page, service: StandIn) -> None:
     order(page, 2000)
-    page.get_by_role("button", name="Cancel").click()
+    page.locator("#job-list").get_by_role("button", name="Cancel").click()
     expect(page.locator("#job-list p")).to_have_text("Cancelled")
-    page.get_by_role("button", name="Remove").click()
+    page.locator("#job-list").get_by_role("button", name="Remove").click()
     expect(page.locator("#jobs")).not_to_be_visible()
     assert service.jobs == []
 
