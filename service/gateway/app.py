@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from service.gateway import events, health, iiif, images, jobs, models, outputs, page
-from service.gateway.middleware import AnyOrigin, ApiKeys, BodyLimit, RequestLog, is_open
+from service.gateway.middleware import AnyOrigin, ApiKeys, BodyLimit, Preflights, RequestLog, is_open
 from service.gateway.problems import HANDLERS, Problem
 from service.gateway.proxies import Proxies
 from service.gateway.services import Services
@@ -57,8 +57,9 @@ def create_app(services: Services) -> FastAPI:
         exception_handlers=HANDLERS,
         middleware=[
             Middleware(Proxies, trusted=services.settings.trusted_proxies, root_path=services.settings.root_path),
-            Middleware(RequestLog),
             Middleware(AnyOrigin),
+            Middleware(RequestLog),
+            Middleware(Preflights),
             *([Middleware(ApiKeys, keys=keys)] if keys else []),
             Middleware(BodyLimit, limit=MAX_BODY),
         ],

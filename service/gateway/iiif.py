@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from service.catalog import DEMO_NAME
 from service.gateway import caching
 from service.gateway.iiif_sources import Source, find_source
+from service.gateway.images import PICTURE_HEADERS
 from service.gateway.problems import responses
 from service.gateway.services import ServicesOfApp
 from service.iiif.info import CONTEXT, PROFILE, information
@@ -29,12 +30,20 @@ Identifier = Annotated[
     ),
 ]
 
+_HEADERS = PICTURE_HEADERS | {
+    "Link": {
+        "description": "the canonical form of the address, and the profile",
+        "required": True,
+        "schema": {"type": "string"},
+    }
+}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The picture",
+        "headers": _HEADERS,
         "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in MEDIA_TYPES.values()},
     },
-    304: {"description": "The picture that If-None-Match names is still the one"},
+    304: {"description": "The picture that If-None-Match names is still the one", "headers": _HEADERS},
 }
 _BASE: dict[int | str, dict[str, Any]] = {303: {"description": "To info.json"}}
 _INFO: dict[int | str, dict[str, Any]] = {
@@ -71,15 +80,12 @@ async def get_info(identifier: Identifier, request: Request, services: ServicesO
     source = await find_source(identifier, request, services)
     document = information(_address(identifier, request), source.width, source.height, source.tile, source.limits)
     plain = _prefers_plain_json(request.headers.get("accept", ""))
-    response = JSONResponse(
-        document,
-        headers=_headers(source, services, f'"{hashlib.sha256(f"{plain}{document}".encode()).hexdigest()}"')
-        | {"Vary": "Accept", "Link": f'<{PROFILE}>;rel="profile"'},
-        media_type="application/json" if plain else f'application/ld+json;profile="{CONTEXT}"',
-    )
-    if caching.is_current(request, response.headers["ETag"]):
-        return Response(status_code=304, headers=_headers(source, services, response.headers["ETag"]))
-    return response
+    tag = f'"{hashlib.sha256(f"{plain}{document}".encode()).hexdigest()}"'
+    headers = _headers(source, services, tag) | {"Vary": "Accept", "Link": f'<{PROFILE}>;rel="profile"'}
+    if caching.is_current(request, tag):
+        return Response(status_code=304, headers=headers)
+    media_type = "application/json" if plain else f'application/ld+json;profile="{CONTEXT}"'
+    return JSONResponse(document, headers=headers, media_type=media_type)
 
 
 @router.head("/iiif/3/{identifier}/{region}/{size}/{rotation}/{quality}.{format}", include_in_schema=False)

@@ -22,7 +22,7 @@ def _header(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "required": True, "schema": schema}
 
 
-_HEADERS = {
+PICTURE_HEADERS = {
     "X-Creps-Seed": _header("seed of the picture", {"type": "integer", "minimum": 0, "maximum": MAX_SEED}),
     "X-Creps-Digest": _header("digest of the checkpoint", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
     "ETag": _header("names the picture's bytes", {"type": "string"}),
@@ -34,12 +34,12 @@ _TIMING = {
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The picture",
-        "headers": _HEADERS | _TIMING,
+        "headers": PICTURE_HEADERS | _TIMING,
         "content": {f"image/{name}": {"schema": {"type": "string", "format": "binary"}} for name in FORMATS},
     }
 }
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "The picture that If-None-Match names is still the one", "headers": _HEADERS}
+    304: {"description": "The picture that If-None-Match names is still the one", "headers": PICTURE_HEADERS}
 }
 
 

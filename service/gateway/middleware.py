@@ -83,25 +83,25 @@ SHOWN_ANYWHERE = "/iiif/"
 """Addresses that the pages of any site may ask: viewers are elsewhere."""
 
 PREFLIGHT = {
-    "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-    "Access-Control-Allow-Headers": "*",
+    "Access-Control-Allow-Headers": "Authorization, *",  # which the asterisk does not mean
     "Access-Control-Max-Age": "86400",
 }
 
 
+def _is_shown_anywhere(scope: Scope) -> bool:
+    return scope["type"] == "http" and route_path(scope).startswith(SHOWN_ANYWHERE)
+
+
 class AnyOrigin:
-    """Lets the pages of all sites ask under SHOWN_ANYWHERE, and read the answers, errors among them (CORS)."""
+    """Lets the pages of all sites read the answers under SHOWN_ANYWHERE, all errors among them (CORS)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not route_path(scope).startswith(SHOWN_ANYWHERE):
+        if not _is_shown_anywhere(scope):
             return await self.app(scope, receive, send)
-
-        if scope["method"] == "OPTIONS":
-            return await Response(status_code=204, headers=PREFLIGHT)(scope, receive, send)
 
         async def send_to_anyone(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -111,6 +111,18 @@ class AnyOrigin:
             await send(message)
 
         return await self.app(scope, receive, send_to_anyone)
+
+
+class Preflights:
+    """Lets the pages of all sites ask under SHOWN_ANYWHERE. Browsers ask whether they may, without a key (CORS)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _is_shown_anywhere(scope) and scope["method"] == "OPTIONS":
+            return await Response(status_code=204, headers=PREFLIGHT)(scope, receive, send)
+        return await self.app(scope, receive, send)
 
 
 OPEN = PROBES | {"/", "/docs", "/openapi.json"}

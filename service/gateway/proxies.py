@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_HOST = re.compile(r"([A-Za-z0-9.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
@@ -48,26 +48,23 @@ class Proxies:
         return self._trusts(scope["client"][0]) if scope.get("client") else False
 
     def _trusts(self, host: str) -> bool:
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return any(address in network for network in self.trusted)
+        return _is_address(host) and any(ipaddress.ip_address(host) in network for network in self.trusted)
 
     def _believe(self, scope: Scope) -> str | None:
         """Takes over what the headers say; returns the prefix."""
         given = Headers(scope=scope)
-        if (scheme := _last(given.get("x-forwarded-proto"))) in ("http", "https"):
+        if (scheme := _values(given, "x-forwarded-proto")[-1]) in ("http", "https"):
             scope["scheme"] = scheme
-        if (host := _last(given.get("x-forwarded-host"))) and _HOST.fullmatch(host):
+        if _HOST.fullmatch(host := _values(given, "x-forwarded-host")[-1]):
             MutableHeaders(scope=scope)["host"] = host
         # The nearest that is no proxy of ours: those before it may be made up.
-        for client in reversed(given.get("x-forwarded-for", "").split(",")):
-            if client.strip():
-                scope["client"] = (client.strip()[:64], 0)
-                if not self._trusts(client.strip()):
-                    break
-        prefix = given.get("x-forwarded-prefix", "").rstrip("/")
+        for client in reversed(_values(given, "x-forwarded-for")):
+            if not _is_address(client):
+                break
+            scope["client"] = (client, 0)
+            if not self._trusts(client):
+                break
+        prefix = _values(given, "x-forwarded-prefix")[-1].rstrip("/")
         return prefix if _PREFIX.fullmatch(prefix) else None
 
 
@@ -77,6 +74,15 @@ def route_path(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def _last(header: str | None) -> str | None:
-    """Of a list, the value that the nearest proxy has added."""
-    return None if header is None else header.rpartition(",")[2].strip()
+def _values(headers: Headers, name: str) -> list[str]:
+    """Of all headers of a name, the last of which the nearest proxy has added: it may write a line of its own, or add
+    to the client's. At least one, which may be empty."""
+    return [value.strip() for value in ",".join(headers.getlist(name)).split(",")]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

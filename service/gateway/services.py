@@ -1,6 +1,7 @@
 """What the routes work with, made once for an application."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -13,6 +14,9 @@ from service.picture_cache import PictureCache
 from service.queue import RenderClient
 from service.settings import Settings
 
+STITCHED_AT_ONCE = 4
+"""Answers that are put together from stored tiles at once. One of 4096² takes some 200 MB."""
+
 
 @dataclass(frozen=True)
 class Services:
@@ -23,6 +27,7 @@ class Services:
     jobs: Board
     outputs: Store
     cache: PictureCache
+    stitching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STITCHED_AT_ONCE))
 
 
 async def _services(request: Request) -> Services:  # async: FastAPI would run a plain function in a thread

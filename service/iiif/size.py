@@ -102,8 +102,13 @@ class Size:
                 w, h = int(self.values[0]), int(self.values[1])
                 if not w or not h:
                     return 0, 0
-                scaled = _times(region, min(w / width, h / height))
-                return min(scaled[0], w), min(scaled[1], h)
+                scale = min(w / width, h / height)
+                scaled = _times(region, scale)
+                scaled = min(scaled[0], w), min(scaled[1], h)
+                if limits.hold(scaled) or (scale > 1 and not self.upscale):
+                    return scaled
+                # Of all forms but max, this alone is to be as large as the limits allow.
+                return _times(region, min(scale, limits.scale(width, height)), down=True)
 
 
 def canonical(sides: Sides, region: Sides, limits: Limits) -> str:

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import obstore
 import pytest
 from PIL import Image
 
@@ -17,6 +18,15 @@ from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_hea
 from tests.service.gateway.test_iiif_conformance import store_as_job
 
 LD = 'application/ld+json;profile="http://iiif.io/api/image/3/context.json"'
+
+
+@pytest.fixture(scope="module")
+def wide_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """With the limits that it has by default."""
+    folder = tmp_path_factory.mktemp("models")
+    with run_gateway(folder, settings()) as running:
+        save_header(folder, "plain", GeneratorConfig(32))
+        yield running
 
 
 @pytest.fixture
@@ -40,7 +50,29 @@ def test_the_document_of_a_seed(gateway: RunningGateway) -> None:
     assert plain.headers["content-type"] == "application/json"
     tag = answer.headers["etag"]
     assert tag != plain.headers["etag"]
-    assert gateway.http.get("/iiif/3/plain:7:size=4000/info.json", headers={"If-None-Match": tag}).status_code == 304
+    same = gateway.http.get("/iiif/3/plain:7:size=4000/info.json", headers={"If-None-Match": tag})
+    assert (same.status_code, same.headers["vary"]) == (304, "Accept")
+
+
+def test_all_that_the_document_promises_is_within_its_limits(tmp_path: Path) -> None:
+    with run_gateway(tmp_path, settings(max_image_pixels=40_000)) as running:
+        save_header(tmp_path, "plain", GeneratorConfig(32))
+        document = running.http.get("/iiif/3/plain:7/info.json").json()
+        assert document["maxArea"] == 40_000
+        assert document["tiles"][0]["width"] == 128
+        for path in ("0,0,128,128/128,128", "full/max", "0,0,65536,1/max", "full/^max"):
+            assert running.http.get(f"/iiif/3/plain:7/{path}/0/default.webp").status_code == 200, path
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("turned", ["0/default", "90/default", "0/gray"])
+def test_every_format_holds_the_largest_side(wide_gateway: RunningGateway, suffix: str, turned: str) -> None:
+    base = "/iiif/3/plain:7"
+    side = wide_gateway.http.get(f"{base}/info.json").json()["maxWidth"]
+    answer = wide_gateway.http.get(f"{base}/0,0,{side},2/max/{turned}.{suffix}")
+    assert answer.status_code == 200, answer.text
+    assert set(Image.open(BytesIO(answer.content)).size) == {side, 2}
+    assert wide_gateway.http.get(f"{base}/0,0,{side + 1},2/{side + 1},2/{turned}.{suffix}").status_code == 400
 
 
 def test_an_identifier_alone_leads_to_its_document(gateway: RunningGateway) -> None:
@@ -145,11 +177,20 @@ def test_errors_can_be_read_by_any_page(gateway: RunningGateway, path: str, stat
     assert gateway.queue.asked == []
 
 
+def test_errors_that_nobody_expected_can_be_read_too(gateway: RunningGateway) -> None:
+    gateway.queue.failure = ZeroDivisionError("on purpose")
+    answer = gateway.http.get("/iiif/3/plain:7/full/10,/0/default.jpg")
+    assert answer.status_code == 500
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
 def test_a_browser_may_ask_first(bare_gateway: RunningGateway) -> None:
     answer = bare_gateway.http.options("/iiif/3/plain:7/full/10,/0/default.jpg", headers={"Origin": "http://elsewhere"})
     assert answer.status_code == 204
     assert answer.headers["access-control-allow-origin"] == "*"
     assert "GET" in answer.headers["access-control-allow-methods"]
+    assert "Authorization" in answer.headers["access-control-allow-headers"]
+    assert "x-request-id" in answer.headers
     assert bare_gateway.http.get("/iiif/3/plain:7/info.json").status_code == 401
 
 
@@ -180,6 +221,41 @@ def test_stored_tiles_are_passed_on_and_put_together(gateway: RunningGateway) ->
     gateway.http.delete(f"/v1/jobs/{job}")
 
 
+def test_stored_tiles_of_odd_sizes_are_passed_on(gateway: RunningGateway) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (601, 701, 3), np.uint8)
+    job = store_as_job(gateway, picture)
+    for level, column, row, box, sides in (
+        (10, 2, 2, "512,512,189,89", "189,89"),
+        (9, 0, 0, "0,0,512,512", "256,256"),
+        (9, 1, 1, "512,512,189,89", "95,45"),
+        (8, 0, 0, "full", "176,151"),
+    ):
+        stored = gateway.http.get(f"/v1/jobs/{job}/output/picture_files/{level}/{column}_{row}.png").content
+        assert gateway.http.get(f"/iiif/3/job:{job}/{box}/{sides}/0/default.png").content == stored
+    turned = gateway.http.get(f"/iiif/3/job:{job}/512,512,189,89/189,89/180/default.png").content
+    assert np.array_equal(np.asarray(Image.open(BytesIO(turned))), picture[:511:-1, :511:-1])
+    gateway.http.delete(f"/v1/jobs/{job}")
+
+
+def test_a_distorted_part_of_a_job_reads_no_more_than_it_sends(gateway: RunningGateway) -> None:
+    job = store_as_job(gateway, np.full((1500, 2000, 3), 77, np.uint8))
+    store, folder = gateway.services.outputs, f"jobs/{job}/picture_files"
+    for level in (9, 10, 11):  # of 500×375 and more
+        obstore.delete(store, [found["path"] for found in obstore.list(store, f"{folder}/{level}").collect()])
+    answer = gateway.http.get(f"/iiif/3/job:{job}/full/1,1400/0/default.png")
+    assert Image.open(BytesIO(answer.content)).getextrema() == ((77, 77),) * 3
+    assert gateway.http.get(f"/iiif/3/job:{job}/full/1000,750/0/default.png").status_code == 404
+    gateway.http.delete(f"/v1/jobs/{job}")
+
+
+def test_only_pictures_of_tiles_can_be_viewed(gateway: RunningGateway) -> None:
+    job = store_as_job(gateway, np.zeros((10, 10, 3), np.uint8), kind="png")
+    answer = gateway.http.get(f"/iiif/3/job:{job}/info.json")
+    assert answer.status_code == 404
+    assert "dzi" in answer.json()["detail"]
+    gateway.http.delete(f"/v1/jobs/{job}")
+
+
 def test_only_named_proxies_are_believed(gateway: RunningGateway) -> None:
     forwarded = {
         "X-Forwarded-Proto": "https",
@@ -192,6 +268,32 @@ def test_only_named_proxies_are_believed(gateway: RunningGateway) -> None:
     assert (
         gateway.http.get("/iiif/3/plain:7/info.json", headers=evil).json()["id"] == f"{gateway.address}/iiif/3/plain:7"
     )
+
+
+@pytest.mark.parametrize(
+    ("headers", "host", "client"),
+    [
+        (
+            [("Host", "forged.example"), ("Host", "real.example"), ("For", "6.6.6.6"), ("For", "9.9.9.9")],
+            "real",
+            "9.9.9.9",
+        ),
+        ([("Host", "forged.example, real.example"), ("For", "6.6.6.6, 9.9.9.9, 127.0.0.1")], "real", "9.9.9.9"),
+        ([("Host", "real.example"), ("For", 'not"an address, 127.0.0.1')], "real", "127.0.0.1"),
+    ],
+)
+def test_of_several_values_the_nearest_proxys_counts(
+    gateway: RunningGateway,
+    caplog: pytest.LogCaptureFixture,
+    headers: list[tuple[str, str]],
+    host: str,
+    client: str,
+) -> None:
+    given = [(f"X-Forwarded-{name}", value) for name, value in headers]
+    with caplog.at_level("INFO", "service.gateway.middleware"):
+        document = gateway.http.get("/iiif/3/plain:7/info.json", headers=given).json()
+    assert document["id"] == f"http://{host}.example/iiif/3/plain:7"
+    assert caplog.messages[-1].startswith(f'{client} "GET ')
 
 
 def test_strangers_are_not_believed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The validator of the IIIF consortium against its own picture, served as a finished job."""
 
 import asyncio
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from PIL import Image
 
 from service.jobs.keeper import Keeper
 from service.outputs.deepzoom import descriptor
+from service.outputs.order import Kind
 from service.outputs.tiles import encode_tile
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.jobs.stand_in import make_job
@@ -40,9 +42,9 @@ def gateway(tmp_path: Path) -> Iterator[RunningGateway]:
         yield running
 
 
-def store_as_job(gateway: RunningGateway, picture: NDArray[np.uint8]) -> str:
+def store_as_job(gateway: RunningGateway, picture: NDArray[np.uint8], kind: Kind = "dzi") -> str:
     """Writes a picture as the files of a finished job, which a keeper then finds."""
-    job = make_job("d" * 64, size=picture.shape[1::-1], tile=256)
+    job = make_job("d" * 64, kind, size=picture.shape[1::-1], tile=256, number=secrets.randbits(128))
     store, order = gateway.services.outputs, job.order
     for index in range(order.pyramid.tiles):
         level, column, row = order.pyramid.locate(index)
