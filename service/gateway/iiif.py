@@ -73,7 +73,7 @@ async def get_base(identifier: Identifier, request: Request) -> Response:
     "/iiif/3/{identifier}/info.json",
     summary="Describes a picture to viewers",
     response_class=Response,
-    responses=_INFO | responses(400, 401, 404, 422, 503),
+    responses=_INFO | responses(400, 401, 404, 413, 422, 503),
 )
 async def get_info(identifier: Identifier, request: Request, services: ServicesOfApp) -> Response:
     """Sizes, tiles and limits, as JSON-LD or, where that alone is accepted, as JSON."""

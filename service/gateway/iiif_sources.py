@@ -1,7 +1,7 @@
 """Where IIIF's pictures come from: drawn at once, or out of the tiles that a job has stored."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import imagecodecs
@@ -16,6 +16,7 @@ from model.viewport import Viewport
 from service.gateway import caching
 from service.gateway.connection import while_connected
 from service.gateway.drawing import draw, server_timing
+from service.gateway.errors import TooLargeError
 from service.gateway.pictures import MAX_POSITIONS, Picture, check_positions, check_work, resolve_picture
 from service.gateway.requests import ImageRequest
 from service.gateway.services import Services
@@ -32,6 +33,9 @@ from service.queue import DeadlinePassed
 from service.validation import explain
 
 LIVE_TILE = 512
+
+LEAST_TILE = 64
+"""Smaller ones would cost more for each request than for their pixels."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ async def find_source(identifier: str, request: Request, services: Services) -> 
 
     Raises:
         UnknownIdentifierError, UnknownJobError: it names nothing.
+        TooLargeError: it names a picture that cannot be drawn whole at any size.
     """
     named = parse_identifier(identifier)
     if isinstance(named, StoredIdentifier):
@@ -84,11 +89,12 @@ async def _live(named: LiveIdentifier, request: Request, services: Services) -> 
                 "width": named.side,
             }
         )
-        return LiveSource(named, await resolve_picture(wanted, services.models), request, services)
+        picture = await resolve_picture(wanted, services.models)
     except ValidationError as error:
         raise UnknownIdentifierError("identifier", explain(error.errors()[0])) from None
     except InputError as error:
         raise UnknownIdentifierError("identifier", error.message) from None
+    return LiveSource(named, picture, request, services)
 
 
 class LiveSource:
@@ -96,10 +102,8 @@ class LiveSource:
 
     def __init__(self, named: LiveIdentifier, picture: Picture, request: Request, services: Services) -> None:
         self.width = self.height = named.side
-        self.limits = limits_of(services)
-        self.tile = LIVE_TILE
-        while not self.limits.hold((self.tile, self.tile)):
-            self.tile //= 2
+        self.limits = live_limits(limits_of(services), named.side, picture.checkpoint.config.resolution)
+        self.tile = live_tile(self.limits, named.side)
         self.digest = picture.checkpoint.digest
         self.seed = picture.seed
         self.immutable = named.model == self.digest
@@ -133,6 +137,42 @@ def limits_of(services: Services, least: int = 1) -> Limits:
     area = max(services.settings.max_image_pixels, least**2)
     side = min(MAX_POSITIONS // 2, *MAX_SIDES.values(), area)
     return Limits(side, side, area)
+
+
+def live_limits(limits: Limits, side: int, resolution: int) -> Limits:
+    """The limits within which the square picture of ``side`` pixels can be drawn at the size ``max``, whole or in part.
+
+    Raises:
+        TooLargeError: it can be drawn whole at no size.
+    """
+    limits = replace(limits, resolution=resolution)
+    largest = limits.largest_drawn(side)
+    if not largest:
+        drawn = f"{resolution}×{resolution}"
+        raise TooLargeError("identifier", f"names a model that draws {drawn} pixels, above the limit of {limits.area}")
+    # At the training resolution and above nothing is averaged: what the limits hold can be drawn.
+    return limits if largest == side or largest >= resolution else replace(limits, width=largest, height=largest)
+
+
+def live_tile(limits: Limits, side: int) -> int:
+    """The side of tiles that can be drawn of all levels of the square picture.
+
+    There are such where the limits' area is (R + LEAST_TILE)² or more. Below that the coarsest levels may be refused.
+    """
+    tile = LIVE_TILE
+    while not limits.hold((tile, tile)) or (tile > LEAST_TILE and not _draws_all_levels(limits, side, tile)):
+        tile //= 2
+    return tile
+
+
+def _draws_all_levels(limits: Limits, side: int, tile: int) -> bool:
+    covered = tile
+    while covered < side:
+        if not limits.hold_drawn((tile, tile), covered / side):
+            return False
+        covered *= 2
+    overview = -(-side * tile // covered)
+    return limits.hold_drawn((overview, overview))
 
 
 def live_viewport(side: int, box: Box, sides: Sides) -> Viewport:

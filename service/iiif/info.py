@@ -29,7 +29,7 @@ def information(address: str, width: int, height: int, tile: int, limits: Limits
         "maxWidth": limits.width,
         "maxHeight": limits.height,
         "maxArea": limits.area,
-        "sizes": [{"width": w, "height": h} for w, h in halves if limits.hold((w, h))],
+        "sizes": [{"width": w, "height": h} for w, h in halves if limits.hold_drawn((w, h))],
         "tiles": [{"width": tile, "height": tile, "scaleFactors": factors}],
         "preferredFormats": ["jpg"],
         "extraFormats": [suffix for suffix in SUFFIXES if suffix == "webp"],  # the others belong to level 2

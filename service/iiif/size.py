@@ -15,15 +15,38 @@ _KINDS = "max, w,  ,h  w,h  !w,h or pct:n, each perhaps after ^"
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest picture that is answered; info.json tells it."""
+    """The largest picture that is answered; info.json tells it.
+
+    Attributes:
+        width, height, area: in pixels.
+        resolution: R of a network that draws the answers, 1 where none does. A whole picture of fewer pixels a side is
+            averaged from a whole number of times as many, at least R, and these must not exceed ``area`` either.
+    """
 
     width: int
     height: int
     area: int
+    resolution: int = 1
 
     def hold(self, sides: Sides) -> bool:
         width, height = sides
         return width <= self.width and height <= self.height and width * height <= self.area
+
+    def hold_drawn(self, sides: Sides, share: float = 1.0) -> bool:
+        """Whether they hold these sides, as sent and as drawn, of a part that shows ``share`` of each of the picture's
+        sides."""
+        drawn = math.prod(side * max(1, math.ceil(self.resolution * share / side - 1e-9)) for side in sides)
+        return self.hold(sides) and drawn <= self.area
+
+    def largest_drawn(self, side: int) -> int:
+        """The longest side, up to ``side``, at which a square picture can be drawn whole; 0 where there is none."""
+        longest = math.isqrt(self.area)
+        if longest < self.resolution:
+            return 0
+        most = min(side, self.width, self.height, longest)
+        factors = range(-(-self.resolution // most), self.resolution + 1)
+        sides = (min(most, longest // factor) for factor in factors)
+        return next(found for found in sides if self.hold_drawn((found, found)))
 
     def scale(self, width: int, height: int) -> float:
         """By how much sides can be multiplied to be as large as allowed."""

@@ -16,6 +16,7 @@ from service.gateway.iiif_sources import live_viewport
 from service.jobs.board import Board
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
 from tests.service.gateway.test_iiif_conformance import store_as_job
+from tests.service.waiting import eventually
 
 LD = 'application/ld+json;profile="http://iiif.io/api/image/3/context.json"'
 
@@ -292,6 +293,7 @@ def test_of_several_values_the_nearest_proxys_counts(
     given = [(f"X-Forwarded-{name}", value) for name, value in headers]
     with caplog.at_level("INFO", "service.gateway.middleware"):
         document = gateway.http.get("/iiif/3/plain:7/info.json", headers=given).json()
+        asyncio.run(eventually(lambda: caplog.messages))  # a request is logged once it has been answered
     assert document["id"] == f"http://{host}.example/iiif/3/plain:7"
     assert caplog.messages[-1].startswith(f'{client} "GET ')
 
