@@ -31,8 +31,11 @@ class JobStatus(BaseModel):
     tile: int
     model: str = Field(description="digest of the checkpoint")
     seed: int
+    truncation_psi: float
+    class_index: int | None
     width: int
     height: int
+    region: tuple[float, float, float, float] = Field(description="what it shows of the unit square")
     format: Format
     quality: int
     tiles_done: int = Field(description="tiles of all levels that are in the store")
@@ -70,8 +73,11 @@ async def describe(status: Status, request: Request, services: Services) -> JobS
         tile=order.tile,
         model=order.spec.model,
         seed=latent.seed or 0,
+        truncation_psi=latent.psi,
+        class_index=latent.class_index,
         width=picture.width,
         height=picture.height,
+        region=order.spec.viewport.crop_region,
         format=order.spec.encoding.format,
         quality=order.spec.encoding.quality,
         tiles_done=status.done,

@@ -52,11 +52,16 @@ export function imagePath({ picture, view }, canvas, size, format, quality) {
   return `v1/images/${encodeURIComponent(picture.model)}/${picture.seed}.${format}?${query}`;
 }
 
-/** The address under which viewers of the IIIF Image API open a picture.
- * @param {import("./link.js").Picture} picture */
-export function iiifAddress({ model, seed, psi, classIndex }) {
+/** How IIIF names a picture that is drawn live. @param {import("./link.js").Picture} picture */
+export function liveIdentifier({ model, seed, psi, classIndex }) {
   const ofClass = classIndex === null ? "" : `:class=${classIndex}`;
-  return new URL(`iiif/3/${model}:${seed}:psi=${psi}${ofClass}/info.json`, location.href).href;
+  return `${encodeURIComponent(model)}:${seed}:psi=${psi}${ofClass}`;
+}
+
+/** The address under which viewers of the IIIF Image API open a picture.
+ * @param {string} identifier of a live picture, or job:ID */
+export function iiifAddress(identifier) {
+  return new URL(`iiif/3/${identifier}/info.json`, location.href).href;
 }
 
 /** The client: waits and tries again where the service asks for it, and asks the user for a key where it needs one. */
@@ -90,6 +95,11 @@ export class Api {
     return { blob, timings, milliseconds: Math.max(performance.now() - started, spent) };
   }
 
+  /** Whether requests need what a link cannot send. */
+  get hasKey() {
+    return sessionStorage.getItem(KEY_STORAGE) !== null;
+  }
+
   /** Whether the service has a worker that can draw. */
   async ready() {
     try {
@@ -103,6 +113,7 @@ export class Api {
    * @param {string} method @param {string} path
    * @param {{ body?: object, headers?: Record<string, string>, signal?: AbortSignal }} [options] body: sent as JSON */
   async send(method, path, { body, headers = {}, signal } = {}) {
+    /** @type {Record<string, string>} */
     const json = body === undefined ? {} : { "Content-Type": "application/json" };
     const request = { method, signal, headers: { ...json, ...headers }, body: body && JSON.stringify(body) };
     for (;;) {

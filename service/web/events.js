@@ -6,7 +6,7 @@ import { Problem, sleep } from "./api.js";
 const RETRY_MILLISECONDS = 2000;
 
 /**
- * What a job tells until it has ended. A stream that breaks goes on where it was.
+ * What a job tells until it has ended. A stream that breaks goes on where it was; one that is refused ends.
  * @template T
  * @param {import("./api.js").Api} api @param {string} path @param {AbortSignal} signal
  * @param {(data: T) => boolean} onData returns whether there is more to come
@@ -14,25 +14,39 @@ const RETRY_MILLISECONDS = 2000;
 export async function watch(api, path, signal, onData) {
   /** @type {Record<string, string>} */
   const headers = {};
-  for (;;) {
+  while (!signal.aborted) {
     try {
       const { body } = await api.send("GET", path, { headers, signal });
       if (body === null) return;
-      let text = "";
-      const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-      for (let part = await reader.read(); !part.done; part = await reader.read()) {
-        const blocks = (text + part.value).split("\n\n");
-        text = /** @type {string} */ (blocks.pop());
-        for (const fields of blocks.map(parse)) {
-          if (fields.id) headers["Last-Event-ID"] = fields.id;
-          if (fields.data && !onData(JSON.parse(fields.data))) return reader.cancel();
-        }
+      for await (const { id, data } of messages(body)) {
+        if (id) headers["Last-Event-ID"] = id;
+        if (data && !onData(JSON.parse(data))) return;
       }
     } catch (error) {
-      if (signal.aborted || (error instanceof Problem && error.status === 404)) return;
+      if (signal.aborted || (error instanceof Problem && isFinal(error))) return;
     }
     await sleep(RETRY_MILLISECONDS, signal).catch(() => {});
-    if (signal.aborted) return;
+  }
+}
+
+/** Whether asking again will not help. @param {Problem} problem */
+function isFinal({ status }) {
+  return status >= 400 && status < 500 && status !== 429;
+}
+
+/** @param {ReadableStream<Uint8Array<ArrayBuffer>>} body closed when the caller leaves the loop
+ * @returns {AsyncGenerator<Record<string, string>>} the fields of each message */
+async function* messages(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    let text = "";
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const blocks = (text + part.value).split("\n\n");
+      text = /** @type {string} */ (blocks.pop());
+      yield* blocks.map(parse);
+    }
+  } finally {
+    reader.cancel().catch(() => {});
   }
 }
 

@@ -9,15 +9,17 @@ import { Api, Problem, sleep } from "./api.js";
 import { element, onClick } from "./dom.js";
 import { listenToKeys, listenToPointers } from "./gestures.js";
 import { Jobs } from "./jobs.js";
+import { askKey } from "./key_dialog.js";
 import { readLink, writeLink } from "./link.js";
 import { Loader } from "./loader.js";
 import { Motion } from "./motion.js";
 import { OrderDialog } from "./order.js";
 import { Panel } from "./panel.js";
-import { Download, copyIiif, copyLink } from "./share.js";
+import { Download, copyIiif, copyLink, showIiif } from "./share.js";
+import { frameOf } from "./source.js";
 import { Stage } from "./stage.js";
 import { Notice, describePicture, describeView } from "./status.js";
-import { UNIT_SQUARE, WHOLE, clamp, clampView, pan, placement, scaled, zoom } from "./view.js";
+import { WHOLE, clamp, clampView, pan, placement, scaled, zoom } from "./view.js";
 
 const KEY_ZOOM = 1.5;
 const KEY_PAN = 0.1; // of the canvas
@@ -35,7 +37,8 @@ const MIN_PIXELS = 256 * 256;
 /** @type {import("./api.js").Model[]} */
 let models = [];
 /** @type {import("./link.js").State} */
-let state = { picture: { model: "", seed: 0, psi: 1, classIndex: null }, view: WHOLE };
+let state = { picture: { model: "", seed: 0, psi: 1, classIndex: null }, view: WHOLE, job: null };
+let liveView = WHOLE; // while a job is open: what was in view before
 let opened = false; // whether the state is that of a link, and models are known
 let busy = false;
 let linkTimer = 0;
@@ -44,11 +47,11 @@ let patience = 0;
 const canvas = element("canvas", HTMLCanvasElement);
 const stage = new Stage(canvas);
 const notice = new Notice(tryAgain);
-const panel = new Panel((picture) => setState({ ...state, picture }));
+const panel = new Panel((picture) => setState({ picture, view: state.job ? liveView : state.view, job: null }));
 const motion = new Motion((view) => setState({ ...state, view }));
 const api = new Api({ askKey, tellWaiting: (message) => notice.wait(message) });
 const download = new Download(api);
-const jobs = new Jobs(api);
+const jobs = new Jobs(api, openJob);
 const order = new OrderDialog(api, (job) => jobs.add(job));
 const loader = new Loader(api, { onLoaded, onError, onBusy });
 
@@ -69,7 +72,7 @@ async function start() {
   opened = true;
   element("panel", HTMLElement).inert = false;
   openLink();
-  jobs.load();
+  jobs.refresh();
 }
 
 async function waitForWorker() {
@@ -79,20 +82,31 @@ async function waitForWorker() {
   }
 }
 
-function openLink() {
+async function openLink() {
   if (!opened) return;
-  const { picture, view } = readLink(location.hash, models);
+  const { picture, view, jobId } = readLink(location.hash, models);
+  const job = jobId === null ? null : await jobs.find(jobId);
   panel.setPicture(picture);
-  state = { picture, view };
-  motion.jump(clampView(view, stage.size));
+  state = { picture, view, job };
+  motion.jump(clampView(jobId !== null && job === null ? WHOLE : view, stage.size));
+}
+
+/** Shows what a job has made, or again what is drawn live. @param {import("./source.js").Stored | null} job */
+function openJob(job) {
+  if (state.job === null) liveView = state.view;
+  state = { ...state, job };
+  motion.jump(clampView(job ? WHOLE : liveView, stage.size));
 }
 
 /** Shows a state. @param {import("./link.js").State} next */
 function setState(next) {
   if (!opened) return;
-  state = { picture: next.picture, view: clampView(next.view, stage.size) };
+  state = { ...next, view: clampView(next.view, stage.size) };
   stage.look(state.view);
-  describeView(state.view, stage.size);
+  describeView(state, stage.size);
+  showIiif(state);
+  jobs.showOpen(state.job?.id ?? null);
+  element("order", HTMLButtonElement).disabled = state.job !== null;
   placeFrame();
   load();
   clearTimeout(linkTimer);
@@ -103,10 +117,10 @@ function load() {
   loader.load({ ...state, size: stage.size });
 }
 
-/** Outlines the unit square, the picture as it was trained. */
+/** Outlines the unit square, the picture as it was trained, or what the job has made. */
 function placeFrame() {
   const box = canvas.getBoundingClientRect();
-  const { left, top, width, height } = placement(UNIT_SQUARE, state.view, box);
+  const { left, top, width, height } = placement(frameOf(state.job), state.view, box);
   const margin = 8; // far edges wait just out of sight: a browser does not lay out boxes of 10⁹ pixels
   const [x0, x1] = [left, left + width].map((x) => clamp(x, -margin, box.width + margin));
   const [y0, y1] = [top, top + height].map((y) => clamp(y, -margin, box.height + margin));
@@ -153,21 +167,6 @@ function tryAgain() {
   notice.clear();
   if (opened) load();
   else start();
-}
-
-/** @param {boolean} refused whether a key was given and not accepted @returns {Promise<string | null>} */
-function askKey(refused) {
-  const dialog = element("key-dialog", HTMLDialogElement);
-  const field = element("key", HTMLInputElement);
-  element("key-refused", HTMLElement).hidden = !refused;
-  field.value = "";
-  dialog.returnValue = "";
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "use" ? field.value.trim() : null), {
-      once: true,
-    });
-  });
 }
 
 function resize() {
@@ -226,12 +225,14 @@ onClick("whole", showWhole);
 onClick("full-screen", toggleFullScreen);
 onClick("toggle", toggleSettings);
 onClick("copy", () => copyLink(state));
-onClick("copy-iiif", () => copyIiif(state));
+onClick("copy-iiif", copyIiif);
 onClick("order", () => order.open(state, stage.size));
 onClick("download", () => download.toggle(state, stage.size));
-onClick("key-cancel", () => element("key-dialog", HTMLDialogElement).close());
 element("full-screen", HTMLElement).hidden = !document.fullscreenEnabled;
-if (matchMedia(NARROW).matches) toggleSettings();
+if (matchMedia(NARROW).matches) {
+  toggleSettings();
+  jobs.toggle(false);
+}
 window.addEventListener("hashchange", openLink);
 new ResizeObserver(resize).observe(canvas);
 start();

@@ -11,7 +11,10 @@
  * @property {number} psi truncation
  * @property {number | null} classIndex null for networks without classes
  *
- * @typedef {{ picture: Picture, view: View }} State
+ * @typedef {object} State
+ * @property {Picture} picture drawn live unless
+ * @property {import("./source.js").Stored | null} job shows what a job has made
+ * @property {View} view
  */
 
 import { BOUNDS, MIN_EXTENT, WHOLE, clamp } from "./view.js";
@@ -23,9 +26,10 @@ export const MAX_SEED = 2 ** 32 - 1;
 export const PSI = { low: -1, high: 1.5, initial: 0.7 };
 
 /** @param {State} state @returns {string} beginning with # */
-export function writeLink({ picture, view }) {
+export function writeLink({ picture, view, job }) {
   const values = new URLSearchParams({ model: picture.model, seed: String(picture.seed), psi: String(picture.psi) });
   if (picture.classIndex !== null) values.set("class", String(picture.classIndex));
+  if (job) values.set("job", job.id);
   // A millionth of the extent is less than a pixel of any screen.
   const digits = clamp(6 - Math.floor(Math.log10(view.extent)), 0, 20);
   values.set("x", String(Number(view.x.toFixed(digits))));
@@ -35,7 +39,8 @@ export function writeLink({ picture, view }) {
 }
 
 /** What a link asks for; whatever is missing or makes no sense in it is left at its default.
- * @param {string} hash @param {Model[]} models at least one @returns {State} */
+ * @param {string} hash @param {Model[]} models at least one
+ * @returns {{ picture: Picture, view: View, jobId: string | null }} */
 export function readLink(hash, models) {
   const values = new URLSearchParams(hash.replace(/^#/, ""));
   const model = models.find(({ name }) => name === values.get("model")) ?? models[0];
@@ -51,6 +56,7 @@ export function readLink(hash, models) {
       y: number(values, "y", WHOLE.y, BOUNDS.low, BOUNDS.high),
       extent: number(values, "extent", WHOLE.extent, MIN_EXTENT, BOUNDS.high - BOUNDS.low),
     },
+    jobId: /^[0-9a-f]{32}$/.exec(values.get("job") ?? "")?.[0] ?? null,
   };
 }
 

@@ -12,12 +12,14 @@
  *
  * @typedef {object} Loaded
  * @property {Target} target
+ * @property {import("./view.js").Region} region where it lies on the plane
  * @property {ImageBitmap} bitmap
- * @property {boolean} full whether it has every pixel of the canvas
+ * @property {boolean} full whether it is as large as the canvas can show it
  * @property {Reply} reply
  */
 
-import { Problem, imagePath } from "./api.js";
+import { Problem } from "./api.js";
+import { source } from "./source.js";
 import { scaled } from "./view.js";
 
 /** A view that has not changed for so long is at rest. */
@@ -113,12 +115,12 @@ export class Loader {
   async #picture(target, scale, signal) {
     const full = scale === 1;
     const size = scaled(target.size, scale);
-    const path = imagePath(target, target.size, size, "jpeg", full ? FULL_QUALITY : PREVIEW_QUALITY);
+    const { path, region } = source(target, target.size, size, "jpeg", full ? FULL_QUALITY : PREVIEW_QUALITY);
     const reply = await this.api.image(path, signal);
     const bitmap = await createImageBitmap(reply.blob).catch(() => {
       throw new Problem(0, "The server's answer is no picture.");
     });
     signal.throwIfAborted();
-    return { target, bitmap, full, reply };
+    return { target, region, bitmap, full, reply };
   }
 }

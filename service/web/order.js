@@ -16,6 +16,8 @@ export class OrderDialog {
   #cost = element("order-cost", HTMLElement);
   #refused = element("order-refused", HTMLElement);
   #submit = element("order-submit", HTMLButtonElement);
+  /** @type {{ text: string, key: string } | null} the order that was sent last, and what names it */
+  #sent = null;
   /** @type {{ state: import("./link.js").State, canvas: import("./view.js").Size } | null} */
   #shown = null;
 
@@ -55,8 +57,7 @@ export class OrderDialog {
 
   #tellCost() {
     const output = this.#output.value;
-    this.#format.disabled = output === "png"; // whose tiles are lossless
-    if (output === "png") this.#format.value = "png";
+    element("order-format-field", HTMLElement).hidden = output === "png"; // which is lossless
     const size = this.#size();
     this.#submit.disabled = size === null;
     if (size === null) {
@@ -65,9 +66,17 @@ export class OrderDialog {
     }
     const tiles = tileCount(levels(size, TILE, output));
     const megapixels = (size.width * size.height) / 1e6;
-    const amount = megapixels < 1000 ? `${megapixels.toPrecision(3)} megapixels` : `${(megapixels / 1000).toPrecision(3)} gigapixels`;
+    const amount =
+      megapixels < 1000 ? `${megapixels.toPrecision(3)} megapixels` : `${(megapixels / 1000).toPrecision(3)} gigapixels`;
     const sides = `${size.width.toLocaleString("en")} × ${size.height.toLocaleString("en")}`;
     this.#cost.textContent = `${sides}: ${amount} in ${tiles.toLocaleString("en")} ${tiles === 1 ? "tile" : "tiles"}`;
+  }
+
+  /** The same until the order is another or was accepted: sent again after an answer got lost, it is the same job.
+   * @param {string} text */
+  #keyOf(text) {
+    if (this.#sent?.text !== text) this.#sent = { text, key: `explorer-${Date.now()}-${Math.random()}` };
+    return this.#sent.key;
   }
 
   async #order() {
@@ -84,13 +93,14 @@ export class OrderDialog {
       region: regionOf(state.view, canvas),
       tile: TILE,
       output: this.#output.value,
-      format: this.#format.value,
+      format: this.#output.value === "png" ? "png" : this.#format.value,
     };
     this.#submit.disabled = true;
     this.#refused.textContent = "";
     try {
-      const headers = { "Idempotency-Key": `explorer-${Date.now()}-${Math.random()}` };
+      const headers = { "Idempotency-Key": this.#keyOf(JSON.stringify(body)) };
       const response = await this.api.send("POST", "v1/jobs", { body, headers });
+      this.#sent = null;
       this.onOrdered(await response.json());
       this.#dialog.close();
     } catch (error) {

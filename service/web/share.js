@@ -1,9 +1,10 @@
 // @ts-check
 /** What leaves the page: a link to the view, and the view as a file. */
 
-import { iiifAddress, imagePath } from "./api.js";
+import { iiifAddress, liveIdentifier } from "./api.js";
 import { element } from "./dom.js";
 import { writeLink } from "./link.js";
+import { source } from "./source.js";
 import { magnification, withLongSide } from "./view.js";
 
 const COPIED_MILLISECONDS = 1500;
@@ -19,12 +20,18 @@ export async function copyLink(state) {
   setTimeout(() => (label.textContent = "Copy link"), COPIED_MILLISECONDS);
 }
 
-/** Puts the address for IIIF viewers into the clipboard. @param {import("./link.js").State} state */
-export async function copyIiif({ picture }) {
+/** Shows under which address IIIF viewers open the picture. @param {import("./link.js").State} state */
+export function showIiif({ picture, job }) {
+  element("iiif", HTMLInputElement).value = iiifAddress(job ? `job:${job.id}` : liveIdentifier(picture));
+}
+
+/** Puts that address into the clipboard, or marks it where the browser does not let us. */
+export async function copyIiif() {
+  const field = element("iiif", HTMLInputElement);
   const label = element("iiif-label", HTMLElement);
-  const address = iiifAddress(picture);
-  label.textContent = (await writeClipboard(address)) ? "Copied" : address;
-  setTimeout(() => (label.textContent = "Copy IIIF address"), COPIED_MILLISECONDS);
+  if (await writeClipboard(field.value)) label.textContent = "Copied";
+  else field.select();
+  setTimeout(() => (label.textContent = "Copy"), COPIED_MILLISECONDS);
 }
 
 /** @param {string} text @returns {Promise<boolean>} whether the browser let us */
@@ -73,7 +80,7 @@ export class Download {
     this.#label.textContent = "Cancel";
     this.#told.textContent = `Drawing ${size.width} × ${size.height} …`;
     try {
-      const { blob } = await this.api.image(imagePath(state, canvas, size, "png"), signal);
+      const { blob } = await this.api.image(source(state, canvas, size, "png").path, signal);
       save(blob, fileName(state));
       this.#told.textContent = "";
     } catch (error) {
@@ -86,13 +93,14 @@ export class Download {
 }
 
 /** @param {import("./link.js").State} state */
-function fileName({ picture, view }) {
+function fileName({ picture, view, job }) {
+  if (job) return `job-${job.id}-x${Number(magnification(view).toPrecision(3))}.png`;
   const ofClass = picture.classIndex === null ? "" : `-class${picture.classIndex}`;
   return `${picture.model}${ofClass}-seed${picture.seed}-x${Number(magnification(view).toPrecision(3))}.png`;
 }
 
 /** @param {Blob} blob @param {string} name */
-function save(blob, name) {
+export function save(blob, name) {
   const url = URL.createObjectURL(blob);
   Object.assign(document.createElement("a"), { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), SAVING_MILLISECONDS);

@@ -50,10 +50,9 @@ export class Stage {
     this.#frame ||= requestAnimationFrame(() => this.#draw());
   }
 
-  /** Adds a picture. Those of another seed, model and so on disappear. @param {Loaded} loaded */
-  add({ target, bitmap }) {
-    const picture = JSON.stringify(target.picture);
-    const region = regionOf(target.view, target.size);
+  /** Adds a picture. Those of another seed, model, job and so on disappear. @param {Loaded} loaded */
+  add({ target, region, bitmap }) {
+    const picture = target.job?.id ?? JSON.stringify(target.picture);
     const layer = { bitmap, picture, region, pixel: (region[2] - region[0]) / bitmap.width };
     const same = this.#layers.filter((other) => other.picture === picture);
     const kept = [...prune(same, LAYERS - 1), layer];

@@ -2,6 +2,7 @@
 /** What is shown and what is going on, in words. */
 
 import { element } from "./dom.js";
+import { partInView, pixelScale } from "./source.js";
 import { clamp, magnification, pixelSize, planePoint } from "./view.js";
 
 /** What takes no longer than this needs no sign of progress. */
@@ -50,24 +51,42 @@ export class Notice {
   }
 }
 
-/** Writes into the status line what the view is. @param {import("./view.js").View} view @param {import("./view.js").Size} size */
-export function describeView(view, size) {
+/** Writes into the status line what the view is.
+ * @param {import("./link.js").State} state @param {import("./view.js").Size} size */
+export function describeView({ view, job }, size) {
+  element("magnification", HTMLElement).textContent = `×${readable(magnification(view))}`;
+  if (job) describePart(job, view, size);
+  else describeRegion(view, size);
+}
+
+/** @param {import("./view.js").View} view @param {import("./view.js").Size} size */
+function describeRegion(view, size) {
   const from = planePoint(view, size, { x: 0, y: 0 });
   const to = planePoint(view, size, { x: size.width, y: size.height });
   const digits = clamp(3 - Math.floor(Math.log10(view.extent)), 2, 12);
   const span = (/** @type {number} */ a, /** @type {number} */ b) =>
     `${minus(a.toFixed(digits))} … ${minus(b.toFixed(digits))}`;
-  element("magnification", HTMLElement).textContent = `×${readable(magnification(view))}`;
   element("region", HTMLElement).textContent = `x ${span(from.x, to.x)}   y ${span(from.y, to.y)}`;
   element("pixel", HTMLElement).textContent = `1 px = ${readable(pixelSize(view, size))}`;
 }
 
+/** In pixels of a stored picture.
+ * @param {import("./source.js").Stored} job
+ * @param {import("./view.js").View} view @param {import("./view.js").Size} size */
+function describePart(job, view, size) {
+  const { x, y, width, height } = partInView(job, view, size);
+  const span = (/** @type {number} */ first, /** @type {number} */ count) =>
+    `${first.toLocaleString("en")} … ${(first + count).toLocaleString("en")}`;
+  element("region", HTMLElement).textContent = `pixels ${span(x, width)}   ${span(y, height)}`;
+  element("pixel", HTMLElement).textContent = `at ${readable(100 / pixelScale(job, view, size))} %`;
+}
+
 /** Writes into the status line what the last full picture took.
  * @param {import("./loader.js").Loaded} loaded */
-export function describePicture({ target, reply }) {
+export function describePicture({ bitmap, reply }) {
   const time = element("time", HTMLElement);
   const render = reply.timings.find(({ name }) => name === "render")?.milliseconds;
-  time.textContent = `${target.size.width} × ${target.size.height} in ${duration(render || reply.milliseconds)}`;
+  time.textContent = `${bitmap.width} × ${bitmap.height} in ${duration(render || reply.milliseconds)}`;
   const parts = [...reply.timings, { name: "in all", milliseconds: reply.milliseconds }];
   time.title = parts.map(({ name, milliseconds }) => `${name} ${duration(milliseconds)}`).join(", ");
 }

@@ -26,7 +26,7 @@ def wait_for_full(page: Page, service: StandIn) -> Asked:
 
     def at_rest() -> bool:
         nonlocal quiet_since, count
-        busy = page.locator("canvas").get_attribute("aria-busy") != "false"
+        busy = page.locator("#canvas").get_attribute("aria-busy") != "false"
         if busy or len(service.asked) != count:
             quiet_since, count = time.monotonic(), len(service.asked)
         return count > service.seen and time.monotonic() - quiet_since > 0.4

@@ -5,6 +5,7 @@ and it keeps what it was asked, so that the requests can be checked too.
 """
 
 import io
+import itertools
 import json
 import re
 import threading
@@ -15,6 +16,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from model.spec import Format
@@ -70,16 +72,20 @@ class StandIn(ThreadingHTTPServer):
         self.open.set()
         self.jobs: list[dict[str, Any]] = []
         self.orders: list[dict[str, Any]] = []
+        self.order_keys: list[str] = []  # Idempotency-Key of each order, the refused ones among them
         self.stored: list[tuple[int, int, int]] = []  # tiles of whichever job is watched
         self.tiles: list[str] = []  # that were fetched
+        self.parts: list[tuple[int, ...]] = []  # of stored pictures that were fetched: x, y, w, h, width, height
+        self.streams: list[tuple[str, str | None]] = []  # the job and Last-Event-ID of each stream of events
+        self.cut = False  # whether such a stream breaks after its first event
         self.tell = threading.Event()  # the next event waits for it
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
-    def job(self, path: str) -> dict[str, Any]:
-        return next(job for job in self.jobs if job["id"] in path)
+    def job(self, path: str) -> dict[str, Any] | None:
+        return next((job for job in self.jobs if job["id"] in path), None)
 
     def forget(self) -> None:
         self.asked.clear()
@@ -110,13 +116,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer_image()
         elif path == "/v1/jobs":
             self.answer(200, json.dumps({"jobs": self.stand_in.jobs}).encode(), "application/json")
-        elif path.endswith("/events"):
-            self.answer_events()
-        elif "/output/picture_files/" in path:
-            self.stand_in.tiles.append(path.partition("/output/")[2])
-            self.answer(200, red_tile(), "image/jpeg")
-        elif path.startswith("/v1/jobs/"):
-            self.answer(200, json.dumps(self.stand_in.job(path)).encode(), "application/json")
+        elif job := self.stand_in.job(path):
+            self.answer_of_job(job, path)
         else:
             self.answer_problem(404, {}, {"title": "Not found"})
 
@@ -124,7 +125,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.stand_in.key and self.headers["Authorization"] != f"Bearer {self.stand_in.key}":
             self.answer_problem(401, {}, {"title": "Unauthorized", "detail": "a key is needed"})
-        elif self.stand_in.problems:
+            return
+        self.stand_in.order_keys.append(self.headers["Idempotency-Key"])
+        if self.stand_in.problems:
             self.answer_problem(*self.stand_in.problems.pop(0))
         else:
             self.stand_in.orders.append(body)
@@ -133,6 +136,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         job = self.stand_in.job(self.path)
+        if job is None:
+            self.answer_problem(404, {}, {"title": "Not found"})
+            return
         if job["state"] in ("queued", "running"):
             job["state"] = "cancelled"
             self.stand_in.tell.set()
@@ -140,18 +146,44 @@ class Handler(BaseHTTPRequestHandler):
             self.stand_in.jobs.remove(job)
         self.answer(200, json.dumps(job).encode(), "application/json")
 
-    def answer_events(self) -> None:
+    def answer_of_job(self, job: dict[str, Any], path: str) -> None:
+        if path.startswith("/iiif/"):
+            self.answer_part(job, path)
+        elif path.endswith("/events"):
+            self.answer_events(job)
+        elif path.endswith("/output"):
+            self.answer(200, b"the file", "image/tiff")
+        elif "/output/picture_files/" in path:
+            self.stand_in.tiles.append(path.partition("/output/")[2])
+            self.answer(200, red_tile(), "image/jpeg")
+        else:
+            self.answer(200, json.dumps(job).encode(), "application/json")
+
+    def answer_part(self, job: dict[str, Any], path: str) -> None:
+        """Red as x and green as y in the stored picture, from 0 to 255 across it."""
+        match = re.search(r"/(\d+),(\d+),(\d+),(\d+)/(\d+),(\d+)/0/default\.(jpg|png)$", path)
+        assert match, path
+        x, y, w, h, width, height = part = tuple(int(value) for value in match.groups()[:6])
+        assert 0 <= x < x + w <= job["width"]
+        assert 0 <= y < y + h <= job["height"]
+        self.stand_in.parts.append(part)
+        pixels = np.zeros((height, width, 3), dtype=np.uint8)
+        pixels[..., 0] = 255 * (x + w * (np.arange(width) + 0.5) / width) / job["width"]
+        pixels[..., 1] = (255 * (y + h * (np.arange(height) + 0.5) / height) / job["height"])[:, None]
+        self.answer(200, encode(pixels, "png"), "image/png")
+
+    def answer_events(self, job: dict[str, Any]) -> None:
         """What the test has prescribed, when it says so, until the job has ended."""
+        self.stand_in.streams.append((job["id"], self.headers["Last-Event-ID"]))
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        job = self.stand_in.job(self.path)
-        while True:
+        for number in itertools.count(1):
             data = {name: job[name] for name in ("state", "tiles_done", "tiles_total", "progress", "eta_seconds")}
             data["tiles"] = self.stand_in.stored
-            self.wfile.write(f"event: progress\ndata: {json.dumps(data)}\nid: 1-0\n\n".encode())
+            self.wfile.write(f"event: progress\ndata: {json.dumps(data)}\nid: {number}-0\n\n".encode())
             self.wfile.flush()
-            if job["state"] not in ("queued", "running"):
+            if self.stand_in.cut or job["state"] not in ("queued", "running"):
                 return
             self.stand_in.tell.wait()
             self.stand_in.tell.clear()
@@ -190,13 +222,18 @@ class Handler(BaseHTTPRequestHandler):
 def new_job(number: int, order: dict[str, Any]) -> dict[str, Any]:
     """A job as the service describes it, as far as the page looks."""
     fixed = {"state": "queued", "error": None, "tiles_done": 0, "tiles_total": 40, "progress": 0.0, "eta_seconds": None}
-    asked = {name: order[name] for name in ("output", "format", "tile", "seed", "width", "height")}
-    return {"id": f"{number:032x}", **fixed, **asked}
+    names = ("output", "format", "tile", "seed", "truncation_psi", "width", "height", "region")
+    asked = {name: order[name] for name in names}
+    return {"id": f"{number:032x}", "model": "a" * 64, "class_index": order.get("class_index"), **fixed, **asked}
 
 
 def red_tile() -> bytes:
+    return encode(np.full((512, 512, 3), (254, 0, 0), dtype=np.uint8), "jpeg")
+
+
+def encode(pixels: NDArray[np.uint8], picture_format: str) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (512, 512), "red").save(buffer, "jpeg")
+    Image.fromarray(pixels).save(buffer, picture_format, quality=95, compress_level=1)
     return buffer.getvalue()
 
 
@@ -235,6 +272,4 @@ def draw(asked: Asked) -> bytes:
     pixels[..., 0] = np.rint(255 * (x + 1) / 3)
     pixels[..., 1] = np.rint(255 * (y + 1) / 3)[:, None]
     pixels[..., 2] = asked.seed * 37 % 256
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, asked.format, quality=95, compress_level=1)
-    return buffer.getvalue()
+    return encode(pixels, asked.format)

@@ -42,3 +42,29 @@ def test_shows_and_saves_what_the_service_draws(browser: Browser, address: str, 
     with Image.open(tmp_path / "view.png") as image:
         assert np.array_equal(np.asarray(image.convert("RGB")), expected)
     page.close()
+
+
+def test_a_large_picture_is_ordered_made_and_looked_at(browser: Browser, address: str) -> None:
+    page = browser.new_page(viewport={"width": 400, "height": 300}, reduced_motion="reduce")
+    page.goto(f"{address}/#model=noise&seed=5&psi=0.8")
+    page.locator("#canvas[aria-busy=false]").wait_for()
+    page.locator("#order").evaluate("button => button.click()")
+    page.fill("#order-side", "1100")
+    page.click("#order-submit")
+    newest = page.locator("#job-list li").first
+    newest.get_by_role("button", name="Open").evaluate("button => button.click()")
+
+    # The canvas is 300 pixels high and shows the unit square, whose width the picture fills.
+    response = page.request.get(
+        f"{address}/v1/images/noise/5.png",
+        params={"width": 300, "height": 225, "psi": 0.8, "region": f"{-1 / 6},0,{7 / 6},1"},
+    )
+    with Image.open(io.BytesIO(response.body())) as image:
+        expected = np.asarray(image.convert("RGB"), dtype=int)
+    assert expected.std() > 100
+    tolerance = 15  # what JPEG and scaling down change at hard edges; upside down it would be 33
+    eventually(lambda: bool(np.abs(canvas_pixels(page)[37:262, 50:350] - expected).mean() < tolerance), page)
+    job = page.request.get(f"{address}/v1/jobs").json()["jobs"][0]
+    assert job["state"] == "succeeded"
+    assert f"iiif/3/job:{job['id']}/info.json" in page.locator("#iiif").input_value()
+    page.close()
