@@ -1,4 +1,4 @@
-"""Measurements in a process of their own, so that each one's peak memory is its own."""
+"""What benchmarks share: processes of their own, so that each peak of memory is one measurement's, and networks."""
 
 import re
 import resource
@@ -14,7 +14,10 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from model.checkpoint import save_checkpoint
+from model.config import PRESETS
 from model.errors import InputError
+from model.generator import Generator
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,3 +53,9 @@ def peak_memory(device: torch.device) -> int:
         return int(match[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def write_random_checkpoint(path: Path, preset: str) -> None:
+    """A network of a preset's shape with random weights, always the same: as costly as a trained one."""
+    torch.manual_seed(0)
+    save_checkpoint(path, Generator(PRESETS[preset]))

@@ -17,10 +17,10 @@ from kernels.backend import layer_styles
 from kernels.benchmark.work import count_macs
 from kernels.cpu import Layer
 from kernels.renderer import Renderer
-from model.checkpoint import Checkpoint, save_checkpoint
-from model.config import PRESETS, GeneratorConfig
-from model.generator import COLUMNS, ROWS, Generator
-from model.measuring import in_own_process, peak_memory
+from model.checkpoint import Checkpoint
+from model.config import GeneratorConfig
+from model.generator import COLUMNS, ROWS
+from model.measuring import in_own_process, peak_memory, write_random_checkpoint
 from model.spec import Latent, RenderSpec
 from model.tables import align
 from model.viewport import Viewport
@@ -62,7 +62,7 @@ def run_cpu(
         path = checkpoint
         if path is None:
             path = Path(folder) / f"{preset}.safetensors"
-            in_own_process("random weights", _write_random_checkpoint, path, preset)
+            in_own_process("random weights", write_random_checkpoint, path, preset)
         config = Checkpoint.open(path).config
         rate = in_own_process("matrix products", matrix_rate)
         measurements = [in_own_process(name, MEASURES[name], path, viewport) for name in backends]
@@ -144,11 +144,6 @@ def _measurement(name: str, config: GeneratorConfig, viewport: Viewport, lines: 
 
 def _latent(config: GeneratorConfig, seed: int) -> Latent:
     return Latent(seed=seed, class_index=0 if config.classes else None)
-
-
-def _write_random_checkpoint(path: Path, preset: str) -> None:
-    torch.manual_seed(0)
-    save_checkpoint(path, Generator(PRESETS[preset]))
 
 
 def _table(measurements: Sequence[Measurement], viewport: Viewport, rate: float) -> str:

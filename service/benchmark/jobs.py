@@ -1,6 +1,7 @@
 """How fast jobs are made, beside renderer and encoder alone on the same tiles."""
 
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -51,6 +52,16 @@ class JobsReport:
             lines.append(f"{name:29}  {rate:8.2f} tiles/s, {rate / self.direct_rate:.0%} of it")
         memory = ", ".join(f"{name} {peak:.0f}" for name, peak in self.peak_mib.items())
         return "\n".join([*lines, f"peak memory in MiB: {memory}"])
+
+
+def measure_preset(preset: str, side: int) -> JobsReport:
+    """A job of a network with random weights."""
+    from model.measuring import in_own_process, write_random_checkpoint
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{preset}.safetensors"
+        in_own_process("random weights", write_random_checkpoint, path, preset)
+        return measure(path, side)
 
 
 def measure(checkpoint: Path, side: int, workers: Sequence[int] = (1, 2)) -> JobsReport:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
+from redis import Redis
+
 from model.errors import InputError
 from service.embedded_redis import embedded_redis
 
@@ -57,7 +59,7 @@ def running_service(workers: int, models: Path | None = None) -> Iterator[Runnin
         gateway = stack.enter_context(_process(["gateway", "--port", "0"], environment))
         port = _wait_for_port(gateway)
         threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // workers, 1))}
-        processes = {"gateway": gateway.pid}
+        processes = {"queue": _process_of(redis_url), "gateway": gateway.pid}
         for number in range(workers):
             worker = stack.enter_context(_process(["worker", "--device", "cpu"], environment | threads))
             processes[f"worker {number + 1}"] = worker.pid
@@ -98,6 +100,12 @@ def _running_redis() -> Iterator[str]:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
         loop.close()
+
+
+def _process_of(redis_url: str) -> int:
+    with Redis.from_url(redis_url) as redis:
+        found: int = redis.info("server")["process_id"]
+    return found
 
 
 def _wait_for_port(gateway: subprocess.Popen[str]) -> int:

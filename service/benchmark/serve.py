@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from model.arguments import ArgumentParser
+from model.config import PRESETS
 from model.errors import InputError
 from model.files import write_atomically
 from service.benchmark import iiif, jobs, pictures
@@ -28,7 +29,11 @@ def main(arguments: Sequence[str]) -> None:
     add("--parts", default=",".join(PARTS), metavar="A,B", help=f"of {', '.join(PARTS)} (default: all)")
     add("--pictures", type=int, default=200, metavar="N", help="pictures of each measurement (default: 200)")
     add("--side", type=int, default=4096, metavar="PIXELS", help="of the job's square picture (default: 4096)")
-    add("--checkpoint", type=Path, default=DEMO, metavar="FILE", help="that draws the job (default: the demo)")
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument(
+        "--checkpoint", type=Path, default=DEMO, metavar="FILE", help="draws the job (default: the demo)"
+    )
+    model.add_argument("--preset", choices=PRESETS, help="random weights draw it")
     add("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
     options = parser.parse_args(arguments)
     parts = options.parts.split(",")
@@ -40,7 +45,11 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("side", f"must be from {SIDES[0]} to {SIDES[1]}, not {options.side}")
     measurements: dict[str, Callable[[], pictures.PicturesReport | jobs.JobsReport | iiif.IiifReport]] = {
         "pictures": lambda: pictures.measure(options.pictures),
-        "jobs": lambda: jobs.measure(options.checkpoint, options.side),
+        "jobs": lambda: (
+            jobs.measure_preset(options.preset, options.side)
+            if options.preset
+            else jobs.measure(options.checkpoint, options.side)
+        ),
         "iiif": iiif.measure,
     }
     reports = {}
