@@ -21,6 +21,12 @@ TILES = Counter(
     ["result"],
 )
 
+WEBHOOKS = Counter(
+    "creps_webhooks",
+    "Attempts to tell a webhook of a job's end: sent, retried (later) or failed (given up).",
+    ["result"],
+)
+
 CACHE_REQUESTS = Counter(
     "creps_cache_requests",
     "Requests to a cache: hit (it was kept), miss (it is made) or shared (it was being made for another request).",

@@ -75,6 +75,14 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="days after which a finished job and its files are removed",
     )
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="secrets whsec_BASE64 that sign what webhooks are told of ended jobs, separated by commas, best "
+        "set in the environment; while there are two, receivers can change over; unset: no webhooks",
+    )
+    webhook_private: bool = Field(
+        default=False, description="whether webhooks may have private addresses, and http:// ones: true or false"
+    )
     cache_bytes: int = Field(
         default=256 * 2**20,
         ge=0,
@@ -113,7 +121,7 @@ class Settings(BaseSettings):
 
     def to_environment(self) -> dict[str, str]:
         """The environment variables that give another process the same settings, keys excepted."""
-        values = self.model_dump(exclude={"api_keys"}, exclude_none=True)
+        values = self.model_dump(exclude={"api_keys", "webhook_secrets"}, exclude_none=True)
         return {f"{ENVIRONMENT_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
     @field_validator("trusted_proxies")
@@ -129,6 +137,16 @@ class Settings(BaseSettings):
     @classmethod
     def _make_absolute(cls, value: str) -> str:
         return value if "://" in value else Path(value).absolute().as_uri()
+
+    @field_validator("webhook_secrets", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        secrets = [secret.strip() for secret in value.split(",")]
+        if not all(re.fullmatch(r"whsec_[A-Za-z0-9+/]{32,86}={0,2}", secret) for secret in secrets):
+            raise ValueError("must be whsec_ and 24 to 64 bytes in base64, separated by commas")
+        return secrets
 
     @field_validator("api_keys", mode="before")
     @classmethod
@@ -175,7 +193,9 @@ def read_settings(
 def _input_error(error: ErrorDetails, given: dict[str, Any]) -> InputError:
     name = str(error["loc"][0]).lower().removeprefix(ENVIRONMENT_PREFIX.lower())
     source = _option(name) if name in given else f"{ENVIRONMENT_PREFIX}{name.upper()}"
-    return InputError(source, explain(error, show_input=name not in ("api_keys", "redis_url")))  # may hold secrets
+    return InputError(
+        source, explain(error, show_input=name not in ("api_keys", "webhook_secrets", "redis_url"))
+    )  # may hold secrets
 
 
 def _option(name: str) -> str:

@@ -20,6 +20,8 @@ OPTIONS = (
     "max_job_pixels",
     "job_limit",
     "job_days",
+    "webhook_secrets",
+    "webhook_private",
     "cache_bytes",
     "queue_limit",
     "request_timeout",

@@ -15,6 +15,7 @@ from service.catalog import Catalog
 from service.gateway.app import create_app
 from service.gateway.current_models import CurrentModels
 from service.gateway.services import Services
+from service.gateway.webhooks import Webhooks
 from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.jobs.keeper import Keeper
@@ -89,11 +90,13 @@ async def running_gateway(settings: Settings, redis_url: str, listener: socket.s
             cache = PictureCache(redis, settings.cache_bytes)
             services = Services(settings, CurrentModels(catalog), client, Workers(client), board, store, cache)
             keeping = asyncio.create_task(Keeper(board, store, settings.job_days).run())
+            telling = asyncio.create_task(Webhooks(services).run())
             try:
                 async with running_server(create_app(services), listener):
                     logger.info("the gateway listens on %s", address_of(listener))
                     yield client
             finally:
+                await stop_task(telling)
                 await stop_task(keeping)
     finally:
         await redis.aclose()
