@@ -57,7 +57,7 @@ async def docs() -> Response:
 
 
 def _docs_policy(page: HTMLResponse) -> str:
-    """Our own files, and of scripts the one that is written in the page. Swagger UI sets styles and shows data: icons."""
+    """Our own files, and the one script that is written in the page; Swagger UI sets styles and shows data: icons."""
     (script,) = re.findall(rb"<script>(.*?)</script>", bytes(page.body), re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
     return (
