@@ -85,7 +85,8 @@ class BodyLimit:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
+                late = f"the body did not arrive within {BODY_SECONDS:g} s"
+                raise HTTPException(408, late, {"Connection": "close"}) from None
             complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > MAX_BODY:
