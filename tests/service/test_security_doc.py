@@ -15,7 +15,7 @@ def test_every_proof_is_a_test() -> None:
     for file, name in proofs:
         names = {
             node.name
-            for node in ast.parse((ROOT / file).read_text()).body
+            for node in ast.walk(ast.parse((ROOT / file).read_text()))
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         }
         assert name in names, f"{file} has no {name}"

