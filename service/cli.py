@@ -16,6 +16,7 @@ COMMANDS = {
     "dataset": ("model.training.prepare", "prepare a data set for training"),
     "evaluate": ("service.commands.evaluate", "quality metrics of a checkpoint"),
     "import": ("service.commands.import_", "convert an original CREPS pickle without running the code inside it"),
+    "key": ("service.commands.key", "make an API key"),
     "info": ("service.commands.info", "config, digest, size, cost and precision of a checkpoint"),
     "benchmark": ("service.commands.benchmark", "speed beside the reference"),
 }

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 from service import metrics
 from service.jobs.task import Tasks, TileTask
 from service.queue import (
+    BATCH,
     BLOCK_MS,
     DEAD,
     GROUP,
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 PATIENCE = 4.0
 """Seconds without a heartbeat after which a worker counts as dead."""
 
-MAX_DELIVERIES = {PICTURES: 3, TILES: 5}
+MAX_DELIVERIES = {PICTURES: 3, BATCH: 3, TILES: 5}
 """Workers that one request, or one tile, may kill before it is given up. A client would not wait for more; a job would,
 and where workers die by chance, one of its many tiles may well meet that twice."""
 
@@ -67,8 +68,9 @@ return 0
 
 @dataclass(frozen=True)
 class Delivery:
-    """A request in the hands of this worker, until it is answered or dropped. ``entry`` is its place in the queue."""
+    """A request in the hands of this worker, until it is answered or dropped. ``entry`` of ``stream`` is its place."""
 
+    stream: str
     entry: bytes
     request: Request
 
@@ -208,7 +210,7 @@ class Consumer:
                 taken: Taken = (
                     TileTask.from_fields(entry, fields)
                     if stream == TILES
-                    else Delivery(entry, Request.from_fields(fields))
+                    else Delivery(stream, entry, Request.from_fields(fields))
                 )
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 await self._bury(stream, entry, fields, f"a worker could not read the request: {error!r}")
@@ -252,10 +254,10 @@ class Consumer:
         try:
             async with self._redis.pipeline(transaction=True) as transaction:
                 publish(transaction)
-                _remove_entry(transaction, PICTURES, delivery.entry)
+                _remove_entry(transaction, delivery.stream, delivery.entry)
                 await transaction.execute()
         finally:
-            self._held.discard((PICTURES, delivery.entry))
+            self._held.discard((delivery.stream, delivery.entry))
 
 
 def _publish(transaction: Pipeline, reply: str, request_id: str, fields: Mapping[str, Any]) -> None:

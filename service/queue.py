@@ -29,10 +29,16 @@ from model.spec import RenderSpec
 logger = logging.getLogger(__name__)
 
 PICTURES = "creps:queue:pictures"
+BATCH = "creps:queue:batch"
 TILES = "creps:queue:tiles"
 
-STREAMS = (PICTURES, TILES)
+STREAMS = (PICTURES, BATCH, TILES)
 """The streams of requests, the most urgent first."""
+
+Priority = Literal["interactive", "batch"]
+"""Whether somebody looks at the screen, or a program fetches pictures by the thousand, which may wait for that."""
+
+STREAM_OF: Mapping[Priority, str] = {"interactive": PICTURES, "batch": BATCH}
 
 GROUP = "workers"
 DEAD = "creps:dead"
@@ -243,7 +249,7 @@ class RenderClient:
 
     Args:
         redis: from :func:`connect`.
-        queue_limit: requests that may wait and run, over all gateways.
+        queue_limit: requests of each priority that may wait and run, over all gateways.
     """
 
     def __init__(self, redis: "Redis", queue_limit: int) -> None:
@@ -267,12 +273,18 @@ class RenderClient:
         with contextlib.suppress(RedisError):
             await self._redis.delete(self._replies)
 
-    async def render(self, spec: RenderSpec, timeout: float) -> RenderResult:  # noqa: ASYNC109 - it travels along
+    async def render(
+        self,
+        spec: RenderSpec,
+        timeout: float,  # noqa: ASYNC109 - it travels along
+        priority: Priority = "interactive",
+    ) -> RenderResult:
         """Has a worker render and encode a picture. If this call is cancelled, no worker starts on it any more.
 
         Args:
             spec: its ``model`` is a digest.
             timeout: seconds until nobody waits for the picture any more.
+            priority: pictures of "batch" are drawn when no other picture waits.
 
         Raises:
             QueueFull: it was not queued.
@@ -283,7 +295,7 @@ class RenderClient:
         submitted, started = time.time(), time.monotonic()
         request = Request(uuid4().hex, spec, submitted, submitted + timeout, self._replies)
         answer = self._waiting[request.id] = asyncio.get_running_loop().create_future()
-        enqueuing = self._start(self._enqueue(request))
+        enqueuing = self._start(self._enqueue(request, STREAM_OF[priority]))
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(enqueuing)
@@ -300,16 +312,16 @@ class RenderClient:
         return _result(reply, time.monotonic() - started)
 
     async def depths(self) -> dict[str, int]:
-        """Requests and tiles that wait or run, by the streams' short names."""
+        """Requests of each priority and tiles that wait or run, by the streams' short names."""
         return {stream.rpartition(":")[2]: int(await self._redis.xlen(stream)) for stream in STREAMS}
 
     async def workers(self) -> list[WorkerInfo]:
         """The live workers, ordered by id."""
         return await live_workers(self._redis)
 
-    async def _enqueue(self, request: Request) -> None:
+    async def _enqueue(self, request: Request, stream: str) -> None:
         fields = [text for field in request.to_fields().items() for text in field]
-        age_ms = int(await self._submit(keys=[PICTURES], args=[self._queue_limit, *fields]))
+        age_ms = int(await self._submit(keys=[stream], args=[self._queue_limit, *fields]))
         if age_ms >= 0:
             # Little's law: depth / rate is the time that a request spends in the queue, and the oldest has spent it.
             raise QueueFull(min(max(math.ceil(age_ms / 1000), 1), MAX_RETRY_AFTER))

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import DirectoryPath, Field, SecretStr, ValidationError, field_validator
+from pydantic import DirectoryPath, Field, FilePath, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.arguments import ArgumentParser
 from model.errors import InputError
 from model.viewport import MAX_SIDE
+from service.gateway.origins import parse_origins
 from service.gateway.proxies import parse_networks
 from service.validation import explain
 
@@ -52,6 +53,18 @@ class Settings(BaseSettings):
         default=(),
         description="keys that may use /v1, separated by commas, best set in the environment; unset: no key needed",
     )
+    api_keys_file: FilePath | None = Field(
+        default=None,
+        description="TOML file of named keys with their hashes, priorities and budgets (creps key makes them); watched "
+        "for changes",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="sites whose pages may use /v1, such as https://example.org, separated by commas; /iiif is open to "
+        "the pages of all",
+    )
+    docs: bool = Field(default=True, description="whether the gateway shows /docs and /openapi.json: true or false")
+    metrics: bool = Field(default=True, description="whether the gateway shows its /metrics: true or false")
     max_image_pixels: int = Field(
         default=4096 * 4096, ge=1, le=MAX_SIDE * 1024, description="most pixels of one picture, as sent and as rendered"
     )
@@ -102,7 +115,7 @@ class Settings(BaseSettings):
         default=256,
         ge=1,
         le=100_000,
-        description="most requests that wait; beyond it the answer is 429 with Retry-After",
+        description="most requests of one priority that wait; beyond it the answer is 429 with Retry-After",
     )
     batch_limit: int = Field(
         default=8, ge=1, le=256, description="most pictures of one model that a worker renders together"
@@ -132,6 +145,17 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be addresses or networks, separated by commas") from None
         return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: str) -> str:
+        parse_origins(value)
+        return value
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether clients must send a key."""
+        return bool(self.api_keys or self.api_keys_file)
 
     @field_validator("outputs")
     @classmethod

@@ -28,6 +28,7 @@ from service.jobs.tile_work import Tile, TileWork
 from service.loaded_models import Load
 from service.outputs.store import Store
 from service.queue import (
+    BATCH,
     PICTURES,
     TILES,
     RenderFailed,
@@ -148,8 +149,10 @@ class Worker:
     def _budgets(self) -> dict[str, Budget]:
         """Tiles are taken for half a second's work, since a picture that comes meanwhile has to wait for them."""
         tiles = round(TILE_SECONDS * max(self._rendering.rates.values(), default=0.0))
+        pictures = Budget(self._batch_limit, BATCH_PIXELS)
         return {
-            PICTURES: Budget(self._batch_limit, BATCH_PIXELS),
+            PICTURES: pictures,
+            BATCH: pictures,
             TILES: Budget(MAX_TILES, min(max(tiles, 1), BATCH_PIXELS)),
         }
 

@@ -15,6 +15,7 @@ from service.gateway.problems import responses
 from service.gateway.services import ServicesOfApp
 
 router = APIRouter(tags=["operation"])
+metrics_router = APIRouter(tags=["operation"])
 
 
 class Liveness(BaseModel):
@@ -48,8 +49,8 @@ async def readyz(services: ServicesOfApp) -> Readiness:
     return Readiness(checks={"redis": True, "worker": True})
 
 
-@router.head("/metrics", include_in_schema=False)
-@router.get(
+@metrics_router.head("/metrics", include_in_schema=False)
+@metrics_router.get(
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,

@@ -138,7 +138,7 @@ def _address(identifier: str, request: Request) -> str:
 
 
 def _headers(source: Source, services: ServicesOfApp, tag: str) -> dict[str, str]:
-    shared = not services.settings.api_keys
+    shared = not services.settings.needs_key
     return {"ETag": tag, "Cache-Control": caching.cache_control(by_digest=source.immutable, shared=shared)}
 
 

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from model.errors import InputError
 from model.spec import MAX_SEED
+from service.gateway.access import key_of
 from service.gateway.errors import TooManyJobsError
 from service.gateway.job_status import Jobs, JobStatus, StatusOfPath, describe
 from service.gateway.pictures import check_work, resolve_picture
@@ -56,7 +57,7 @@ async def post_job(
     """Accepts the order. From then on nothing but a cancellation, or an error that stays, keeps it from its end."""
     webhook = _webhook(body, request, services)
     order = await _resolve(body, services, idempotency_key)
-    status = await _submit(order, webhook, services, idempotency_key)
+    status = await _submit(order, webhook, request, services, idempotency_key)
     described = await describe(status, base_address(request), services)
     response.headers["Location"] = described.links.self
     return described
@@ -125,7 +126,9 @@ def _webhook(body: JobRequest, request: Request, services: Services) -> Webhook 
     return Webhook(str(body.webhook), base_address(request))
 
 
-async def _submit(order: Order, webhook: Webhook | None, services: Services, key: str | None) -> Status:
+async def _submit(
+    order: Order, webhook: Webhook | None, request: Request, services: Services, key: str | None
+) -> Status:
     """A new job, or the one that the key stands for."""
     job_id = uuid4().hex if key is None else _digest("job", key).hex()[:32]
     if key is not None and (known := await _known(job_id, order, webhook, services)):
@@ -133,6 +136,9 @@ async def _submit(order: Order, webhook: Webhook | None, services: Services, key
     counts = await services.jobs.counts()
     if sum(counts[state] for state in UNFINISHED) >= services.settings.job_limit:
         raise TooManyJobsError(f"{services.settings.job_limit} jobs are unfinished, which is the limit")
+    if api_key := key_of(request):
+        checkpoint = await services.models.resolve(order.spec.model)
+        await services.budgets.charge_pixels(api_key, order.rendered_pixels(checkpoint.config.resolution))
     job = Job(job_id, time.time(), order, webhook)
     # Once the record is in the store the job is accepted: what Redis loses, a keeper finds there.
     kept = await storage.put_record(services.outputs, job)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.gateway.app import MAX_BODY
+from service.gateway.limits import MAX_BODY
 from tests.service.gateway.stand_in import RunningGateway
 
 JSON = {"Content-Type": "application/json"}
