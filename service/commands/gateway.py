@@ -8,6 +8,7 @@ from model.errors import InputError
 from service.gateway.server import address_of, listen, running_gateway, stop_signal
 from service.logs import configure_logging
 from service.settings import Settings, read_settings
+from service.tracing import configure_tracing
 
 OPTIONS = (
     "redis_url",
@@ -26,6 +27,7 @@ OPTIONS = (
     "root_path",
     "trusted_proxies",
     "log_level",
+    "log_format",
 )
 
 
@@ -35,7 +37,8 @@ def main(arguments: Sequence[str]) -> None:
     settings = read_settings("creps gateway", description, arguments, OPTIONS)
     if settings.redis_url is None:
         raise InputError("--redis-url", "is needed to find the workers (creps serve runs all parts in one)")
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
+    configure_tracing("creps-gateway")
     with listen(settings.host, settings.port) as listener:
         asyncio.run(_run(settings, settings.redis_url, listener))
 

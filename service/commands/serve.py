@@ -16,6 +16,7 @@ from service.logs import configure_logging
 from service.queue import RenderClient, stop_task
 from service.settings import Settings, read_settings
 from service.supervisor import Supervisor
+from service.tracing import configure_tracing
 
 WORKER = (sys.executable, "-m", "service", "worker")
 
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str]) -> None:
     """Parses the command line and serves until SIGTERM or Ctrl-C."""
     description = "Serves pictures over HTTP: gateway, one worker and the queue between them, all in one."
     settings = read_settings("creps serve", description, arguments)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
+    configure_tracing("creps-gateway")
     with listen(settings.host, settings.port) as listener:
         asyncio.run(_run(settings, listener))
 

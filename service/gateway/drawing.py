@@ -5,6 +5,7 @@ from starlette.requests import Request
 from model.spec import RenderSpec
 from service.gateway import caching
 from service.gateway.connection import while_connected
+from service.gateway.middleware import DRAWN
 from service.gateway.services import Services
 from service.queue import RenderResult
 
@@ -15,6 +16,8 @@ async def draw(spec: RenderSpec, request: Request, services: Services) -> Render
     Raises:
         UnavailableError: no worker is alive. ClientGoneError: nobody waits any more. Others as RenderClient.render.
     """
+
+    request.scope[DRAWN] = {"model": spec.model, "seed": spec.latent.seed}
 
     async def render(seconds: float) -> RenderResult:
         await services.workers.require()

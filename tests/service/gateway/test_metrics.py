@@ -1,0 +1,161 @@
+"""What a gateway tells Prometheus."""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from model.checkpoint import Checkpoint
+from service.catalog import Catalog
+from service.gateway import shared_metrics
+from service.gateway.current_models import CurrentModels
+from service.gateway.services import Services
+from service.gateway.workers import Workers
+from service.jobs.board import Board
+from service.outputs.store import open_store
+from service.picture_cache import PictureCache
+from service.queue import RenderClient, WorkerInfo
+from tests.service.gateway.stand_in import RunningGateway, settings
+from tests.service.jobs.stand_in import make_job
+from tests.service.stand_in import WAITS, make_spec, make_worker, open_gate, save_hollow_checkpoint
+from tests.service.waiting import LONG, eventually
+
+
+def metric(text: str, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def test_metrics(gateway: RunningGateway) -> None:
+    gateway.queue.alive = [
+        WorkerInfo("1", "cpu", "idle", ()),
+        WorkerInfo("2", "cpu", "busy", ()),
+        WorkerInfo("3", "cpu", "busy", ()),
+    ]
+    route = 'route="/v1/images/{model}/{seed}.{format}"'
+    requests = f'creps_http_requests_total{{method="GET",{route},status="200"}}'
+    refused = f'creps_http_requests_total{{method="GET",{route},status="422"}}'
+    unmatched = 'creps_http_requests_total{method="other",route="unmatched",status="404"}'
+    durations = f"creps_http_request_duration_seconds_count{{{route}}}"
+    before = gateway.http.get("/metrics").text
+    gateway.image("plain/1.png")
+    gateway.image("plain/2.jpeg")
+    gateway.image("plain/2.jpeg?width=0")
+    gateway.http.request("BREW", "/nowhere")
+    after = gateway.http.get("/metrics").text
+    assert metric(after, requests) - metric(before, requests) == 2
+    assert metric(after, refused) - metric(before, refused) == 1
+    assert metric(after, unmatched) - metric(before, unmatched) == 1
+    assert metric(after, durations) - metric(before, durations) == 3
+    assert metric(after, 'creps_queue_depth{stream="pictures"}') == 3
+    assert metric(after, 'creps_workers{state="busy"}') == 2
+    assert metric(after, 'creps_workers{state="idle"}') == 1
+    assert metric(after, 'creps_workers{state="stopping"}') == 0
+    assert metric(after, "creps_queue_limit") == 256
+    assert metric(after, "creps_redis_up") == 1
+
+
+def test_scrapes_at_once_are_all_whole(gateway: RunningGateway) -> None:
+    def workers(_: int) -> Iterable[str]:
+        return re.findall("^creps_workers{.*", gateway.http.get("/metrics").text, re.MULTILINE)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert {tuple(found) for found in threads.map(workers, range(40))} == {
+            (
+                'creps_workers{state="idle"} 1.0',
+                'creps_workers{state="busy"} 0.0',
+                'creps_workers{state="stopping"} 0.0',
+            )
+        }
+
+
+def test_without_redis_nothing_of_a_moment_ago_is_told(gateway: RunningGateway) -> None:
+    gateway.queue.away = RedisConnectionError("refused")
+    response = gateway.http.get("/metrics")
+    assert response.status_code == 200
+    assert metric(response.text, "creps_redis_up") == 0
+    assert "creps_http_requests_total{" in response.text
+    assert not re.search("^creps_(workers|queue_depth|jobs|cache_bytes)", response.text, re.MULTILINE)
+
+
+class TestWithRedis:
+    """Two gateways and a worker around a real server."""
+
+    pytestmark = pytest.mark.anyio
+
+    @pytest.fixture
+    def checkpoint(self, tmp_path: Path) -> Checkpoint:
+        return save_hollow_checkpoint(tmp_path, "plain")
+
+    async def read(self, services: Services) -> dict[str, float]:
+        """Every sample as ``name`` or ``name value-of-its-label``."""
+        text = (await shared_metrics.shared_metrics(services)).decode()
+        return {
+            " ".join([sample.name, *sample.labels.values()]): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def services(self, client: RenderClient, redis: "Redis", folder: Path) -> Services:
+        models, cache = CurrentModels(Catalog(folder, demo=folder / "none")), PictureCache(redis, 10_000)
+        return Services(settings(), models, client, Workers(client), Board(redis), open_store("memory://"), cache)
+
+    async def test_every_gateway_tells_the_state_that_all_share(
+        self, redis: "Redis", checkpoint: Checkpoint, tmp_path: Path
+    ) -> None:
+        worker = make_worker(redis, tmp_path)
+        async with RenderClient(redis, 256) as one, RenderClient(redis, 256) as other:
+            gateways = [self.services(client, redis, tmp_path) for client in (one, other)]
+            await gateways[0].jobs.admit(make_job(checkpoint.digest))
+            await gateways[0].cache.put("key", b"x" * 100)
+            waiting = asyncio.create_task(one.render(make_spec(checkpoint.digest, WAITS), LONG))
+            running = asyncio.create_task(worker.run())
+
+            async def is_busy() -> bool:
+                return (await self.read(gateways[1])).get("creps_workers busy") == 1
+
+            await eventually(is_busy)
+            for found in [await self.read(gateway) for gateway in gateways]:
+                assert found["creps_redis_up"] == 1
+                assert found["creps_queue_depth pictures"] == 1
+                assert found["creps_queue_depth tiles"] > 1
+                assert 0 < found["creps_queue_oldest_seconds pictures"] < LONG
+                assert found["creps_jobs queued"] == 1
+                assert found["creps_jobs failed"] == 0
+                assert found["creps_cache_bytes pictures"] > 100
+            open_gate(tmp_path)
+            await waiting
+            worker.stop()
+            await running
+            found = await self.read(gateways[0])
+        assert found["creps_queue_depth pictures"] == found["creps_queue_oldest_seconds pictures"] == 0
+        assert [found[f"creps_workers {state}"] for state in ("idle", "busy", "stopping")] == [0, 0, 0]
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+    async def test_a_server_that_is_dead_or_hangs(
+        self, redis: "Redis", tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shared_metrics, "PATIENCE", 0.2)
+        async with RenderClient(redis, 256) as client:
+            services = self.services(client, redis, tmp_path)
+            assert (await self.read(services))["creps_redis_up"] == 1
+            server = (await redis.info("server"))["process_id"]
+            os.kill(server, number)
+            try:
+                assert await self.read(services) == {"creps_redis_up": 0}
+            finally:
+                if number == signal.SIGSTOP:
+                    os.kill(server, signal.SIGCONT)
+
+            async def is_back() -> bool:
+                return (await self.read(services))["creps_redis_up"] == 1
+
+            await eventually(is_back)
