@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, exported over OTLP where the environment names a collector; else nothing of it is imported.
+"""OpenTelemetry traces, exported over OTLP where the environment names a collector; else no SDK is imported.
 
 The gateway has a span for each HTTP request. What a worker does for it are children of that span: a ``traceparent``
 (W3C Trace Context) travels in the queue's request. The SDK's own environment variables hold: sampler, headers, limits.
@@ -21,6 +21,12 @@ logger = logging.getLogger(__name__)
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 """Variables of the OpenTelemetry specification; either of them switches traces on."""
 
+TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
+
+PATIENCE = 3.0
+"""Seconds for which spans are offered to a collector that is away, at the process's end too, where the environment
+(OTEL_EXPORTER_OTLP_TIMEOUT) says no other."""
+
 _tracer: "Tracer | None" = None
 
 
@@ -42,7 +48,8 @@ def configure_tracing(service: str) -> None:
         "service.version": version("creps-serve"),
     }
     provider = TracerProvider(resource=Resource.create(attributes))  # sends what is left when the process ends
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    timeout = None if any(os.environ.get(name) for name in TIMEOUTS) else PATIENCE
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=timeout)))
     _tracer = provider.get_tracer("creps")
 
 

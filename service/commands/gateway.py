@@ -46,5 +46,6 @@ def main(arguments: Sequence[str]) -> None:
 async def _run(settings: Settings, redis_url: str, listener: socket.socket) -> None:
     stopping = stop_signal()
     async with running_gateway(settings, redis_url, listener):
-        print(f"CREPS gateway listens on {address_of(listener)}", flush=True)
+        if settings.log_format == "text":  # else stdout, which is collected like stderr, would be no JSON
+            print(f"CREPS gateway listens on {address_of(listener)}", flush=True)
         await stopping.wait()
