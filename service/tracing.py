@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, exported over OTLP where the environment names a collector; else no SDK is imported.
+"""OpenTelemetry traces, exported over OTLP where the environment names a collector; else no exporter is imported.
 
 The gateway has a span for each HTTP request. What a worker does for it are children of that span: a ``traceparent``
 (W3C Trace Context) travels in the queue's request. The SDK's own environment variables hold: sampler, headers, limits.
