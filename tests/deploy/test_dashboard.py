@@ -126,6 +126,9 @@ class TestWithPrometheus:
         with prometheus(folder, targets) as server:
             seed = 0
 
+            def both_are_scraped() -> bool:
+                return len(self.ask(server, "up == 1")) == 2
+
             async def all_is_found() -> bool:
                 """Draws a little: a rate needs something to happen between two scrapes."""
                 nonlocal seed
@@ -136,9 +139,9 @@ class TestWithPrometheus:
                             await http.get(f"/v1/images/tiny/{seed}.{image_format}?width=40")
                     await http.get("/v1/images/tiny/1.png?width=0")
                     await http.post("/v1/jobs", json={"model": "tiny", "seed": seed, "width": 300, "output": "dzi"})
-                return {title for title, expression in QUERIES if self.ask(server, expression)} == found
+                return {title for title, expression in QUERIES if not self.ask(server, expression)} == WITHOUT_DATA
 
-            found = {title for title, _ in QUERIES} - WITHOUT_DATA
+            await eventually(both_are_scraped)
             await eventually(all_is_found)
             groups = server.get("rules").json()["data"]["groups"]
             rules = {rule["name"]: rule for group in groups for rule in group["rules"]}

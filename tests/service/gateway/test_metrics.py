@@ -7,18 +7,23 @@ import signal
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from model.checkpoint import Checkpoint
+from service import metrics
 from service.catalog import Catalog
 from service.gateway import shared_metrics
 from service.gateway.current_models import CurrentModels
 from service.gateway.services import Services
 from service.gateway.workers import Workers
+from service.gpu_memory import GpuMemory
 from service.jobs.board import Board
 from service.outputs.store import open_store
 from service.picture_cache import PictureCache
@@ -27,6 +32,8 @@ from tests.service.gateway.stand_in import RunningGateway, settings
 from tests.service.jobs.stand_in import make_job
 from tests.service.stand_in import WAITS, make_spec, make_worker, open_gate, save_hollow_checkpoint
 from tests.service.waiting import LONG, eventually
+
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "observability.md"
 
 
 def metric(text: str, name: str) -> float:
@@ -84,6 +91,54 @@ def test_without_redis_nothing_of_a_moment_ago_is_told(gateway: RunningGateway) 
     assert metric(response.text, "creps_redis_up") == 0
     assert "creps_http_requests_total{" in response.text
     assert not re.search("^creps_(workers|queue_depth|jobs|cache_bytes)", response.text, re.MULTILINE)
+
+
+def test_the_documentation_has_every_metric(gateway: RunningGateway) -> None:
+    registry = CollectorRegistry()
+    registry.register(GpuMemory(StandInCuda(), "cuda:0"))
+    text = gateway.http.get("/metrics").text + generate_latest(registry).decode()
+    labels = {
+        next(iter(metric.describe())).name: frozenset(metric._labelnames)
+        for metric in vars(metrics).values()
+        if isinstance(metric, MetricWrapperBase)
+    }
+    found = {}
+    for family in text_string_to_metric_families(text):
+        if family.name.startswith("creps_") and not family.name.endswith("_created"):  # when a counter began
+            name = family.name + ("_total" if family.type == "counter" else "")
+            shown = frozenset(name for sample in family.samples for name in sample.labels)
+            found[name] = (family.type, labels.get(family.name, shown))
+    rows = re.findall(
+        r"^\| `(creps_\w+)(?:{([\w,]+)})?` \| (\w+) \|", DOCUMENTATION.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(rows) == len(found)
+    assert {name: (kind, frozenset(filter(None, given.split(",")))) for name, given, kind in rows} == found
+
+
+class StandInCuda:
+    """What is asked of torch.cuda."""
+
+    def memory_allocated(self, device: str) -> int:
+        return {"cuda:0": 3}[device]
+
+    def memory_reserved(self, device: str) -> int:
+        return {"cuda:0": 4}[device]
+
+    def get_device_properties(self, device: str) -> SimpleNamespace:
+        return SimpleNamespace(total_memory={"cuda:0": 10}[device])
+
+
+def test_a_gpus_memory_is_told_as_it_is_when_asked() -> None:
+    cuda, registry = StandInCuda(), CollectorRegistry()
+    registry.register(GpuMemory(cuda, "cuda:0"))
+
+    def read() -> dict[str, float | None]:
+        labels = [{"device": "cuda:0", "kind": kind} for kind in ("allocated", "reserved", "total")]
+        return {given["kind"]: registry.get_sample_value("creps_gpu_memory_bytes", given) for given in labels}
+
+    assert read() == {"allocated": 3, "reserved": 4, "total": 10}
+    cuda.memory_allocated = lambda device: 1  # type: ignore[method-assign]
+    assert read()["allocated"] == 1
 
 
 class TestWithRedis:
