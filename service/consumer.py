@@ -1,5 +1,6 @@
 """The workers' side of the queue: takes requests, keeps them alive, answers them, takes over what dead workers left."""
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from service import metrics
 from service.jobs.task import Tasks, TileTask
+from service.logs import log_context
 from service.queue import (
     BATCH,
     BLOCK_MS,
@@ -228,12 +230,14 @@ class Consumer:
         if deliveries > (most := MAX_DELIVERIES[stream]):
             await self._bury(stream, entry, fields, f"given up: {most} workers were lost while they drew it")
             return None
-        logger.warning("entry %s of %s is taken over, delivery %d", entry.decode(), stream, deliveries)
+        with log_context(**_log_fields(fields)):
+            logger.warning("entry %s of %s is taken over, delivery %d", entry.decode(), stream, deliveries)
         return next(iter(await self._accept(stream, [(entry, fields)])), None)
 
     async def _bury(self, stream: str, entry: bytes, fields: Mapping[bytes, bytes], reason: str) -> None:
         """Puts the request aside with its error, and tells who asked."""
-        logger.error("entry %s of %s goes to %s: %s", entry.decode(), stream, DEAD, reason)
+        with log_context(**_log_fields(fields)):
+            logger.error("entry %s of %s goes to %s: %s", entry.decode(), stream, DEAD, reason)
         metrics.DEAD_LETTERS.inc()
         if stream == TILES:
             job, tile = fields.get(b"job", b"").decode(errors="replace"), fields.get(b"tile", b"")
@@ -258,6 +262,16 @@ class Consumer:
                 await transaction.execute()
         finally:
             self._held.discard((delivery.stream, delivery.entry))
+
+
+def _log_fields(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    """What messages about an entry say, which nobody may be able to read."""
+    if b"job" in fields:
+        return {"job": fields[b"job"].decode(errors="replace")}
+    try:
+        return {str(name): str(value) for name, value in json.loads(fields[b"context"]).items()}
+    except (KeyError, ValueError, AttributeError):
+        return {}
 
 
 def _publish(transaction: Pipeline, reply: str, request_id: str, fields: Mapping[str, Any]) -> None:

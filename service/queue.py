@@ -14,7 +14,7 @@ import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 from uuid import uuid4
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -25,6 +25,8 @@ from redis.exceptions import RedisError
 
 from model.errors import InputError
 from model.spec import RenderSpec
+from service.logs import current_log_context
+from service.tracing import current_traceparent
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,9 @@ return now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(string.match(oldest,
 FailureKind = Literal["invalid", "memory", "unavailable", "failed"]
 
 CacheOutcome = Literal["hit", "miss", "shared"]
+
+WorkerState = Literal["idle", "busy", "stopping"]
+WORKER_STATES: tuple[WorkerState, ...] = get_args(WorkerState)
 
 
 class QueueFull(Exception):  # noqa: N818 - named like asyncio.QueueFull
@@ -133,7 +138,7 @@ class WorkerInfo:
 
     id: str
     device: str
-    state: Literal["idle", "busy", "stopping"]
+    state: WorkerState
     models: tuple[str, ...]
     rates: Mapping[str, float] = field(default_factory=dict)
 
@@ -155,6 +160,8 @@ class Request:
         spec: its ``model`` is a digest.
         submitted, deadline: unix seconds; the hosts' clocks must agree to about a second.
         reply: the stream that takes the answer.
+        context: what log messages about it say, such as the ``request_id`` of the HTTP request.
+        traceparent: the span that it belongs to, as W3C Trace Context writes it; empty where it is not traced.
     """
 
     id: str
@@ -162,6 +169,8 @@ class Request:
     submitted: float
     deadline: float
     reply: str
+    context: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str = ""
 
     def to_fields(self) -> dict[str, str]:
         """The stream entry. ``pixels`` comes first, where the consumer's script looks for it."""
@@ -172,6 +181,8 @@ class Request:
             "submitted": repr(self.submitted),
             "deadline": repr(self.deadline),
             "reply": self.reply,
+            "context": json.dumps(self.context),
+            "traceparent": self.traceparent,
         }
 
     @classmethod
@@ -183,6 +194,8 @@ class Request:
             float(fields[b"submitted"]),
             float(fields[b"deadline"]),
             fields[b"reply"].decode(),
+            json.loads(fields.get(b"context", b"{}")),
+            fields.get(b"traceparent", b"").decode(),
         )
 
 
@@ -293,7 +306,15 @@ class RenderClient:
             redis.exceptions.RedisError: the queue cannot be reached, or was lost while this waited.
         """
         submitted, started = time.time(), time.monotonic()
-        request = Request(uuid4().hex, spec, submitted, submitted + timeout, self._replies)
+        request = Request(
+            uuid4().hex,
+            spec,
+            submitted,
+            submitted + timeout,
+            self._replies,
+            current_log_context(),
+            current_traceparent(),
+        )
         answer = self._waiting[request.id] = asyncio.get_running_loop().create_future()
         enqueuing = self._start(self._enqueue(request, STREAM_OF[priority]))
         try:
@@ -314,6 +335,17 @@ class RenderClient:
     async def depths(self) -> dict[str, int]:
         """Requests of each priority and tiles that wait or run, by the streams' short names."""
         return {stream.rpartition(":")[2]: int(await self._redis.xlen(stream)) for stream in STREAMS}
+
+    async def ages(self) -> dict[str, float]:
+        """Seconds since the oldest of them was queued, 0 where there is none, by the streams' short names."""
+        seconds, microseconds = await self._redis.time()
+        now_ms = 1000 * seconds + microseconds / 1000
+        ages = {}
+        for stream in STREAMS:
+            oldest: Any = await self._redis.xrange(stream, count=1)
+            queued_ms = int(oldest[0][0].partition(b"-")[0]) if oldest else now_ms
+            ages[stream.rpartition(":")[2]] = max(now_ms - queued_ms, 0.0) / 1000
+        return ages
 
     async def workers(self) -> list[WorkerInfo]:
         """The live workers, ordered by id."""

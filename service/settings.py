@@ -14,6 +14,7 @@ from model.errors import InputError
 from model.viewport import MAX_SIDE
 from service.gateway.origins import parse_origins
 from service.gateway.proxies import parse_networks
+from service.logs import LogFormat
 from service.validation import explain
 
 ENVIRONMENT_PREFIX = "CREPS_"
@@ -130,6 +131,9 @@ class Settings(BaseSettings):
     metrics_port: Port | None = Field(default=None, description="port of a worker's own /metrics; unset: none")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged"
+    )
+    log_format: LogFormat = Field(
+        default="text", description="text for people, or json: one object a line, for programs that collect logs"
     )
 
     def to_environment(self) -> dict[str, str]:

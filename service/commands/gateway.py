@@ -8,6 +8,7 @@ from model.errors import InputError
 from service.gateway.server import address_of, listen, running_gateway, stop_signal
 from service.logs import configure_logging
 from service.settings import Settings, read_settings
+from service.tracing import configure_tracing
 
 OPTIONS = (
     "redis_url",
@@ -32,6 +33,7 @@ OPTIONS = (
     "root_path",
     "trusted_proxies",
     "log_level",
+    "log_format",
 )
 
 
@@ -41,7 +43,8 @@ def main(arguments: Sequence[str]) -> None:
     settings = read_settings("creps gateway", description, arguments, OPTIONS)
     if settings.redis_url is None:
         raise InputError("--redis-url", "is needed to find the workers (creps serve runs all parts in one)")
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
+    configure_tracing("creps-gateway")
     with listen(settings.host, settings.port) as listener:
         asyncio.run(_run(settings, settings.redis_url, listener))
 
@@ -49,5 +52,6 @@ def main(arguments: Sequence[str]) -> None:
 async def _run(settings: Settings, redis_url: str, listener: socket.socket) -> None:
     stopping = stop_signal()
     async with running_gateway(settings, redis_url, listener):
-        print(f"CREPS gateway listens on {address_of(listener)}", flush=True)
+        if settings.log_format == "text":  # else stdout, which is collected like stderr, would be no JSON
+            print(f"CREPS gateway listens on {address_of(listener)}", flush=True)
         await stopping.wait()

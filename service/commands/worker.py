@@ -7,21 +7,23 @@ import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, start_http_server
 
 from model.errors import InputError
 from service.catalog import Catalog
+from service.gpu_memory import GpuMemory
 from service.logs import configure_logging
 from service.outputs.store import open_shared_store
 from service.queue import connect
 from service.settings import Settings, read_settings
+from service.tracing import configure_tracing
 
 if TYPE_CHECKING:
     from service.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = ("redis_url", "models", "device", "batch_limit", "outputs", "metrics_port", "log_level")
+OPTIONS = ("redis_url", "models", "device", "batch_limit", "outputs", "metrics_port", "log_level", "log_format")
 
 GRACE_SECONDS = 25.0
 """From SIGTERM to the end at the latest; Kubernetes kills after 30 s."""
@@ -34,7 +36,8 @@ def main(arguments: Sequence[str]) -> None:
         InputError: a setting cannot be used.
     """
     settings = read_settings("creps worker", "Renders the pictures and tiles that gateways queue.", arguments, OPTIONS)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
+    configure_tracing("creps-worker")
     if settings.redis_url is None:
         raise InputError("--redis-url", "is needed: the queue's server, as the gateway has it (creps serve embeds one)")
     if settings.metrics_port is not None:
@@ -54,11 +57,15 @@ async def _run(settings: Settings, redis_url: str) -> None:
     store = open_shared_store(settings.outputs)
     async with connect(redis_url) as redis:
         logger.info("starting a worker")
-        from kernels.renderer import Renderer  # takes seconds, for torch
+        import torch  # takes seconds
+
+        from kernels.renderer import Renderer
         from model.device import find_device
         from service.worker import Worker
 
         device = str(find_device(settings.device))
+        if device.startswith("cuda"):
+            REGISTRY.register(GpuMemory(torch.cuda, device))
         worker = Worker(
             redis,
             Catalog(settings.models),

@@ -7,6 +7,7 @@ from service.gateway import caching
 from service.gateway.access import key_of
 from service.gateway.connection import while_connected
 from service.gateway.errors import BudgetExceededError
+from service.gateway.middleware import DRAWN
 from service.gateway.services import Services
 from service.queue import RenderResult
 
@@ -21,6 +22,8 @@ async def draw(spec: RenderSpec, request: Request, services: Services) -> Render
             this request may not have it drawn. Others as RenderClient.render.
     """
     key = key_of(request)
+
+    request.scope[DRAWN] = {"model": spec.model, "seed": spec.latent.seed}
 
     async def render(seconds: float) -> RenderResult:
         await services.workers.require()

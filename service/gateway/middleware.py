@@ -4,6 +4,8 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
 from service.gateway.problems import ProblemResponse
+from service.gateway.proxies import route_path
+from service.logs import log_context
+from service.tracing import request_span
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +24,9 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked for every few seconds for as long as the service runs: logged at debug level."""
+
+DRAWN = "creps.drawn"
+"""Key of a request's scope: the picture that it asked for, as fields of its log message."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -47,30 +55,43 @@ class RequestLog:
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
-        try:
-            await self.app(scope, receive, send_with_id)
-        except Exception:
-            logger.exception("request %s failed", request_id)
-            if status:
-                raise  # too late for another answer: the server closes the connection
-            await ProblemResponse(500, f"an error of the service, logged under {request_id}")(
-                scope, receive, send_with_id
-            )
-        finally:
-            _record(scope, status, time.perf_counter() - started, request_id)
+        with log_context(request_id=request_id), _span(scope) as describe:
+            try:
+                await self.app(scope, receive, send_with_id)
+            except Exception:
+                logger.exception("an unexpected error")
+                if status:
+                    raise  # too late for another answer: the server closes the connection
+                await ProblemResponse(500, f"an error of the service, logged under {request_id}")(
+                    scope, receive, send_with_id
+                )
+            finally:
+                route, status = getattr(scope.get("route"), "path", "unmatched"), status or 500  # 500: cut off
+                _record(scope, route, status, time.perf_counter() - started)
+                describe(route, status)
 
 
-def _record(scope: Scope, status: int | None, seconds: float, request_id: str) -> None:
-    status = status or 500  # cut off by the end of the process
-    route = getattr(scope.get("route"), "path", "unmatched")
-    method = scope["method"] if scope["method"] in METHODS else "other"
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in METHODS else "other"
+
+
+def _span(scope: Scope) -> AbstractContextManager[Callable[[str, int], None]]:
+    if route_path(scope) in PROBES:
+        return nullcontext(lambda route, status: None)
+    return request_span(_method(scope), scope["path"], Headers(scope=scope))
+
+
+def _record(scope: Scope, route: str, status: int, seconds: float) -> None:
+    method = _method(scope)
     metrics.HTTP_REQUESTS.labels(route=route, method=method, status=status).inc()
     metrics.HTTP_DURATION.labels(route=route).observe(seconds)
     client = scope["client"][0] if scope.get("client") else "-"
     if key := scope.get("state", {}).get("api_key"):
         client = f"{client} ({key.name})"
     level = logging.DEBUG if route in PROBES else logging.INFO
-    # quote: a path may hold a line break, which would forge a line of the log.
+    path = quote(scope["path"])  # it may hold a line break, which would forge a line of the log
+    milliseconds = round(1000 * seconds, 1)
+    fields = {"client": client, "method": method, "path": path, "status": status, "milliseconds": milliseconds}
     logger.log(
-        level, '%s "%s %s" %d %.1f ms %s', client, method, quote(scope["path"]), status, 1000 * seconds, request_id
+        level, '%s "%s %s" %d %.1f ms', *fields.values(), extra={**fields, "route": route, **scope.get(DRAWN, {})}
     )

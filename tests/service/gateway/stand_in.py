@@ -64,6 +64,9 @@ class StandInClient(RenderClient):
     async def depths(self) -> dict[str, int]:
         return {"pictures": 3, "tiles": 0}
 
+    async def ages(self) -> dict[str, float]:
+        return {"pictures": 1.5, "tiles": 0}
+
     async def workers(self) -> list[WorkerInfo]:
         if self.away:
             raise self.away
