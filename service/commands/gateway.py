@@ -12,6 +12,8 @@ from service.settings import Settings, read_settings
 OPTIONS = (
     "redis_url",
     "models",
+    "model_cache",
+    "model_cache_bytes",
     "host",
     "port",
     "api_keys",
@@ -25,6 +27,7 @@ OPTIONS = (
     "request_timeout",
     "root_path",
     "trusted_proxies",
+    "drain_seconds",
     "log_level",
 )
 

@@ -13,10 +13,14 @@ async def draw(spec: RenderSpec, request: Request, services: Services) -> Render
     """The picture of a resolved spec, drawn by a worker where it is not cached, unless all who asked for it leave.
 
     Raises:
-        UnavailableError: no worker is alive. ClientGoneError: nobody waits any more. Others as RenderClient.render.
+        UnavailableError: no worker is alive. ClientGoneError: nobody waits any more.
+        redis.exceptions.RedisError: at once where the queue is known to be lost. Others as RenderClient.render.
     """
 
+    services.client.require()
+
     async def render(seconds: float) -> RenderResult:
+        services.client.require()  # it may have been lost while the cache was asked
         await services.workers.require()
         return await services.client.render(spec, seconds)
 
