@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 """Between two looks into the bucket."""
 
+_LOCK_SECONDS = 0.1
+"""Between two attempts to be the process that changes the folder."""
+
 _CHUNK = 8 * 2**20
 """Bytes that are held of a file on its way, at least."""
 
@@ -71,10 +74,10 @@ class Mirror:
         except InputError as error:
             raise InputError("models", error.message) from None
         self.folder = cache / hashlib.sha256(address.encode()).hexdigest()[:16]
+        self._lock = self.folder / ".lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._locked():
-                pass
+            self._lock.touch()
         except OSError as error:
             raise InputError("model_cache", f"{cache} cannot be written: {error.strerror}") from None
 
@@ -94,7 +97,8 @@ class Mirror:
             with self._locked():
                 self._refresh()
         except STORE_ERRORS as error:
-            self._complain(f"{self._address} cannot be copied at present: {reason(error)}")
+            if not self._stopping.is_set():
+                self._complain(f"{self._address} cannot be copied at present: {reason(error)}")
 
     def _refresh(self) -> None:
         for left in self.folder.glob(".new-*"):  # by a process that was killed
@@ -178,9 +182,15 @@ class Mirror:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Waits for other processes and threads that change the folder."""
-        with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        """Waits for other processes and threads that change the folder. TimeoutError: nobody waits for us any more."""
+        with self._lock.open("w") as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if self._stopping.wait(_LOCK_SECONDS):
+                        raise TimeoutError from None
             yield
 
     def _complain(self, message: str) -> None:
