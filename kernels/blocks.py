@@ -42,6 +42,7 @@ class BlockDrawer:
         self, backend: Backend[Any], config: GeneratorConfig, device: torch.device, threads: int | None = None
     ) -> None:
         self.name = backend.name
+        self.cache_bytes = LINE_CACHE_BYTES
         self._backend = backend
         self._config = config
         self._device = device

@@ -97,6 +97,9 @@ class Drawer(Protocol):
 
     name: str
 
+    cache_bytes: int
+    """Bytes of the lines that it keeps, at most."""
+
     def plan(self, viewport: Viewport) -> Tiling:
         """How a picture is best cut."""
 

@@ -24,7 +24,7 @@ from kernels.gather import line_density, sample
 from kernels.graphs import CAPTURING
 from kernels.lines import LINE_SCALE
 from kernels.network import GpuNetwork
-from kernels.pages import PAGE, LinePages, Page, pages_of
+from kernels.pages import CACHE_BYTES, PAGE, LinePages, Page, pages_of
 from kernels.tasks import LAUNCH_PIXELS, Scratch, Tasks
 from kernels.tiles import BLOCKS_PER_THREAD, Tiling
 from model.config import RGB
@@ -50,6 +50,7 @@ class GpuDrawer:
     """Draws with the kernels of one network."""
 
     name = "triton"
+    cache_bytes = CACHE_BYTES
 
     def __init__(self, network: GpuNetwork) -> None:
         self._network = network

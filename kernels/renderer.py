@@ -4,13 +4,16 @@ The bytes of a pixel depend on the checkpoint, the latent, the whole picture's s
 the kind of machine; not on the crop, the band, other pictures of a batch or the number of threads.
 """
 
+import gc
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kernels.backend import Backend
 from kernels.blocks import BlockDrawer
 from kernels.cpu import CpuBackend
 from kernels.drawer import Band, Drawer, Output, Progress
@@ -36,6 +39,7 @@ class Renderer:
 
     Attributes:
         precision: what was measured of each arithmetic that was tried, the one in use last; empty on a CPU.
+        memory: bytes of the device that it takes at most between two pictures: the network and the lines that are kept.
 
     Raises:
         InputError: the checkpoint's tensors do not fit its config, or the device or backend is not there.
@@ -59,18 +63,30 @@ class Renderer:
         if backend == "cpu" and self.device.type != "cpu":
             raise InputError("backend", f"cpu does not run on {self.device}")
         if backend == "triton" or (backend is None and self.device.type == "cuda"):
+            before = self._allocated()
+            self._drawer: Drawer
             self._drawer, self.precision = self._choose_arithmetic(fall_back=backend is None)
-        elif backend == "reference":
-            self._drawer = BlockDrawer(
-                ReferenceBackend(checkpoint.load(), self.device), self.config, self.device, threads
-            )
+            weights = self._allocated() - before
         else:
-            self._drawer = BlockDrawer(CpuBackend(checkpoint.load()), self.config, self.device, threads)
+            generator = checkpoint.load()
+            weights = sum(tensor.nbytes for tensor in generator.state_dict().values())
+            network: Backend[Any] = (
+                ReferenceBackend(generator, self.device) if backend == "reference" else CpuBackend(generator)
+            )
+            self._drawer = BlockDrawer(network, self.config, self.device, threads)
+        self.memory = weights + self._drawer.cache_bytes
 
     @property
     def backend(self) -> str:
         """Name of the backend that draws."""
         return self._drawer.name
+
+    def close(self) -> None:
+        """Gives the device's memory back, to other processes too. Nothing can be drawn after that."""
+        del self._drawer
+        gc.collect()  # captured graphs and what they hold refer to each other
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
         """The line bundles [bundles, 32, L, D] of network coordinates [L] along one axis (ROWS or COLUMNS).
@@ -137,6 +153,10 @@ class Renderer:
         spec.latent.check(self.config)
         tiling = self._drawer.plan(spec.viewport)
         return sum(tiling.macs(self.config, rows) for rows in tiling.bands())
+
+    def _allocated(self) -> int:
+        """Bytes that this process holds on a GPU; 0 on a CPU, where nobody counts."""
+        return torch.cuda.memory_allocated(self.device) if self.device.type == "cuda" else 0
 
     def _cut(self, spec: RenderSpec, output: Output | None = None) -> Iterator[Band]:
         """The picture's bands, each with its part of ``output``, or memory of its own."""

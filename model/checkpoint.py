@@ -7,10 +7,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from model.config import GeneratorConfig
 from model.errors import InputError
@@ -23,6 +25,9 @@ FORMAT = "creps"
 FORMAT_VERSION = "1"
 SUFFIX = ".safetensors"
 
+TYPES = ("F32", "F16")
+"""What tensors may be stored as, in safetensors' names."""
+
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a model may be called, in paths, addresses and metrics."""
 
@@ -32,14 +37,18 @@ class Checkpoint:
     """A checkpoint file whose header has been read and understood; its tensors are still on disk.
 
     Attributes:
-        path: the file.
+        path: the file, whose name without the ending is the model's.
         config: the generator's shape.
         info: what the trainer or importer noted, as JSON-ready values: source, licence, images seen …
+        content: what is opened to read it: the path, or the address of an open descriptor.
+        stamp: modification time in ns and size of the content when its header was read.
     """
 
     path: Path
     config: GeneratorConfig
     info: Mapping[str, Any]
+    content: Path = field(compare=False, repr=False)
+    stamp: tuple[int, int] = field(compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -48,29 +57,35 @@ class Checkpoint:
     @cached_property
     def digest(self) -> str:
         """sha256 of the file, 64 hex digits: names the model in caches and identifiers."""
-        with self.path.open("rb") as file:
+        with self.content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     @classmethod
-    def open(cls, path: Path) -> "Checkpoint":
+    def open(cls, path: Path, content: Path | None = None) -> "Checkpoint":
         """Reads the header alone. Needs no torch.
+
+        Args:
+            path: the file.
+            content: what is opened in its place; it is read again whenever the checkpoint's tensors are.
 
         Raises:
             InputError: the file cannot be read, is truncated, is of another format, or its config makes no sense.
         """
-        if not path.is_file():
+        content = content or path
+        if not content.is_file():
             raise InputError("checkpoint", f"{path} is not a file")
         try:
             from safetensors import SafetensorError, safe_open
         except ModuleNotFoundError:
             raise InputError("checkpoint", f"{path} cannot be read: safetensors is not installed") from None
         try:
-            with safe_open(path, framework="numpy") as file:
+            stamp = _stamp(content)
+            with safe_open(content, framework="numpy") as file:
                 metadata: dict[str, str] = file.metadata() or {}
         except OSError as error:
             raise InputError("checkpoint", f"{path} cannot be read: {error.strerror or error}") from None
         except SafetensorError as error:
-            raise InputError("checkpoint", f"{path} is {_diagnose(path, error)}") from None
+            raise InputError("checkpoint", f"{path} is {_diagnose(content, error)}") from None
         if metadata.get("format") != FORMAT:
             raise InputError("checkpoint", f"{path} is a safetensors file, but not a CREPS checkpoint")
         if metadata.get("format_version") != FORMAT_VERSION:
@@ -78,12 +93,29 @@ class Checkpoint:
             raise InputError(
                 "checkpoint", f"{path} has format version {version!r}; this program reads {FORMAT_VERSION}"
             )
-        return cls(path, *_parse_header(path, metadata))
+        return cls(path, *_parse_header(path, metadata), content, stamp)
+
+    def check(self) -> None:
+        """Reads every tensor, without torch. Raises InputError where one holds what no picture can be drawn with."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.content, framework="numpy") as file:
+                for name in file.keys():  # noqa: SIM118 - it is no mapping
+                    if (found := file.get_slice(name).get_dtype()) not in TYPES:
+                        raise InputError("checkpoint", f"{self.path}: tensor {name!r} is {found}, not F32 or F16")
+                    if not np.isfinite(file.get_tensor(name)).all():
+                        raise InputError("checkpoint", f"{self.path}: tensor {name!r} holds values that are not finite")
+        except SafetensorError as error:
+            raise InputError("checkpoint", f"{self.path} cannot be read: {error}") from None
 
     def load(self) -> "Generator":
         """The generator on the CPU, in evaluation mode.
 
-        Shapes are compared before anything is allocated. Raises InputError where the tensors do not fit the config.
+        Shapes are compared before anything is allocated, and what is returned does not change with the file.
+
+        Raises:
+            InputError: the tensors do not fit the config, or the file was written over since its header was read.
         """
         import torch
         from safetensors import safe_open
@@ -94,21 +126,24 @@ class Checkpoint:
             generator = Generator(self.config)
         expected = {name: list(tensor.shape) for name, tensor in generator.state_dict().items()}
         state: dict[str, torch.Tensor] = {}
-        with safe_open(self.path, framework="pt") as file:
+        with safe_open(self.content, framework="pt") as file:
             if difference := sorted(set(file.keys()) ^ set(expected)):
                 where = "lacks" if difference[0] in expected else "has an unknown"
                 raise InputError("checkpoint", f"{self.path} {where} tensor {difference[0]!r}")
             for name, shape in expected.items():
                 view = file.get_slice(name)
-                if view.get_dtype() not in ("F32", "F16") or view.get_shape() != shape:
+                if view.get_dtype() not in TYPES or view.get_shape() != shape:
                     found = f"{view.get_dtype()} {view.get_shape()}"
                     raise InputError(
                         "checkpoint", f"{self.path}: tensor {name!r} is {found}, its config asks for {shape}"
                     )
             for name in expected:
-                state[name] = file.get_tensor(name).to(torch.float32)
+                # A copy: the library's tensors are the file's own pages, and whoever writes to it would change them.
+                state[name] = file.get_tensor(name).to(torch.float32, copy=True)
                 if not state[name].isfinite().all():
                     raise InputError("checkpoint", f"{self.path}: tensor {name!r} holds values that are not finite")
+        if _stamp(self.content) != self.stamp:
+            raise InputError("checkpoint", f"{self.path} has been written over; move new files into its place instead")
         generator.load_state_dict(state, assign=True)
         return generator.eval().requires_grad_(False)
 
@@ -152,6 +187,11 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[GeneratorCon
     except InputError as error:
         # A value in the header may be as long as the header.
         raise InputError("checkpoint", f"{path}: {str(error)[:300]}") from None
+
+
+def _stamp(content: Path) -> tuple[int, int]:
+    status = content.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def _diagnose(path: Path, error: Exception) -> str:

@@ -3,7 +3,8 @@
 import logging
 import os
 import threading
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,9 @@ _NAMED = 20
 
 @dataclass(frozen=True)
 class _File:
-    """A file as last read. ``checkpoint`` is None where it is none that can be served."""
+    """A file as last read: its inode, modification time and size; no checkpoint where it is none that can be served."""
 
-    modified_ns: int
-    size: int
+    version: tuple[int, int, int]
     checkpoint: Checkpoint | None
 
 
@@ -37,17 +37,23 @@ class Catalog:
     Each question looks whether files have come, gone or changed; only those are read again. Names given by users are
     looked up among the files found, never turned into paths.
 
+    A file that cannot be served does not end the good one whose place it took, for as long as this process runs. Files
+    stay open while they are served, so that what is moved to their place, or deletes them, leaves their bytes readable.
+
     Args:
         folder: holds ``*.safetensors`` files, whose names without the ending are the models' names; None for the demo
             alone.
         demo: the bundled checkpoint; it may be absent.
+        refresh: fetches files into the folder; called where one is asked for that is not there.
     """
 
-    def __init__(self, folder: Path | None, demo: Path = DEMO) -> None:
+    def __init__(self, folder: Path | None, demo: Path = DEMO, refresh: Callable[[], object] | None = None) -> None:
         self._folder = folder
         self._demo = demo
+        self._refresh = refresh
         self._lock = threading.Lock()
         self._files: dict[Path, _File] = {}
+        self._served: dict[str, Checkpoint] = {}
         self._readable = True
         self._scan()
 
@@ -57,26 +63,56 @@ class Catalog:
 
     def resolve(self, name_or_digest: str) -> Checkpoint:
         """The checkpoint of that name or digest. Raises InputError as :func:`find`."""
+        try:
+            return find(self.models(), name_or_digest)
+        except InputError:
+            if self._refresh is None:
+                raise
+        self._refresh()
         return find(self.models(), name_or_digest)
 
     def _scan(self) -> dict[str, Checkpoint]:
         with self._lock:
+            if (paths := self._paths()) is None:
+                return self._served
             files: dict[Path, _File] = {}
-            for path in self._paths():
+            served: dict[str, Checkpoint] = {}
+            for path in paths:
                 try:
                     status = path.stat()
                 except OSError:
                     continue  # removed since it was listed
+                version = status.st_ino, status.st_mtime_ns, status.st_size
                 known = self._files.get(path)
-                if known is None or (known.modified_ns, known.size) != (status.st_mtime_ns, status.st_size):
-                    known = _File(status.st_mtime_ns, status.st_size, _read(path))
+                if known is None or known.version != version:
+                    known = _File(version, self._read(path))
                 files[path] = known
-            self._files = files
-            found = (file.checkpoint for file in files.values())
-            return {checkpoint.name: checkpoint for checkpoint in found if checkpoint is not None}
+                if known.checkpoint is not None:
+                    served[known.checkpoint.name] = known.checkpoint
+                elif (earlier := self._served.get(_name(path))) is not None:
+                    served[earlier.name] = earlier
+            self._files, self._served = files, served
+            return served
 
-    def _paths(self) -> list[Path]:
-        """The demo, then the folder's files, so that the folder's go before it."""
+    def _read(self, path: Path) -> Checkpoint | None:
+        if not NAME_PATTERN.fullmatch(_name(path)):
+            logger.warning(
+                "skipped %s: a model's name is up to 100 letters, digits, dots, dashes and underscores", path
+            )
+            return None
+        try:
+            checkpoint = _open(path)
+            checkpoint.check()
+            logger.info("model %s: %d², digest %s", checkpoint.name, checkpoint.config.resolution, checkpoint.digest)
+        except (InputError, OSError) as error:
+            stays = "; what was served by this name still is" if _name(path) in self._served else ""
+            logger.warning("skipped %s: %s%s", path, error, stays)
+            return None
+        return checkpoint
+
+    def _paths(self) -> list[Path] | None:
+        """The demo, then the folder's files, so that the folder's go before it. None where nobody can tell: a volume
+        that fails for a moment takes no models away."""
         if self._folder is None:
             return [self._demo]
         try:
@@ -87,20 +123,25 @@ class Catalog:
             if self._readable:
                 logger.warning("the folder of checkpoints %s cannot be read: %s", self._folder, error.strerror)
             self._readable = False
+            if not isinstance(error, FileNotFoundError):
+                return None
             names = []
         return [self._demo, *(self._folder / name for name in names if not name.startswith("."))]
 
 
-def _read(path: Path) -> Checkpoint | None:
-    if not NAME_PATTERN.fullmatch(path.name.removesuffix(SUFFIX)):
-        logger.warning("skipped %s: a model's name is up to 100 letters, digits, dots, dashes and underscores", path)
-        return None
+def _name(path: Path) -> str:
+    return path.name.removesuffix(SUFFIX)
+
+
+def _open(path: Path) -> Checkpoint:
+    """A checkpoint that keeps its file open for as long as it is used itself. Raises InputError or OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        checkpoint = Checkpoint.open(path)
-        logger.info("model %s: %d², digest %s", checkpoint.name, checkpoint.config.resolution, checkpoint.digest)
-    except (InputError, OSError) as error:
-        logger.warning("skipped %s: %s", path, error)
-        return None
+        checkpoint = Checkpoint.open(path, Path(f"/dev/fd/{descriptor}"))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    weakref.finalize(checkpoint, os.close, descriptor)
     return checkpoint
 
 

@@ -48,6 +48,11 @@ REDELIVERIES = Counter("creps_redeliveries", "Requests taken over from a worker 
 DEAD_LETTERS = Counter("creps_dead_letters", "Requests given up because they kept killing their workers.")
 
 MODEL_LOADED = Gauge("creps_model_loaded", "1 for each model that this worker holds.", ["model", "digest"])
+MODEL_MEMORY = Gauge(
+    "creps_model_memory_bytes",
+    "Memory that each loaded model takes at most, its weights and kept lines, as it counts against CREPS_MODEL_BYTES.",
+    ["model", "digest"],
+)
 MODEL_PRECISION = Gauge(
     "creps_model_precision_psnr_db",
     "Agreement of a GPU's arithmetic with fp64, measured when the model was loaded.",

@@ -59,6 +59,10 @@ _COURTESY_SECONDS = 0.002
 
 _CONNECTIONS = 64
 
+ANSWER_SECONDS, CONNECT_SECONDS = 5.0, 3.0
+"""How long Redis may take for one answer, of a picture of 50 MB for instance, and to take a connection. Reads that wait
+for entries do so for BLOCK_MS."""
+
 # KEYS: stream. ARGV: limit, then the entry's fields and values. As entries leave the stream when they are answered, its
 # length counts those that wait and those that run. Returns −1, or the age of the oldest in milliseconds if it is full.
 _SUBMIT = """
@@ -209,9 +213,10 @@ def connect(url: str) -> "Redis":
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
+            timeout=ANSWER_SECONDS,  # for a free connection, where all are waiting for a Redis that does not answer
             protocol=2,
-            socket_timeout=10.0,
-            socket_connect_timeout=5.0,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=CONNECT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
     except ValueError:  # whose message may show a piece of a password
@@ -264,6 +269,9 @@ class RenderClient:
         redis: from :func:`connect`.
         queue_limit: requests of each priority that may wait and run, over all gateways.
     """
+
+    _lost: str | None = None
+    """Why the queue cannot be used, since it last could."""
 
     def __init__(self, redis: "Redis", queue_limit: int) -> None:
         self._redis = redis
@@ -332,6 +340,12 @@ class RenderClient:
             raise reply
         return _result(reply, time.monotonic() - started)
 
+    def require(self) -> None:
+        """Raises redis.exceptions.ConnectionError at once where the queue is known to be lost, rather than after the
+        time that Redis is given to answer."""
+        if self._lost is not None:
+            raise RedisConnectionError(f"the queue is lost: {self._lost}")
+
     async def depths(self) -> dict[str, int]:
         """Requests of each priority and tiles that wait or run, by the streams' short names."""
         return {stream.rpartition(":")[2]: int(await self._redis.xlen(stream)) for stream in STREAMS}
@@ -376,7 +390,6 @@ class RenderClient:
 
     async def _read_replies(self) -> None:
         """Hands replies to those who wait. Replies are removed once read, so each read begins with the first."""
-        lost = False
         while True:
             try:
                 streams: Any = await self._redis.xread({self._replies: "0"}, _REPLIES_AT_ONCE, BLOCK_MS)
@@ -385,13 +398,13 @@ class RenderClient:
                         self._settle(fields[b"id"].decode(), fields)
                     await asyncio.sleep(_COURTESY_SECONDS)
                     await self._redis.xdel(self._replies, *(entry for entry, _ in entries))
-                if lost:
+                if self._lost is not None:
                     logger.info("the queue is back")
-                lost = False
+                self._lost = None
             except RedisError as error:
-                if not lost:
+                if self._lost is None:
                     logger.warning("the queue is lost: %s", error)
-                lost = True
+                self._lost = str(error)
                 # A server that comes back may have forgotten what was asked. The clients had better ask again.
                 for request_id in self._waiting:
                     self._settle(request_id, RedisConnectionError(f"the queue was lost: {error}"))

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,6 +19,10 @@ from service.logs import log_context, merge
 from service.queue import RenderFailed
 
 logger = logging.getLogger(__name__)
+
+HUNG_SECONDS, HUNG_RATE = 600.0, 10_000.0
+"""A batch that has taken longer than so many seconds, and a second for each so many pixels, hangs: the paper's 512²
+network draws 334,000 pixels a second on two cores (BENCHMARKS.md), and no model takes minutes to load and compile."""
 
 TELLING_PIXELS = 1 << 16
 """A batch of fewer pixels tells little of a model's speed: the lines of small pictures cost more than their pixels."""
@@ -34,13 +39,15 @@ class Rendering:
     Args:
         catalog: where models are found by their digest.
         load: makes a renderer of a checkpoint.
+        model_bytes: memory that loaded models may take (:class:`LoadedModels`).
 
     Attributes:
         rates: pixels a second of each model that is loaded, as last measured.
     """
 
-    def __init__(self, catalog: Catalog, load: Load) -> None:
-        self._models = LoadedModels(catalog, load)
+    def __init__(self, catalog: Catalog, load: Load, model_bytes: int) -> None:
+        self._models = LoadedModels(catalog, load, model_bytes)
+        self._overdue = math.inf
         self._rates: dict[str, float] = {}
         # One thread renders: the renderer itself uses all of the device.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="render")
@@ -62,11 +69,31 @@ class Rendering:
         Args:
             contexts: for each spec, what log messages about it say.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render, specs, contexts)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render_in_time, specs, contexts)
+
+    async def unload_all_but(self, served: Set[str]) -> None:
+        """Unloads the models that are served no more, once what is being rendered is done."""
+        if not served >= set(self.models):
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._models.forget_all_but, served)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the batch that is being rendered takes longer than any should. May be asked by any thread."""
+        return time.monotonic() > self._overdue
 
     def shutdown(self) -> None:
         """Waits for what is being rendered."""
         self._thread.shutdown()
+
+    def _render_in_time(
+        self, specs: Sequence[RenderSpec], contexts: Sequence[Mapping[str, str]]
+    ) -> Sequence[Picture | RenderFailed]:
+        pixels = sum(spec.viewport.pixels for spec in specs)
+        self._overdue = time.monotonic() + HUNG_SECONDS + pixels / HUNG_RATE
+        try:
+            return self._render(specs, contexts)
+        finally:
+            self._overdue = math.inf
 
     def _render(
         self, specs: Sequence[RenderSpec], contexts: Sequence[Mapping[str, str]]

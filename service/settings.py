@@ -1,9 +1,11 @@
 """The service's settings: environment variables ``CREPS_…`` and command-line options of the same names."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import DirectoryPath, Field, FilePath, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
@@ -37,14 +39,38 @@ class Settings(BaseSettings):
         description="Redis or Valkey server of the queue, as redis://, rediss:// or unix:// address; "
         "unset: creps serve starts an embedded one",
     )
-    models: DirectoryPath | None = Field(
+    models: DirectoryPath | Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")] | None = (
+        Field(
+            default=None,
+            description="checkpoints (*.safetensors) that are served beside the bundled demo, watched for changes: "
+            "a folder, file:///FOLDER or s3://BUCKET/PREFIX",
+        )
+    )
+    model_cache: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "creps",
+        description="folder of this machine for copies of the checkpoints in a bucket; XDG_CACHE_HOME/creps or "
+        "~/.cache/creps unless set",
+    )
+    model_cache_bytes: int = Field(
+        default=64 * 2**30, ge=1, le=2**50, description="bytes of those copies, beyond which no further model is served"
+    )
+    model_bytes: int | None = Field(
         default=None,
-        description="folder of checkpoints (*.safetensors), served beside the bundled demo; watched for changes",
+        ge=1,
+        le=2**50,
+        description="bytes of memory that a worker's loaded models may take, beyond which the longest unused is "
+        "unloaded; unset: half of a GPU's memory, 4 GiB on a CPU",
     )
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
         description="device that renders: auto, cpu, cuda or cuda:0 …",
+    )
+    gpus: str | None = Field(
+        default=None,
+        pattern=r"^(all|\d{1,3}(,\d{1,3})*)$",
+        description="GPUs that get a worker process each, started again when it dies: all, or numbers such as 0,2; "
+        "unset: this process is one worker",
     )
     host: str = Field(
         default="127.0.0.1", min_length=1, description="address that the gateway listens on; 0.0.0.0 for all"
@@ -128,7 +154,18 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="seconds that a picture may take before the answer is 504",
     )
-    metrics_port: Port | None = Field(default=None, description="port of a worker's own /metrics; unset: none")
+    drain_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=300,
+        allow_inf_nan=False,
+        description="seconds from SIGTERM for which a gateway still takes requests while /readyz answers 503, so that "
+        "load balancers notice; pictures under way are finished after them in any case",
+    )
+    metrics_port: Port | None = Field(
+        default=None,
+        description="port of a worker's own /metrics and /livez; with several GPUs that of the first; unset: none",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged"
     )
@@ -160,6 +197,13 @@ class Settings(BaseSettings):
     def needs_key(self) -> bool:
         """Whether clients must send a key."""
         return bool(self.api_keys or self.api_keys_file)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _folder_of_address(cls, value: object) -> object:
+        if isinstance(value, str) and value.startswith("file://"):
+            return unquote(urlsplit(value).path)
+        return value
 
     @field_validator("outputs")
     @classmethod

@@ -26,7 +26,7 @@ from service.consumer import PATIENCE, Budget, Consumer, Delivery, Taken
 from service.encode import encode
 from service.jobs.task import TileTask
 from service.jobs.tile_work import Tile, TileWork
-from service.loaded_models import Load
+from service.loaded_models import CPU_BYTES, Load
 from service.logs import log_context
 from service.outputs.store import Store
 from service.queue import (
@@ -52,6 +52,12 @@ BATCH_PIXELS = 1 << 22
 BEATS = 4
 """Heartbeats sent, and looks at others' heartbeats taken, in the time after which a worker counts as dead."""
 
+LOOK_SECONDS = 2.0
+"""Between two looks whether the models that are loaded are still served."""
+
+HUNG_SECONDS = 60.0
+"""An event loop hangs that has not come round for so long: what it waits for, Redis too, answers or fails sooner."""
+
 TILE_SECONDS, MAX_TILES = 0.5, 64
 """How long tiles are rendered in one go, as the model's speed was last measured, and how many at most."""
 
@@ -72,6 +78,7 @@ class Worker:
         store: where the tiles of jobs go.
         device: what it renders on, for those who look at the workers.
         batch_limit: most pictures that are rendered together.
+        model_bytes: memory that loaded models may take (:class:`service.loaded_models.LoadedModels`).
         patience: seconds without a heartbeat after which a worker counts as dead; all workers need the same.
         encode: makes a file of a picture.
     """
@@ -85,6 +92,7 @@ class Worker:
         *,
         device: str,
         batch_limit: int,
+        model_bytes: int = CPU_BYTES,
         patience: float = PATIENCE,
         encode: Callable[[Picture, Encoding], bytes] = encode,
     ) -> None:
@@ -94,7 +102,9 @@ class Worker:
         self._beat_seconds = patience / BEATS
         self._encode = encode
         self._consumer = Consumer(redis, self.id, patience)
-        self._rendering = Rendering(catalog, load)
+        self._catalog = catalog
+        self._rendering = Rendering(catalog, load, model_bytes)
+        self._came_round = time.monotonic()
         self._stopping = asyncio.Event()
         self._answering: asyncio.Task[None] | None = None
         self._next_look = 0.0
@@ -105,15 +115,25 @@ class Worker:
         """Takes no further requests. :meth:`run` returns once those that are held have been answered."""
         self._stopping.set()
 
+    @property
+    def trouble(self) -> str | None:
+        """What hangs, if anything does; one that waits for Redis or draws a large picture does not. For any thread."""
+        if time.monotonic() - self._came_round > HUNG_SECONDS:
+            return f"the event loop has not come round for {HUNG_SECONDS:g} s"
+        if self._rendering.hangs:
+            return "a batch takes longer to draw than any should"
+        return None
+
     async def run(self) -> None:
         """Serves requests. Outlives Redis: waits until it is back, and begins anew with an empty one."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                heart = tasks.create_task(self._beat())
+                background = [tasks.create_task(work()) for work in (self._beat, self._watch_models)]
                 await self._serve_until_stopped()
                 await self._answered()
                 await self._tiles.stop()
-                await stop_task(heart)
+                for task in background:
+                    await stop_task(task)
         finally:
             self._rendering.shutdown()
             self._encoders.shutdown()
@@ -262,12 +282,20 @@ class Worker:
 
     async def _beat(self) -> None:
         while True:
+            self._came_round = time.monotonic()
             state: WorkerState = "busy" if self._consumer.busy else "idle"
             if self._stopping.is_set():
                 state = "stopping"
             with contextlib.suppress(RedisError):  # what serves will tell of it
                 await self._consumer.beat(self._info(state))
             await asyncio.sleep(self._beat_seconds)
+
+    async def _watch_models(self) -> None:
+        """Reads new files before anybody asks for them, and frees the memory of models that are gone."""
+        while True:
+            served = {checkpoint.digest for checkpoint in await asyncio.to_thread(self._catalog.models)}
+            await self._rendering.unload_all_but(served)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def _by_model(items: Sequence[Item]) -> list[list[Item]]:

@@ -13,6 +13,8 @@ from service.tracing import configure_tracing
 OPTIONS = (
     "redis_url",
     "models",
+    "model_cache",
+    "model_cache_bytes",
     "host",
     "port",
     "api_keys",
@@ -32,6 +34,7 @@ OPTIONS = (
     "request_timeout",
     "root_path",
     "trusted_proxies",
+    "drain_seconds",
     "log_level",
     "log_format",
 )

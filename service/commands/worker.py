@@ -1,4 +1,4 @@
-"""``creps worker``: one render worker. Start as many as there are devices, on any host that reaches the queue."""
+"""``creps worker``: one render worker, or one for each GPU, on any host that reaches the queue."""
 
 import asyncio
 import logging
@@ -7,23 +7,39 @@ import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, start_http_server
+from prometheus_client import REGISTRY
 
 from model.errors import InputError
-from service.catalog import Catalog
 from service.gpu_memory import GpuMemory
+from service.loaded_models import CPU_BYTES
 from service.logs import configure_logging
+from service.mirror import open_catalog
 from service.outputs.store import open_shared_store
 from service.queue import connect
-from service.settings import Settings, read_settings
+from service.settings import MAX_PORT, Settings, read_settings
 from service.tracing import configure_tracing
+from service.worker_group import choose_gpus, run_workers
+from service.worker_port import WorkerPort
 
 if TYPE_CHECKING:
     from service.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = ("redis_url", "models", "device", "batch_limit", "outputs", "metrics_port", "log_level", "log_format")
+OPTIONS = (
+    "redis_url",
+    "models",
+    "model_cache",
+    "model_cache_bytes",
+    "model_bytes",
+    "device",
+    "gpus",
+    "batch_limit",
+    "outputs",
+    "metrics_port",
+    "log_level",
+    "log_format",
+)
 
 GRACE_SECONDS = 25.0
 """From SIGTERM to the end at the latest; Kubernetes kills after 30 s."""
@@ -40,40 +56,57 @@ def main(arguments: Sequence[str]) -> None:
     configure_tracing("creps-worker")
     if settings.redis_url is None:
         raise InputError("--redis-url", "is needed: the queue's server, as the gateway has it (creps serve embeds one)")
-    if settings.metrics_port is not None:
-        _serve_metrics(settings.metrics_port)
-    asyncio.run(_run(settings, settings.redis_url))
+    if settings.gpus is not None:
+        asyncio.run(_run_group(settings, settings.gpus))
+    else:
+        port = None
+        if settings.metrics_port is not None:
+            port = WorkerPort(settings.metrics_port)
+            logger.info("metrics on port %d", port.port)
+        asyncio.run(_run(settings, settings.redis_url, port))
 
 
-def _serve_metrics(port: int) -> None:
-    try:
-        server, _ = start_http_server(port)
-    except OSError as error:
-        raise InputError("--metrics-port", f"{port} cannot be listened on: {error.strerror}") from None
-    logger.info("metrics on port %d", server.server_port)
+async def _run_group(settings: Settings, gpus: str) -> None:
+    import torch  # takes seconds
+
+    devices = choose_gpus(gpus, torch.cuda.device_count())
+    if settings.metrics_port is not None and not 0 < settings.metrics_port <= MAX_PORT + 1 - len(devices):
+        raise InputError("--metrics-port", f"must leave {len(devices)} ports up to {MAX_PORT}, one for each GPU")
+    # By environment, not by options: an address may hold a password, and every user sees a command line.
+    os.environ |= settings.to_environment()
+    del os.environ["CREPS_GPUS"]
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await run_workers(devices, settings.metrics_port, stopping)
 
 
-async def _run(settings: Settings, redis_url: str) -> None:
+async def _run(settings: Settings, redis_url: str, port: WorkerPort | None) -> None:
     store = open_shared_store(settings.outputs)
-    async with connect(redis_url) as redis:
+    async with connect(redis_url) as redis, open_catalog(settings) as catalog:
         logger.info("starting a worker")
         import torch  # takes seconds
 
         from kernels.renderer import Renderer
-        from model.device import find_device
+        from model.device import find_device, installed_memory
         from service.worker import Worker
 
-        device = str(find_device(settings.device))
-        if device.startswith("cuda"):
-            REGISTRY.register(GpuMemory(torch.cuda, device))
+        device = find_device(settings.device)
+        memory = installed_memory(device) // 2 if device.type == "cuda" else CPU_BYTES
+        if device.type == "cuda":
+            REGISTRY.register(GpuMemory(torch.cuda, str(device)))
         worker = Worker(
             redis,
-            Catalog(settings.models),
-            lambda checkpoint: Renderer(checkpoint, device),
+            catalog,
+            lambda checkpoint: Renderer(checkpoint, str(device)),
             store,
-            device=device,
+            device=str(device),
             batch_limit=settings.batch_limit,
+            model_bytes=settings.model_bytes or memory,
         )
+        if port is not None:
+            port.trouble = lambda: worker.trouble
         _stop_at_signals(worker)
         await worker.run()
 

@@ -18,14 +18,18 @@ async def draw(spec: RenderSpec, request: Request, services: Services) -> Render
     Its pixels are charged to the key of the one for whom it is drawn.
 
     Raises:
-        UnavailableError: no worker is alive. ClientGoneError: nobody waits any more. BudgetExceededError: the key of
-            this request may not have it drawn. Others as RenderClient.render.
+        UnavailableError: no worker is alive. ClientGoneError: nobody waits any more.
+        BudgetExceededError: the key of this request may not have it drawn.
+        redis.exceptions.RedisError: at once where the queue is known to be lost. Others as RenderClient.render.
     """
     key = key_of(request)
 
     request.scope[DRAWN] = {"model": spec.model, "seed": spec.latent.seed}
 
+    services.client.require()
+
     async def render(seconds: float) -> RenderResult:
+        services.client.require()  # it may have been lost while the cache was asked
         await services.workers.require()
         if key:
             checkpoint = await services.models.resolve(spec.model)

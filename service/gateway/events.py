@@ -62,6 +62,8 @@ async def get_events(
         yield _event(await describe(status, base, services), job.order, tiles, after)
         while not status.ended:
             await asyncio.sleep(POLL_SECONDS)
+            if services.leaving.is_set():
+                return  # the client comes again, to another gateway, with Last-Event-ID
             status = await board.status(job.id)  # before the events, so that none is missed at the end
             before, (after, tiles) = after, await board.events(job.id, after)
             if after != before:

@@ -36,7 +36,9 @@ async def livez() -> Liveness:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Can pictures be drawn?", responses=responses(503))
 async def readyz(services: ServicesOfApp) -> Readiness:
-    """200 where Redis answers and at least one worker is alive."""
+    """200 where Redis answers and at least one worker is alive, until this gateway is asked to stop."""
+    if services.draining.is_set():
+        raise UnavailableError("this gateway is stopping")
     try:
         workers = await services.workers.look()
     except RedisError:

@@ -11,7 +11,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from model.errors import InputError
-from service.catalog import Catalog
 from service.gateway.app import create_app
 from service.gateway.budgets import Budgets
 from service.gateway.current_models import CurrentModels
@@ -22,6 +21,7 @@ from service.gateway.webhooks import Webhooks
 from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.jobs.keeper import Keeper
+from service.mirror import open_catalog
 from service.outputs.store import open_shared_store
 from service.picture_cache import PictureCache
 from service.queue import RenderClient, connect, stop_task
@@ -82,13 +82,13 @@ def stop_signal() -> asyncio.Event:
 async def running_gateway(settings: Settings, redis_url: str, listener: socket.socket) -> AsyncIterator[RenderClient]:
     """Answers HTTP requests on ``listener`` while the block runs; yields the gateway's client of the queue.
 
-    At the end no new connection is taken, and pictures under way are finished for up to GRACE_SECONDS.
+    At the end /readyz answers 503 for ``drain_seconds``, while everything else is served as before. Then no new
+    connection is taken, streams of events end, and pictures under way are finished for up to GRACE_SECONDS.
     """
-    catalog = await asyncio.to_thread(Catalog, settings.models)
     store = open_shared_store(settings.outputs)
     redis = connect(redis_url)
     try:
-        async with RenderClient(redis, settings.queue_limit) as client:
+        async with RenderClient(redis, settings.queue_limit) as client, open_catalog(settings) as catalog:
             board = Board(redis)
             cache = PictureCache(redis, settings.cache_bytes)
             services = Services(
@@ -101,6 +101,11 @@ async def running_gateway(settings: Settings, redis_url: str, listener: socket.s
                 async with running_server(app, listener):
                     logger.info("the gateway listens on %s", address_of(listener))
                     yield client
+                    services.draining.set()
+                    if settings.drain_seconds:
+                        logger.info("not ready any more; stopping in %g s", settings.drain_seconds)
+                        await asyncio.sleep(settings.drain_seconds)
+                    services.leaving.set()
             finally:
                 await stop_task(telling)
                 await stop_task(keeping)

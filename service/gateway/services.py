@@ -21,6 +21,12 @@ STITCHED_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Services:
+    """
+    Attributes:
+        draining: set once no more requests shall be sent here.
+        leaving: set once what goes on for long shall end.
+    """
+
     settings: Settings
     models: CurrentModels
     client: RenderClient
@@ -30,6 +36,8 @@ class Services:
     cache: PictureCache
     budgets: Budgets
     stitching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STITCHED_AT_ONCE))
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def _services(request: Request) -> Services:  # async: FastAPI would run a plain function in a thread

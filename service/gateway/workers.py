@@ -22,7 +22,8 @@ class Workers:
         self._last_seen = time.monotonic()
 
     async def look(self) -> list[WorkerInfo]:
-        """The live workers now."""
+        """The live workers now. Raises redis.exceptions.RedisError, at once where the queue is known to be lost."""
+        self._client.require()
         self._looked = time.monotonic()
         self._found = await self._client.workers()
         if self._found:

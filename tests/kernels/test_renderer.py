@@ -1,6 +1,7 @@
 """The renderer draws what the network says, whichever backend draws it and however the work is cut."""
 
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +326,15 @@ class TestBadInput:
     def test_threads(self, renderers: dict[BackendName, Renderer]) -> None:
         with pytest.raises(InputError, match="threads"):
             Renderer(renderers["cpu"].checkpoint, threads=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_memory_is_told_and_given_back(backend: BackendName, tmp_path: Path) -> None:
+    checkpoint = random_checkpoint(tmp_path)
+    renderer = Renderer(checkpoint, "cpu", backend)
+    weights = sum(tensor.nbytes for tensor in checkpoint.load().state_dict().values())
+    assert renderer.memory == weights + kernels.blocks.LINE_CACHE_BYTES
+    drawer = weakref.ref(block_drawer(renderer))
+    renderer.render(make_spec(Latent(seed=1), 20, 10))
+    renderer.close()
+    assert drawer() is None

@@ -274,3 +274,23 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         save_checkpoint(path, generator)
     assert path.read_bytes() == old
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_loaded_does_not_change_with_the_file(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "a.safetensors", Generator(CONFIG))
+    generator = checkpoint.load()
+    before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
+    size = checkpoint.path.stat().st_size
+    with checkpoint.path.open("r+b") as file:  # over it, not into its place
+        file.seek(size // 2)
+        file.write(bytes(size - size // 2))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in generator.state_dict().items())
+
+
+def test_a_file_that_was_written_over_is_not_taken_for_what_it_was(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "a.safetensors", Generator(CONFIG))
+    other = save_checkpoint(tmp_path / "b.safetensors", Generator(CONFIG))
+    checkpoint.path.write_bytes(other.path.read_bytes())
+    os.utime(checkpoint.path, ns=(1, 1))
+    with pytest.raises(InputError, match="has been written over"):
+        checkpoint.load()

@@ -40,11 +40,15 @@ class StandIn:
     """Draws for one model. Notes every batch in the folder's journal as "<pid> <model> <seeds>"."""
 
     backend = "stand-in"
+    memory = 2**30
     precision = (Agreement("fp16", 2, 0.25, 59.5), Agreement("fp16×3", 0, 0.0, 140.0))
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._name = checkpoint.name
         self._folder = checkpoint.path.parent
+
+    def close(self) -> None:
+        """Has nothing to give back."""
 
     def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
         seeds = [spec.latent.seed or 0 for spec in specs]

@@ -1,14 +1,21 @@
 """The catalogue of checkpoints: a real folder that changes."""
 
+import errno
+import gc
 import hashlib
+import json
 import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
-from model.checkpoint import Checkpoint
+from model.checkpoint import FORMAT, FORMAT_VERSION, Checkpoint
 from model.config import GeneratorConfig
 from model.errors import InputError
 from service.catalog import Catalog
@@ -104,6 +111,86 @@ def test_a_bad_file_that_is_mended_is_served(tmp_path: Path) -> None:
     assert names(catalog) == []
     file.write_bytes(whole)
     assert names(catalog) == ["a"]
+
+
+def test_a_bad_file_leaves_the_good_one_whose_place_it_took(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = save_header(tmp_path, "a", SMALL).path
+    whole = file.read_bytes()
+    catalog = make(tmp_path)
+    good = catalog.resolve("a")
+    (tmp_path / "new").write_bytes(whole[:40])
+    (tmp_path / "new").replace(file)
+    for _ in range(2):
+        kept = catalog.resolve(good.digest)
+        assert catalog.resolve("a") is kept
+        assert kept.content.read_bytes() == whole  # whoever loads it now gets what was served
+    (message,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "not a complete safetensors file" in message
+    assert message.endswith("what was served by this name still is")
+    newer = save_header(tmp_path, "a", LARGE)
+    assert catalog.resolve("a").digest == newer.digest
+    with pytest.raises(InputError):
+        catalog.resolve(good.digest)
+
+
+def test_a_bad_file_is_not_served_for_long_after_it_was_removed(tmp_path: Path) -> None:
+    good = save_header(tmp_path, "a", SMALL)
+    catalog = make(tmp_path)
+    good.path.write_bytes(b"bad")
+    assert names(catalog) == ["a"]
+    good.path.unlink()
+    assert names(catalog) == []
+
+
+@pytest.mark.parametrize(
+    ("tensor", "reason"),
+    [(np.array([1.0, np.nan], np.float32), "not finite"), (np.arange(3), "is I64, not F32 or F16")],
+)
+def test_tensors_that_nothing_can_be_drawn_with_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, tensor: NDArray[Any], reason: str
+) -> None:
+    save_header(tmp_path, "a", SMALL)
+    catalog = make(tmp_path)
+    good = catalog.resolve("a")
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": json.dumps(SMALL.to_dict())}
+    save_file({"mapping.w_avg": tensor}, tmp_path / "new", header)
+    (tmp_path / "new").replace(good.path)
+    assert catalog.resolve("a").digest == good.digest
+    assert "tensor 'mapping.w_avg'" in caplog.text
+    assert reason in caplog.text
+
+
+def test_a_file_stays_readable_only_as_long_as_it_is_used(tmp_path: Path) -> None:
+    save_header(tmp_path, "a", SMALL)
+    catalog = make(tmp_path)
+    held = catalog.resolve("a")
+    content = held.content
+    (tmp_path / "a.safetensors").unlink()
+    assert names(catalog) == []
+    assert content.exists()
+    del held
+    gc.collect()
+    assert not content.exists()
+
+
+def test_a_volume_that_fails_takes_no_model_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_header(tmp_path, "a", SMALL)
+    catalog = make(tmp_path)
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", fail)
+    assert names(catalog) == ["a"]
+
+
+def test_what_is_asked_for_and_not_there_is_fetched(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    digest = save_header(tmp_path, "a", SMALL).digest
+    catalog = Catalog(folder, demo=tmp_path / "none", refresh=lambda: shutil.copy(tmp_path / "a.safetensors", folder))
+    assert names(catalog) == []
+    assert catalog.resolve(digest).name == "a"
 
 
 def test_the_same_size_at_another_time_is_read_again(tmp_path: Path) -> None:

@@ -34,6 +34,17 @@ def test_options_go_before_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     assert (settings.models, settings.log_level) == (tmp_path, "debug")
 
 
+@pytest.mark.parametrize("address", ["file://{}", "{}"])
+def test_models_are_a_folder_by_either_name(address: str, tmp_path: Path) -> None:
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    assert read("--models", address.format(folder).replace(" ", "%20" if "file" in address else " ")).models == folder
+
+
+def test_models_are_a_bucket() -> None:
+    assert read("--models", "s3://bucket/some/prefix").models == "s3://bucket/some/prefix"
+
+
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREPS_REDIS_URL", "")
     monkeypatch.setenv("CREPS_API_KEYS", "")
@@ -54,6 +65,8 @@ def test_keys_are_separated_by_commas_and_never_shown(monkeypatch: pytest.Monkey
         (("--port", "65536"), "--port: must be at most 65535, not '65536'"),
         (("--port", "http"), "--port: must be a valid integer, unable to parse string as an integer, not 'http'"),
         (("--models", "/absent"), "--models: Path does not point to a directory, not '/absent'"),
+        (("--models", "s3://no_bucket"), "--models: Path does not point to a directory, not 's3://no_bucket'"),
+        (("--gpus", "0;1"), "--gpus: must match ^(all|\\d{1,3}(,\\d{1,3})*)$, not '0;1'"),
         (("--redis-url", "http://user:secret@host"), "--redis-url: must match ^(redis|rediss|unix)://.+"),
         (("--device", "gpu"), "--device: must match ^(auto|cpu|cuda(:\\d{1,3})?)$, not 'gpu'"),
         (("--request-timeout", "nan"), "--request-timeout: must be a finite number, not 'nan'"),

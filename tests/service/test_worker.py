@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from model.checkpoint import Checkpoint
-from service.loaded_models import MODELS_KEPT
+from service import worker as worker_module
+from service.loaded_models import CPU_BYTES
 from service.queue import (
     DEAD,
     GROUP,
@@ -173,16 +174,43 @@ async def test_a_model_that_is_not_there_is_unavailable(redis: "Redis", client: 
 
 
 async def test_only_the_last_used_models_stay_loaded(redis: "Redis", client: RenderClient, tmp_path: Path) -> None:
-    digests = [save_hollow_checkpoint(tmp_path, f"m{i}").digest for i in range(MODELS_KEPT + 1)]
+    kept = CPU_BYTES // stand_in.StandIn.memory
+    digests = [save_hollow_checkpoint(tmp_path, f"m{i}").digest for i in range(kept + 1)]
     async with running_worker(redis, tmp_path):
-        for i in (*range(MODELS_KEPT), 0, MODELS_KEPT):
+        for i in (*range(kept), 0, kept):
             await client.render(make_spec(digests[i]), LONG)
 
         async def tells_so() -> bool:
             (worker,) = await client.workers()
-            return worker.models == (*digests[2:MODELS_KEPT], digests[0], digests[MODELS_KEPT])
+            return worker.models == (*digests[2:kept], digests[0], digests[kept])
 
         await eventually(tells_so)
+
+
+async def test_a_model_that_is_removed_is_unloaded_but_not_before_its_pictures_are_drawn(
+    redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.05)
+    other = save_hollow_checkpoint(tmp_path, "other")
+
+    async def loaded() -> set[str]:
+        return {digest for worker in await client.workers() for digest in worker.models}
+
+    async with running_worker(redis, tmp_path):
+        await client.render(make_spec(other.digest), LONG)
+        drawing = asyncio.create_task(client.render(make_spec(checkpoint.digest, stand_in.WAITS), LONG))
+        await eventually(lambda: len(journal(tmp_path)) == 2)
+        checkpoint.path.unlink()
+        await asyncio.sleep(0.5)  # it is looked for, and being drawn all the same
+        open_gate(tmp_path)
+        assert (await drawing).content.startswith(b"8x4")
+
+        async def is_gone() -> bool:
+            return await loaded() == {other.digest}
+
+        await eventually(is_gone)
+        with pytest.raises(RenderFailed, match="cannot load the model"):
+            await client.render(make_spec(checkpoint.digest), LONG)
 
 
 async def test_what_nobody_waits_for_is_not_rendered(

@@ -5,7 +5,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from redis.exceptions import RedisError
 
 from service.embedded_redis import find_binary
 from service.queue import connect
+from tests.service.stand_in import save_hollow_checkpoint
 from tests.service.waiting import eventually
 
 Process = asyncio.subprocess.Process
@@ -75,7 +77,10 @@ class Cluster:
 
     def kill(self, name: str) -> None:
         """``kill -9``."""
-        self.processes[name].send_signal(signal.SIGKILL)
+        self.signal(name, signal.SIGKILL)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self.processes[name].send_signal(number)
 
     async def stop(self) -> None:
         for process in self.processes.values():
@@ -107,6 +112,22 @@ class Cluster:
             except RedisError:  # not there, or still reading its file
                 return False
             return bool(answer)
+
+
+@asynccontextmanager
+async def stand_in_cluster(folder: Path, parts: Sequence[str], environment: dict[str, str]) -> AsyncIterator[Cluster]:
+    """A cluster whose workers draw patterns, of the model ``pattern``, while the block runs."""
+    command = [sys.executable, "-m", "tests.service.jobs.stand_in"]
+    command += [f"unix://{folder}/redis/socket", str(folder / "models"), (folder / "outputs").as_uri()]
+    cluster = Cluster(folder, command, environment)
+    save_hollow_checkpoint(cluster.models, "pattern")
+    try:
+        for part in parts:
+            await cluster.start(part)
+        await eventually(cluster.is_ready)
+        yield cluster
+    finally:
+        await cluster.stop()
 
 
 async def persist(http: httpx.AsyncClient, method: str, path: str, **arguments: Any) -> httpx.Response:

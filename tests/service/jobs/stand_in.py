@@ -44,9 +44,13 @@ class PatternRenderer:
 
     backend = "stand-in"
     precision = ()
+    memory = 1000
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._journal = checkpoint.path.parent / "tiles"
+
+    def close(self) -> None:
+        """Has nothing to give back."""
 
     def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
         for spec in specs:

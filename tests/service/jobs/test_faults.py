@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ import pytest
 from model.checkpoint import Checkpoint
 from service.jobs.job import Job
 from service.outputs.order import Order
-from tests.service.jobs.cluster import Cluster, persist
+from tests.service.jobs.cluster import Cluster, persist, stand_in_cluster
 from tests.service.jobs.stand_in import KILLS, expected_tiles, files_below, journal
-from tests.service.stand_in import save_hollow_checkpoint
 from tests.service.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -26,17 +24,8 @@ PARTS = ("redis", "gateway", "worker-1", "worker-2")
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    command = [sys.executable, "-m", "tests.service.jobs.stand_in"]
-    command += [f"unix://{tmp_path}/redis/socket", str(tmp_path / "models"), (tmp_path / "outputs").as_uri()]
-    cluster = Cluster(tmp_path, command, {"CREPS_TEST_DELAY": "0.02"})
-    save_hollow_checkpoint(cluster.models, "pattern")
-    try:
-        for part in PARTS:
-            await cluster.start(part)
-        await eventually(cluster.is_ready)
+    async with stand_in_cluster(tmp_path, PARTS, {"CREPS_TEST_DELAY": "0.02"}) as cluster:
         yield cluster
-    finally:
-        await cluster.stop()
 
 
 @pytest.fixture
