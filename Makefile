@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve,train,benchmark]'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
