@@ -1,5 +1,6 @@
 """The Kubernetes objects that the overlays give, and what they say of one another."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ NAME = "app.kubernetes.io/name"
 
 Object = dict[str, Any]
 
+DOCS = K8S.parent / "docs" / "kubernetes.md"
+
 VARIANTS: dict[str, tuple[str, ...]] = {
     "cpu": (),
     "gpu": (),
@@ -29,8 +32,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 
 
 @cache
-def build(variant: str) -> tuple[Object, ...]:
-    """The objects that ``kubectl apply -k`` would send."""
+def build(variant: str, addition: str = "") -> tuple[Object, ...]:
+    """The objects that ``kubectl apply -k`` would send, with lines added to the overlay's ``patches``, if any."""
     if not shutil.which("kubectl"):
         pytest.skip("kubectl, which builds the overlays, is not installed")
     with TemporaryDirectory() as folder:
@@ -42,11 +45,17 @@ def build(variant: str) -> tuple[Object, ...]:
             comment, line = f"# - ../../components/{component}\n", f"- ../../components/{component}\n"
             assert comment in text, f"{file} does not offer the component {component}"
             text = text.replace(comment, line)
-        file.write_text(text)
+        file.write_text(text.replace("\npatches:\n", f"\npatches:\n{addition}"))
         built = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     assert "Warning" not in built.stderr, built.stderr
     return tuple(yaml.safe_load_all(built.stdout))
+
+
+def oldest_version() -> str:
+    """The oldest Kubernetes that the docs name."""
+    (version,) = set(re.findall(r"\b(\d\.\d+) or later", DOCS.read_text()))
+    return str(version)
 
 
 @dataclass(frozen=True)
