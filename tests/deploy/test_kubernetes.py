@@ -12,7 +12,6 @@ import pytest
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import PodMonitor
-from prometheus_client import REGISTRY
 from pydantic import BaseModel
 
 from service.commands import worker as worker_command
@@ -21,7 +20,6 @@ from service.gateway.app import ROUTERS
 from service.settings import ENVIRONMENT_PREFIX, Settings
 from tests.deploy.manifests import (
     K8S,
-    NAME,
     VARIANTS,
     Object,
     Pods,
@@ -34,21 +32,13 @@ from tests.deploy.manifests import (
     selects,
     settings_of,
 )
-from tests.deploy.network import End, allowed
+from tests.service.gateway.stand_in import run_gateway, settings
 
 VERSIONS = (oldest_version(), kubernetes_validate.latest_version())
 """The oldest Kubernetes that the docs name, and the newest whose schemas are published."""
 
 CUSTOM: dict[str, type[BaseModel]] = {"ScaledObject": ScaledObject, "PodMonitor": PodMonitor}
 """Models that were made of the operators' published schemas (KEDA 2.16, Prometheus Operator 0.80)."""
-
-INSIDE = {"/livez", "/readyz", "/metrics"}
-"""Routes that are not for users."""
-
-
-@pytest.fixture(params=VARIANTS)
-def objects(request: pytest.FixtureRequest) -> tuple[Object, ...]:
-    return build(request.param)
 
 
 def model_upload() -> Pods:
@@ -276,66 +266,21 @@ def test_workers_get_their_device(variant: str) -> None:
         assert (gpus, tolerated, device) == ([None, None], [], "cpu")
 
 
-def test_the_network_lets_through_what_is_needed_and_no_more(objects: tuple[Object, ...]) -> None:
-    pods = {name: End(one.labels, ports=one.ports) for name, one in all_pods(objects).items()}
-    gateway, worker = pods["creps-gateway"], pods["creps-worker"]
-    monitored = bool(of_kind(objects, "PodMonitor"))
-    bucket = settings_of(objects)["CREPS_OUTPUTS"].startswith("s3:")
-    proxy = End({}, {"kubernetes.io/metadata.name": "ingress-nginx"})
-    prometheus = End({NAME: "prometheus"}, {"kubernetes.io/metadata.name": "monitoring"})
-    stranger, neighbour = End({}, {"kubernetes.io/metadata.name": "elsewhere"}), End({"app": "debug"})
-    dns, outside = End({}, {"kubernetes.io/metadata.name": "kube-system"}), End(address="198.51.100.7")
-
-    assert allowed(objects, proxy, gateway, 8000)
-    assert not allowed(objects, proxy, worker, 9000)
-    assert allowed(objects, prometheus, gateway, 8000) == monitored
-    assert allowed(objects, prometheus, worker, 9000) == monitored
-    for end in (stranger, neighbour, outside):
-        assert not allowed(objects, end, gateway, 8000)
-        assert not allowed(objects, end, worker, 9000)
-    assert not allowed(objects, gateway, worker, 9000)
-    for client in (gateway, worker):
-        assert allowed(objects, client, dns, 53, "UDP")
-        assert allowed(objects, client, outside, 443) == bucket
-        assert not allowed(objects, client, outside, 80)
-        assert not allowed(objects, client, stranger, 8080)
-    if redis := pods.get("creps-redis"):
-        for client in (gateway, worker):
-            assert allowed(objects, client, redis, 6379)
-            assert not allowed(objects, client, outside, 6379)
-        for end in (proxy, prometheus, stranger, neighbour, outside):
-            assert not allowed(objects, end, redis, 6379)
-        assert not allowed(objects, redis, outside, 443)
-    else:
-        assert all(allowed(objects, client, outside, 6379) for client in (gateway, worker))
-
-
-def test_the_ingress_shows_users_every_route_and_no_other(objects: tuple[Object, ...]) -> None:
-    (ingress,) = of_kind(objects, "Ingress")
-    paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
-    for path in paths:
-        service = path["backend"]["service"]
-        ports = named(objects, "Service", service["name"])["spec"]["ports"]
-        assert service["port"]["name"] in [port["name"] for port in ports]
-    routes = {str(getattr(route, "path", "")) for router in ROUTERS for route in router.routes} | {"/openapi.json"}
-    assert routes > INSIDE
-    for route in routes:
-        shown = any(
-            route == path["path"] or (path["pathType"] == "Prefix" and route.startswith(path["path"] + "/"))
-            for path in paths
-        )
-        assert shown == (route not in INSIDE), route
-
-
-def test_scalers_have_targets_and_metrics(objects: tuple[Object, ...]) -> None:
+def test_scalers_have_targets(objects: tuple[Object, ...]) -> None:
     for one in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject"):
         target = one["spec"]["scaleTargetRef"]
         workload = named(objects, target.get("kind", "Deployment"), target["name"])
         assert "replicas" not in workload["spec"]  # each `apply` would undo what the scaler did
     for one in of_kind(objects, "ScaledObject"):
-        known = {metric.name for metric in REGISTRY.collect()}
         assert one["spec"]["fallback"]["replicas"] >= one["spec"]["minReplicaCount"] >= 1
         for trigger in one["spec"]["triggers"]:
             query = trigger["metadata"]["query"]
-            assert set(re.findall(r"creps_\w+", query)) <= known
             assert f'namespace="{one["metadata"]["namespace"]}"' in query
+
+
+def test_the_workers_scaler_asks_for_what_gateways_tell(tmp_path: Path) -> None:
+    (scaler,) = of_kind(build("cpu + monitoring + keda"), "ScaledObject")
+    (trigger,) = scaler["spec"]["triggers"]
+    label, metric = re.findall(r"by \((\w+)\) \((creps_\w+)", trigger["metadata"]["query"])[0]
+    with run_gateway(tmp_path, settings()) as gateway:
+        assert re.search(rf'^{metric}{{{label}="\w+"}} \d', gateway.http.get("/metrics").text, re.MULTILINE)
