@@ -26,7 +26,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "gpu": (),
     "cpu + monitoring + keda": ("monitoring", "keda"),
     "gpu + external-redis": ("external-redis",),
-    "gpu + monitoring + keda + external-redis": ("monitoring", "keda", "external-redis"),
+    "gpu + all": ("monitoring", "keda", "external-redis", "api-keys"),
 }
 """What operators apply: the overlays as they are, and with components added as their comments say."""
 
@@ -77,6 +77,12 @@ class Pods:
         """The one container that it has."""
         (container,) = self.containers
         return container
+
+    @property
+    def claims(self) -> set[str]:
+        """The PersistentVolumeClaims that it mounts."""
+        volumes = self.spec.get("volumes", ())
+        return {one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one}
 
     @property
     def ports(self) -> dict[str, int]:
@@ -134,3 +140,11 @@ def settings_of(objects: Sequence[Object]) -> dict[str, str]:
 
 def probes(container: Object) -> Iterator[Object]:
     return (container[name] for name in ("startupProbe", "readinessProbe", "livenessProbe") if name in container)
+
+
+_UNITS = {"mb": 2**20, "gb": 2**30, "Mi": 2**20, "Gi": 2**30}
+
+
+def in_bytes(text: str) -> int:
+    """Bytes, of what Redis or Kubernetes calls 512mb or 2Gi."""
+    return int(text[:-2]) * _UNITS[text[-2:]]

@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import httpx
 import kubernetes_validate
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from service.commands import worker as worker_command
 from service.gateway import server as gateway_server
 from service.gateway.app import ROUTERS
 from service.settings import ENVIRONMENT_PREFIX, Settings
+from service.worker_port import WorkerPort
 from tests.deploy.manifests import (
     K8S,
     VARIANTS,
@@ -25,6 +27,7 @@ from tests.deploy.manifests import (
     Pods,
     all_pods,
     build,
+    in_bytes,
     named,
     of_kind,
     oldest_version,
@@ -138,7 +141,7 @@ def _own_variables(pods: Pods) -> list[str]:
 
 
 def test_configuration_is_there_or_optional(objects: tuple[Object, ...]) -> None:
-    """Secrets are never in the manifests; only that of a Redis of one's own has to be made."""
+    """Secrets are never in the manifests; only those that a component asks for have to be made."""
     assert not of_kind(objects, "Secret")
     maps = {one["metadata"]["name"] for one in of_kind(objects, "ConfigMap")}
     for one in all_pods(objects).values():
@@ -148,9 +151,10 @@ def test_configuration_is_there_or_optional(objects: tuple[Object, ...]) -> None
         secrets += [v["secretKeyRef"] for v in variables if "secretKeyRef" in v]
         assert {s["configMapRef"]["name"] for s in sources if "configMapRef" in s} <= maps
         assert {secret["name"] for secret in secrets if not secret.get("optional")} <= {"creps-redis"}
+        files = {volume["secret"]["secretName"] for volume in one.spec.get("volumes", ()) if "secret" in volume}
+        assert files <= {"creps-key-file"}
         assert secrets or one.name != "creps-gateway"
-        claimed = [v["persistentVolumeClaim"]["claimName"] for v in one.spec.get("volumes", ()) if "emptyDir" not in v]
-        assert set(claimed) <= {claim["metadata"]["name"] for claim in of_kind(objects, "PersistentVolumeClaim")}
+        assert one.claims <= {claim["metadata"]["name"] for claim in of_kind(objects, "PersistentVolumeClaim")}
 
 
 def test_redis_is_where_the_settings_say(objects: tuple[Object, ...]) -> None:
@@ -183,9 +187,24 @@ def test_ports_are_those_that_the_program_listens_on(objects: tuple[Object, ...]
 
 
 def test_probes_are_routes(objects: tuple[Object, ...]) -> None:
-    asked = {probe["httpGet"]["path"] for probe in probes(all_pods(objects)["creps-gateway"].container)}
+    pods = all_pods(objects)
+    asked = {probe["httpGet"]["path"] for probe in probes(pods["creps-gateway"].container)}
     assert asked == {"/livez", "/readyz"}
     assert asked <= {str(getattr(route, "path", "")) for router in ROUTERS for route in router.routes}
+
+
+def test_probes_tell_a_worker_that_hangs() -> None:
+    paths = {probe["httpGet"]["path"] for probe in probes(all_pods(build("gpu"))["creps-worker"].container)}
+    port = WorkerPort(0)
+    for status, trouble in ((200, None), (503, "the render thread hangs")):
+        port.trouble = lambda trouble=trouble: trouble  # type: ignore[misc]
+        assert {httpx.get(f"http://127.0.0.1:{port.port}{path}").status_code for path in paths} == {status}
+
+
+def test_models_fit_the_memory_of_a_worker() -> None:
+    """CREPS_MODEL_BYTES and what a worker takes without: 490 MiB, measured with the demo."""
+    limit = all_pods(build("cpu"))["creps-worker"].container["resources"]["limits"]["memory"]
+    assert int(settings_of(build("cpu"))["CREPS_MODEL_BYTES"]) + 490 * 2**20 < in_bytes(limit)
 
 
 @pytest.mark.parametrize("variant", [*VARIANTS, None])
@@ -200,7 +219,9 @@ def test_pods_are_restricted(variant: str | None) -> None:
         # A Service creps would make a variable CREPS_PORT=tcp://…, which is our setting's name.
         assert one.spec["enableServiceLinks"] is False
         assert not one.spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
-        assert all(v.keys() <= {"name", "emptyDir", "persistentVolumeClaim"} for v in one.spec.get("volumes", ()))
+        assert all(
+            v.keys() <= {"name", "emptyDir", "persistentVolumeClaim", "secret"} for v in one.spec.get("volumes", ())
+        )
         assert all(v["emptyDir"]["sizeLimit"] for v in one.spec.get("volumes", ()) if "emptyDir" in v)
         for container in one.containers:
             assert container["securityContext"] == {
@@ -237,8 +258,7 @@ def test_volumes_of_one_node_hold_their_pods_there(objects: tuple[Object, ...]) 
     pods = all_pods(objects)
     modes = {one["metadata"]["name"]: one["spec"]["accessModes"] for one in of_kind(objects, "PersistentVolumeClaim")}
     for name in ("creps-gateway", "creps-worker"):
-        claims = [v["persistentVolumeClaim"]["claimName"] for v in pods[name].spec["volumes"] if "emptyDir" not in v]
-        if any(modes[claim] == ["ReadWriteOnce"] for claim in claims):
+        if any(modes[claim] == ["ReadWriteOnce"] for claim in pods[name].claims):
             (term,) = pods[name].spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
             # Its own pods, too: else the first could be put nowhere.
             assert _selected(term["labelSelector"], pods) == {"creps-gateway", "creps-worker"}
@@ -248,7 +268,7 @@ def test_volumes_of_one_node_hold_their_pods_there(objects: tuple[Object, ...]) 
 
 def test_there_is_time_to_finish(objects: tuple[Object, ...]) -> None:
     pods = all_pods(objects)
-    pause = int(pods["creps-gateway"].container["lifecycle"]["preStop"]["exec"]["command"][1])
+    pause = float(settings_of(objects)["CREPS_DRAIN_SECONDS"])
     assert pods["creps-gateway"].spec["terminationGracePeriodSeconds"] >= pause + gateway_server.GRACE_SECONDS + 5
     assert pods["creps-worker"].spec["terminationGracePeriodSeconds"] >= worker_command.GRACE_SECONDS + 5
 

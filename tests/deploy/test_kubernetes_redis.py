@@ -10,21 +10,15 @@ from redis.exceptions import RedisError
 
 from service.embedded_redis import find_binary
 from service.queue import connect
-from tests.deploy.manifests import all_pods, build, settings_of
+from tests.deploy.manifests import all_pods, build, in_bytes, settings_of
 from tests.service.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-
-UNITS = {"mb": 2**20, "gb": 2**30, "Mi": 2**20, "Gi": 2**30}
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def in_bytes(text: str) -> int:
-    return int(text[:-2]) * UNITS[text[-2:]]
 
 
 async def _answers(redis: "Redis") -> bool:
