@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.images import FINAL, ROOT, copy_context, run, run_commands
+from tests.deploy.manifests import VARIANTS, Object, build
 
 
 @pytest.fixture
@@ -48,3 +49,8 @@ def gateway_image(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         run(command.replace("--no-cache-dir", ""), folders, build, environment)
     environment["PATH"] = f"{opt / 'creps' / 'bin'}:/usr/bin:/bin"
     return Installed(opt / "creps" / "bin" / "python", build / "docker" / "healthcheck.py", environment)
+
+
+@pytest.fixture(params=VARIANTS)
+def objects(request: pytest.FixtureRequest) -> tuple[Object, ...]:
+    return build(request.param)
