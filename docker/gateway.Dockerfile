@@ -8,8 +8,8 @@ FROM python:${PYTHON_VERSION}-slim-bookworm AS dependencies
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 # A layer of their own: a new version of the program alone leaves it as it is, where it was built and where it is pulled.
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-        > requirements.txt \
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*p['dependencies'], *p['optional-dependencies']['tracing'], sep='\n')" > requirements.txt \
     && python -m venv --without-pip /opt/creps \
     && pip --python /opt/creps/bin/python install --no-cache-dir \
         --constraint constraints.txt --requirement requirements.txt
@@ -38,6 +38,7 @@ RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
 COPY docker/healthcheck.py /opt/creps/healthcheck.py
 ENV PATH=/opt/creps/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    CREPS_LOG_FORMAT=json \
     CREPS_HOST=0.0.0.0 \
     CREPS_PORT=8000 \
     CREPS_MODELS=/models \

@@ -14,7 +14,8 @@ WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 # A layer of their own: a new version of the program alone leaves it as it is, where it was built and where it is pulled.
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*p['dependencies'], *p['optional-dependencies']['worker'], sep='\n')" > requirements.txt \
+        print(*p['dependencies'], *p['optional-dependencies']['worker'], \
+        *p['optional-dependencies']['tracing'], sep='\n')" > requirements.txt \
     && python -m venv --without-pip /opt/creps \
     && pip --python /opt/creps/bin/python install --no-cache-dir --no-deps \
         --constraint constraints.txt --index-url "$TORCH_INDEX" torch \
@@ -54,6 +55,7 @@ RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
 COPY docker/healthcheck.py /opt/creps/healthcheck.py
 ENV PATH=/opt/creps/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    CREPS_LOG_FORMAT=json \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     TRITON_CACHE_DIR=/cache/triton \
     CREPS_MODELS=/models \
