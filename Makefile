@@ -4,12 +4,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install serve test lint soak benchmark clean
+.PHONY: install serve test lint soak load benchmark clean
 
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve,train,benchmark]'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
@@ -29,6 +29,9 @@ test: lint
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.service.jobs.soak
+
+load: $(VENV)/.installed-test
+	$(BIN)/python -m tests.service.load
 
 benchmark: install
 	$(BIN)/creps benchmark render

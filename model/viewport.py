@@ -106,6 +106,11 @@ class Viewport:
         x0, y0, x1, y1 = self.region
         return _minification(resolution, x1 - x0, self.width), _minification(resolution, y1 - y0, self.height)
 
+    def rendered_pixels(self, resolution: int) -> int:
+        """Pixels that the network draws, before small pictures are averaged from more."""
+        m_x, m_y = self.supersampling(resolution)
+        return self.pixels * m_x * m_y
+
     def columns(self, start: int, stop: int, resolution: int, supersampling: int = 1) -> NDArray[np.float64]:
         """Horizontal network coordinates u [stop − start] of columns start … stop − 1 of the whole picture.
 

@@ -1,4 +1,4 @@
-"""The command line ``creps``. A command's module is imported only when it is asked for."""
+"""The command line ``creps``. A command's module is imported only when it is asked for: not all need torch."""
 
 import importlib
 import sys
@@ -6,6 +6,7 @@ from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from model.arguments import ArgumentParser, run
+from model.errors import InputError
 
 COMMANDS = {
     "serve": ("service.commands.serve", "gateway, worker and embedded queue, all in one"),
@@ -16,9 +17,16 @@ COMMANDS = {
     "dataset": ("model.training.prepare", "prepare a data set for training"),
     "evaluate": ("service.commands.evaluate", "quality metrics of a checkpoint"),
     "import": ("service.commands.import_", "convert an original CREPS pickle without running the code inside it"),
+    "key": ("service.commands.key", "make an API key"),
     "info": ("service.commands.info", "config, digest, size, cost and precision of a checkpoint"),
     "benchmark": ("service.commands.benchmark", "speed beside the reference"),
 }
+
+EXTRAS = {command: command for command in ("serve", "train", "evaluate", "benchmark")}
+"""The extra of our package that a command needs; the others that draw need "worker", and a gateway needs none."""
+
+LEFT_OUT = ("torch", "tqdm", "triton")
+"""What the extras bring."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,5 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", metavar="COMMAND", choices=COMMANDS)
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = parser.parse_args(given[:1]).command
-    module = importlib.import_module(COMMANDS[command][0])
-    return run(f"creps {command}", module.main, given[1:])
+    return run(f"creps {command}", lambda rest: _run(command, rest), given[1:])
+
+
+def _run(command: str, arguments: Sequence[str]) -> None:
+    try:
+        importlib.import_module(COMMANDS[command][0]).main(arguments)
+    except ModuleNotFoundError as error:
+        if error.name not in LEFT_OUT:
+            raise
+        extra = EXTRAS.get(command, "worker")
+        message = f"is not installed; pip install 'creps-serve[{extra}]' installs what is missing"
+        raise InputError(error.name, message) from None

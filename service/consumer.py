@@ -1,5 +1,6 @@
 """The workers' side of the queue: takes requests, keeps them alive, answers them, takes over what dead workers left."""
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from redis.exceptions import ResponseError
 
 from service import metrics
 from service.jobs.task import Tasks, TileTask
+from service.logs import log_context
 from service.queue import (
+    BATCH,
     BLOCK_MS,
     DEAD,
     GROUP,
@@ -33,7 +36,7 @@ logger = logging.getLogger(__name__)
 PATIENCE = 4.0
 """Seconds without a heartbeat after which a worker counts as dead."""
 
-MAX_DELIVERIES = {PICTURES: 3, TILES: 5}
+MAX_DELIVERIES = {PICTURES: 3, BATCH: 3, TILES: 5}
 """Workers that one request, or one tile, may kill before it is given up. A client would not wait for more; a job would,
 and where workers die by chance, one of its many tiles may well meet that twice."""
 
@@ -67,8 +70,9 @@ return 0
 
 @dataclass(frozen=True)
 class Delivery:
-    """A request in the hands of this worker, until it is answered or dropped. ``entry`` is its place in the queue."""
+    """A request in the hands of this worker, until it is answered or dropped. ``entry`` of ``stream`` is its place."""
 
+    stream: str
     entry: bytes
     request: Request
 
@@ -208,7 +212,7 @@ class Consumer:
                 taken: Taken = (
                     TileTask.from_fields(entry, fields)
                     if stream == TILES
-                    else Delivery(entry, Request.from_fields(fields))
+                    else Delivery(stream, entry, Request.from_fields(fields))
                 )
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 await self._bury(stream, entry, fields, f"a worker could not read the request: {error!r}")
@@ -226,12 +230,14 @@ class Consumer:
         if deliveries > (most := MAX_DELIVERIES[stream]):
             await self._bury(stream, entry, fields, f"given up: {most} workers were lost while they drew it")
             return None
-        logger.warning("entry %s of %s is taken over, delivery %d", entry.decode(), stream, deliveries)
+        with log_context(**_log_fields(fields)):
+            logger.warning("entry %s of %s is taken over, delivery %d", entry.decode(), stream, deliveries)
         return next(iter(await self._accept(stream, [(entry, fields)])), None)
 
     async def _bury(self, stream: str, entry: bytes, fields: Mapping[bytes, bytes], reason: str) -> None:
         """Puts the request aside with its error, and tells who asked."""
-        logger.error("entry %s of %s goes to %s: %s", entry.decode(), stream, DEAD, reason)
+        with log_context(**_log_fields(fields)):
+            logger.error("entry %s of %s goes to %s: %s", entry.decode(), stream, DEAD, reason)
         metrics.DEAD_LETTERS.inc()
         if stream == TILES:
             job, tile = fields.get(b"job", b"").decode(errors="replace"), fields.get(b"tile", b"")
@@ -252,10 +258,20 @@ class Consumer:
         try:
             async with self._redis.pipeline(transaction=True) as transaction:
                 publish(transaction)
-                _remove_entry(transaction, PICTURES, delivery.entry)
+                _remove_entry(transaction, delivery.stream, delivery.entry)
                 await transaction.execute()
         finally:
-            self._held.discard((PICTURES, delivery.entry))
+            self._held.discard((delivery.stream, delivery.entry))
+
+
+def _log_fields(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    """What messages about an entry say, which nobody may be able to read."""
+    if b"job" in fields:
+        return {"job": fields[b"job"].decode(errors="replace")}
+    try:
+        return {str(name): str(value) for name, value in json.loads(fields[b"context"]).items()}
+    except (KeyError, ValueError, AttributeError):
+        return {}
 
 
 def _publish(transaction: Pipeline, reply: str, request_id: str, fields: Mapping[str, Any]) -> None:

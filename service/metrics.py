@@ -1,4 +1,7 @@
-"""Every Prometheus metric of the service. The gateway shows its own at ``/metrics``, a worker at its metrics port."""
+"""What processes count and time for Prometheus. A gateway shows it at ``/metrics``, a worker at its metrics port.
+
+What all gateways share is read where it is asked for: ``gateway/shared_metrics.py``. So is ``gpu_memory.py``.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -10,14 +13,16 @@ HTTP_DURATION = Histogram(
     "creps_http_request_duration_seconds", "From an HTTP request to its answer.", ["route"], buckets=_SECONDS
 )
 
-QUEUE_DEPTH = Gauge("creps_queue_depth", "Requests waiting and running.", ["stream"])
 QUEUE_WAIT = Histogram("creps_queue_wait_seconds", "From a request's submission to its rendering.", buckets=_SECONDS)
-WORKERS = Gauge("creps_workers", "Live workers.", ["state"])
-
-JOBS = Gauge("creps_jobs", "Jobs, ended ones until they are removed.", ["state"])
 TILES = Counter(
     "creps_tiles",
     "Tiles of jobs: drawn, found in the store, failed (to be tried again) or dropped with their job.",
+    ["result"],
+)
+
+WEBHOOKS = Counter(
+    "creps_webhooks",
+    "Attempts to tell a webhook of a job's end: sent, retried (later) or failed (given up).",
     ["result"],
 )
 
@@ -26,7 +31,6 @@ CACHE_REQUESTS = Counter(
     "Requests to a cache: hit (it was kept), miss (it is made) or shared (it was being made for another request).",
     ["cache", "result"],
 )
-CACHE_BYTES = Gauge("creps_cache_bytes", "Bytes that a cache holds, over all gateways.", ["cache"])
 
 RENDER_BATCH_SIZE = Histogram(
     "creps_render_batch_size", "Requests rendered together.", buckets=(1, 2, 4, 8, 16, 32, 64)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 from uuid import uuid4
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -25,14 +25,22 @@ from redis.exceptions import RedisError
 
 from model.errors import InputError
 from model.spec import RenderSpec
+from service.logs import current_log_context
+from service.tracing import current_traceparent
 
 logger = logging.getLogger(__name__)
 
 PICTURES = "creps:queue:pictures"
+BATCH = "creps:queue:batch"
 TILES = "creps:queue:tiles"
 
-STREAMS = (PICTURES, TILES)
+STREAMS = (PICTURES, BATCH, TILES)
 """The streams of requests, the most urgent first."""
+
+Priority = Literal["interactive", "batch"]
+"""Whether somebody looks at the screen, or a program fetches pictures by the thousand, which may wait for that."""
+
+STREAM_OF: Mapping[Priority, str] = {"interactive": PICTURES, "batch": BATCH}
 
 GROUP = "workers"
 DEAD = "creps:dead"
@@ -70,6 +78,9 @@ return now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(string.match(oldest,
 FailureKind = Literal["invalid", "memory", "unavailable", "failed"]
 
 CacheOutcome = Literal["hit", "miss", "shared"]
+
+WorkerState = Literal["idle", "busy", "stopping"]
+WORKER_STATES: tuple[WorkerState, ...] = get_args(WorkerState)
 
 
 class QueueFull(Exception):  # noqa: N818 - named like asyncio.QueueFull
@@ -131,7 +142,7 @@ class WorkerInfo:
 
     id: str
     device: str
-    state: Literal["idle", "busy", "stopping"]
+    state: WorkerState
     models: tuple[str, ...]
     rates: Mapping[str, float] = field(default_factory=dict)
 
@@ -153,6 +164,8 @@ class Request:
         spec: its ``model`` is a digest.
         submitted, deadline: unix seconds; the hosts' clocks must agree to about a second.
         reply: the stream that takes the answer.
+        context: what log messages about it say, such as the ``request_id`` of the HTTP request.
+        traceparent: the span that it belongs to, as W3C Trace Context writes it; empty where it is not traced.
     """
 
     id: str
@@ -160,6 +173,8 @@ class Request:
     submitted: float
     deadline: float
     reply: str
+    context: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str = ""
 
     def to_fields(self) -> dict[str, str]:
         """The stream entry. ``pixels`` comes first, where the consumer's script looks for it."""
@@ -170,6 +185,8 @@ class Request:
             "submitted": repr(self.submitted),
             "deadline": repr(self.deadline),
             "reply": self.reply,
+            "context": json.dumps(self.context),
+            "traceparent": self.traceparent,
         }
 
     @classmethod
@@ -181,6 +198,8 @@ class Request:
             float(fields[b"submitted"]),
             float(fields[b"deadline"]),
             fields[b"reply"].decode(),
+            json.loads(fields.get(b"context", b"{}")),
+            fields.get(b"traceparent", b"").decode(),
         )
 
 
@@ -248,7 +267,7 @@ class RenderClient:
 
     Args:
         redis: from :func:`connect`.
-        queue_limit: requests that may wait and run, over all gateways.
+        queue_limit: requests of each priority that may wait and run, over all gateways.
     """
 
     _lost: str | None = None
@@ -275,12 +294,18 @@ class RenderClient:
         with contextlib.suppress(RedisError):
             await self._redis.delete(self._replies)
 
-    async def render(self, spec: RenderSpec, timeout: float) -> RenderResult:  # noqa: ASYNC109 - it travels along
+    async def render(
+        self,
+        spec: RenderSpec,
+        timeout: float,  # noqa: ASYNC109 - it travels along
+        priority: Priority = "interactive",
+    ) -> RenderResult:
         """Has a worker render and encode a picture. If this call is cancelled, no worker starts on it any more.
 
         Args:
             spec: its ``model`` is a digest.
             timeout: seconds until nobody waits for the picture any more.
+            priority: pictures of "batch" are drawn when no other picture waits.
 
         Raises:
             QueueFull: it was not queued.
@@ -289,9 +314,17 @@ class RenderClient:
             redis.exceptions.RedisError: the queue cannot be reached, or was lost while this waited.
         """
         submitted, started = time.time(), time.monotonic()
-        request = Request(uuid4().hex, spec, submitted, submitted + timeout, self._replies)
+        request = Request(
+            uuid4().hex,
+            spec,
+            submitted,
+            submitted + timeout,
+            self._replies,
+            current_log_context(),
+            current_traceparent(),
+        )
         answer = self._waiting[request.id] = asyncio.get_running_loop().create_future()
-        enqueuing = self._start(self._enqueue(request))
+        enqueuing = self._start(self._enqueue(request, STREAM_OF[priority]))
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(enqueuing)
@@ -314,16 +347,27 @@ class RenderClient:
             raise RedisConnectionError(f"the queue is lost: {self._lost}")
 
     async def depths(self) -> dict[str, int]:
-        """Requests and tiles that wait or run, by the streams' short names."""
+        """Requests of each priority and tiles that wait or run, by the streams' short names."""
         return {stream.rpartition(":")[2]: int(await self._redis.xlen(stream)) for stream in STREAMS}
+
+    async def ages(self) -> dict[str, float]:
+        """Seconds since the oldest of them was queued, 0 where there is none, by the streams' short names."""
+        seconds, microseconds = await self._redis.time()
+        now_ms = 1000 * seconds + microseconds / 1000
+        ages = {}
+        for stream in STREAMS:
+            oldest: Any = await self._redis.xrange(stream, count=1)
+            queued_ms = int(oldest[0][0].partition(b"-")[0]) if oldest else now_ms
+            ages[stream.rpartition(":")[2]] = max(now_ms - queued_ms, 0.0) / 1000
+        return ages
 
     async def workers(self) -> list[WorkerInfo]:
         """The live workers, ordered by id."""
         return await live_workers(self._redis)
 
-    async def _enqueue(self, request: Request) -> None:
+    async def _enqueue(self, request: Request, stream: str) -> None:
         fields = [text for field in request.to_fields().items() for text in field]
-        age_ms = int(await self._submit(keys=[PICTURES], args=[self._queue_limit, *fields]))
+        age_ms = int(await self._submit(keys=[stream], args=[self._queue_limit, *fields]))
         if age_ms >= 0:
             # Little's law: depth / rate is the time that a request spends in the queue, and the oldest has spent it.
             raise QueueFull(min(max(math.ceil(age_ms / 1000), 1), MAX_RETRY_AFTER))

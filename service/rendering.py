@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +15,7 @@ from model.spec import RenderSpec
 from service import metrics
 from service.catalog import Catalog
 from service.loaded_models import Load, LoadedModels
+from service.logs import log_context, merge
 from service.queue import RenderFailed
 
 logger = logging.getLogger(__name__)
@@ -60,9 +61,15 @@ class Rendering:
     def rates(self) -> dict[str, float]:
         return {digest: self._rates[digest] for digest in self.models if digest in self._rates}
 
-    async def render(self, specs: Sequence[RenderSpec]) -> Sequence[Picture | RenderFailed]:
-        """The pictures [h, w, 3] of specs that all name one model, or why there is none."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render_in_time, specs)
+    async def render(
+        self, specs: Sequence[RenderSpec], contexts: Sequence[Mapping[str, str]]
+    ) -> Sequence[Picture | RenderFailed]:
+        """The pictures [h, w, 3] of specs that all name one model, or why there is none.
+
+        Args:
+            contexts: for each spec, what log messages about it say.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render_in_time, specs, contexts)
 
     async def unload_all_but(self, served: Set[str]) -> None:
         """Unloads the models that are served no more, once what is being rendered is done."""
@@ -78,28 +85,36 @@ class Rendering:
         """Waits for what is being rendered."""
         self._thread.shutdown()
 
-    def _render_in_time(self, specs: Sequence[RenderSpec]) -> Sequence[Picture | RenderFailed]:
+    def _render_in_time(
+        self, specs: Sequence[RenderSpec], contexts: Sequence[Mapping[str, str]]
+    ) -> Sequence[Picture | RenderFailed]:
         pixels = sum(spec.viewport.pixels for spec in specs)
         self._overdue = time.monotonic() + HUNG_SECONDS + pixels / HUNG_RATE
         try:
-            return self._render(specs)
+            return self._render(specs, contexts)
         finally:
             self._overdue = math.inf
 
-    def _render(self, specs: Sequence[RenderSpec]) -> Sequence[Picture | RenderFailed]:
+    def _render(
+        self, specs: Sequence[RenderSpec], contexts: Sequence[Mapping[str, str]]
+    ) -> Sequence[Picture | RenderFailed]:
+        with log_context(**merge(contexts)):
+            pictures = self._render_together(specs)
+        if pictures is None:  # whichever is to blame shall fail alone
+            return [self._render([spec], [context])[0] for spec, context in zip(specs, contexts, strict=True)]
+        return pictures
+
+    def _render_together(self, specs: Sequence[RenderSpec]) -> Sequence[Picture | RenderFailed] | None:
+        """None where several failed together."""
         try:
             model = self._models.get(specs[0].model)
         except Exception as error:
             return [_load_failure(specs[0].model, error)] * len(specs)
         started = time.perf_counter()
-        pictures = None
         try:
             pictures = model.renderer.render_batch(specs)
         except Exception as error:
-            if len(specs) == 1:
-                return [failure(error)]
-        if pictures is None:  # after the exception, which keeps alive what had been allocated
-            return [self._render([spec])[0] for spec in specs]  # whichever is to blame shall fail alone
+            return [failure(error)] if len(specs) == 1 else None
         seconds = time.perf_counter() - started
         pixels = sum(spec.viewport.pixels for spec in specs)
         metrics.RENDER_DURATION.labels(model.name, model.renderer.backend).observe(seconds)

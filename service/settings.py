@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import DirectoryPath, Field, SecretStr, ValidationError, field_validator
+from pydantic import DirectoryPath, Field, FilePath, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.arguments import ArgumentParser
 from model.errors import InputError
 from model.viewport import MAX_SIDE
+from service.gateway.origins import parse_origins
 from service.gateway.proxies import parse_networks
+from service.logs import LogFormat
 from service.validation import explain
 
 ENVIRONMENT_PREFIX = "CREPS_"
@@ -78,6 +80,18 @@ class Settings(BaseSettings):
         default=(),
         description="keys that may use /v1, separated by commas, best set in the environment; unset: no key needed",
     )
+    api_keys_file: FilePath | None = Field(
+        default=None,
+        description="TOML file of named keys with their hashes, priorities and budgets (creps key makes them); watched "
+        "for changes",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="sites whose pages may use /v1, such as https://example.org, separated by commas; /iiif is open to "
+        "the pages of all",
+    )
+    docs: bool = Field(default=True, description="whether the gateway shows /docs and /openapi.json: true or false")
+    metrics: bool = Field(default=True, description="whether the gateway shows its /metrics: true or false")
     max_image_pixels: int = Field(
         default=4096 * 4096, ge=1, le=MAX_SIDE * 1024, description="most pixels of one picture, as sent and as rendered"
     )
@@ -101,6 +115,14 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="days after which a finished job and its files are removed",
     )
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="secrets whsec_BASE64 that sign what webhooks are told of ended jobs, separated by commas, best "
+        "set in the environment; while there are two, receivers can change over; unset: no webhooks",
+    )
+    webhook_private: bool = Field(
+        default=False, description="whether webhooks may have private addresses, and http:// ones: true or false"
+    )
     cache_bytes: int = Field(
         default=256 * 2**20,
         ge=0,
@@ -120,7 +142,7 @@ class Settings(BaseSettings):
         default=256,
         ge=1,
         le=100_000,
-        description="most requests that wait; beyond it the answer is 429 with Retry-After",
+        description="most requests of one priority that wait; beyond it the answer is 429 with Retry-After",
     )
     batch_limit: int = Field(
         default=8, ge=1, le=256, description="most pictures of one model that a worker renders together"
@@ -147,10 +169,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged"
     )
+    log_format: LogFormat = Field(
+        default="text", description="text for people, or json: one object a line, for programs that collect logs"
+    )
 
     def to_environment(self) -> dict[str, str]:
         """The environment variables that give another process the same settings, keys excepted."""
-        values = self.model_dump(exclude={"api_keys"}, exclude_none=True)
+        values = self.model_dump(exclude={"api_keys", "webhook_secrets"}, exclude_none=True)
         return {f"{ENVIRONMENT_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
     @field_validator("trusted_proxies")
@@ -161,6 +186,17 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be addresses or networks, separated by commas") from None
         return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: str) -> str:
+        parse_origins(value)
+        return value
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether clients must send a key."""
+        return bool(self.api_keys or self.api_keys_file)
 
     @field_validator("models", mode="before")
     @classmethod
@@ -173,6 +209,16 @@ class Settings(BaseSettings):
     @classmethod
     def _make_absolute(cls, value: str) -> str:
         return value if "://" in value else Path(value).absolute().as_uri()
+
+    @field_validator("webhook_secrets", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        secrets = [secret.strip() for secret in value.split(",")]
+        if not all(re.fullmatch(r"whsec_[A-Za-z0-9+/]{32,86}={0,2}", secret) for secret in secrets):
+            raise ValueError("must be whsec_ and 24 to 64 bytes in base64, separated by commas")
+        return secrets
 
     @field_validator("api_keys", mode="before")
     @classmethod
@@ -219,7 +265,9 @@ def read_settings(
 def _input_error(error: ErrorDetails, given: dict[str, Any]) -> InputError:
     name = str(error["loc"][0]).lower().removeprefix(ENVIRONMENT_PREFIX.lower())
     source = _option(name) if name in given else f"{ENVIRONMENT_PREFIX}{name.upper()}"
-    return InputError(source, explain(error, show_input=name not in ("api_keys", "redis_url")))  # may hold secrets
+    return InputError(
+        source, explain(error, show_input=name not in ("api_keys", "webhook_secrets", "redis_url"))
+    )  # may hold secrets
 
 
 def _option(name: str) -> str:

@@ -6,13 +6,14 @@ that it can refuse; what it holds when it is killed is taken over by another.
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 from redis.asyncio import Redis
@@ -26,17 +27,22 @@ from service.encode import encode
 from service.jobs.task import TileTask
 from service.jobs.tile_work import Tile, TileWork
 from service.loaded_models import CPU_BYTES, Load
+from service.logs import log_context
 from service.outputs.store import Store
 from service.queue import (
+    BATCH,
     PICTURES,
     TILES,
     RenderFailed,
+    Request,
     WorkerInfo,
+    WorkerState,
     failure_fields,
     stop_task,
     success_fields,
 )
 from service.rendering import Picture, Rendering, failure
+from service.tracing import record_span
 
 logger = logging.getLogger(__name__)
 
@@ -168,8 +174,10 @@ class Worker:
     def _budgets(self) -> dict[str, Budget]:
         """Tiles are taken for half a second's work, since a picture that comes meanwhile has to wait for them."""
         tiles = round(TILE_SECONDS * max(self._rendering.rates.values(), default=0.0))
+        pictures = Budget(self._batch_limit, BATCH_PIXELS)
         return {
-            PICTURES: Budget(self._batch_limit, BATCH_PIXELS),
+            PICTURES: pictures,
+            BATCH: pictures,
             TILES: Budget(MAX_TILES, min(max(tiles, 1), BATCH_PIXELS)),
         }
 
@@ -178,13 +186,16 @@ class Worker:
         wanted = await self._wanted(batch)
         for model in _by_model(wanted):
             now = time.time()
-            for item in model:
-                if isinstance(item, Delivery):
-                    metrics.QUEUE_WAIT.observe(max(now - item.request.submitted, 0.0))
+            requests = [item.request for item in model if isinstance(item, Delivery)]
+            for request in requests:
+                metrics.QUEUE_WAIT.observe(max(now - request.submitted, 0.0))
             metrics.RENDER_BATCH_SIZE.observe(len(model))
             started = time.perf_counter()
-            pictures = await self._rendering.render([_spec(item) for item in model])
+            pictures = await self._rendering.render([_spec(item) for item in model], list(map(_log_fields, model)))
             seconds = time.perf_counter() - started
+            for request in requests:
+                record_span("queue", request.traceparent, min(request.submitted, now), now)
+                record_span("render", request.traceparent, now, now + seconds, batch_size=len(model))
             await self._answered()
             self._answering = asyncio.create_task(self._answer(model, pictures, seconds))
 
@@ -221,12 +232,14 @@ class Worker:
             await self._consumer.drop(delivery)
 
     async def _answer(self, batch: Sequence[Item], pictures: Sequence[Picture | RenderFailed], seconds: float) -> None:
-        await asyncio.gather(
-            *(
-                self._answer_one(item, picture, seconds) if isinstance(item, Delivery) else self._keep(item, picture)
-                for item, picture in zip(batch, pictures, strict=True)
-            )
-        )
+        await asyncio.gather(*(self._end(*ended, seconds) for ended in zip(batch, pictures, strict=True)))
+
+    async def _end(self, item: Item, picture: Picture | RenderFailed, seconds: float) -> None:
+        with log_context(**_log_fields(item)):
+            if isinstance(item, Delivery):
+                await self._answer_one(item, picture, seconds)
+            else:
+                await self._keep(item, picture)
 
     async def _keep(self, tile: Tile, picture: Picture | RenderFailed) -> None:
         if isinstance(picture, RenderFailed):
@@ -242,33 +255,35 @@ class Worker:
         if isinstance(picture, RenderFailed):
             fields = failure_fields(picture)
         else:
-            loop = asyncio.get_running_loop()
+            loop, context = asyncio.get_running_loop(), contextvars.copy_context()
             fields = await loop.run_in_executor(
-                self._encoders, self._encode_picture, picture, request.spec.encoding, seconds
+                self._encoders, context.run, self._encode_picture, picture, request, seconds
             )
         try:
             await self._consumer.answer(delivery, fields)
         except RedisError as error:
             logger.warning("request %s could not be answered: %s", request.id, error)
 
-    def _encode_picture(self, picture: Picture, encoding: Encoding, render_seconds: float) -> dict[str, Any]:
+    def _encode_picture(self, picture: Picture, request: Request, render_seconds: float) -> dict[str, Any]:
         """In an encoding thread: the reply's fields."""
-        started = time.perf_counter()
+        encoding = request.spec.encoding
+        now, started = time.time(), time.perf_counter()
         try:
             content = self._encode(picture, encoding)
         except Exception as error:
             return failure_fields(failure(error))
         seconds = time.perf_counter() - started
         metrics.ENCODE_DURATION.labels(encoding.format).observe(seconds)
+        record_span("encode", request.traceparent, now, now + seconds, format=encoding.format, bytes=len(content))
         return success_fields(content, render_seconds, seconds)
 
-    def _info(self, state: Literal["idle", "busy", "stopping"]) -> WorkerInfo:
+    def _info(self, state: WorkerState) -> WorkerInfo:
         return WorkerInfo(self.id, self._device, state, self._rendering.models, self._rendering.rates)
 
     async def _beat(self) -> None:
         while True:
             self._came_round = time.monotonic()
-            state: Literal["idle", "busy", "stopping"] = "busy" if self._consumer.busy else "idle"
+            state: WorkerState = "busy" if self._consumer.busy else "idle"
             if self._stopping.is_set():
                 state = "stopping"
             with contextlib.suppress(RedisError):  # what serves will tell of it
@@ -293,3 +308,8 @@ def _by_model(items: Sequence[Item]) -> list[list[Item]]:
 
 def _spec(item: Item) -> RenderSpec:
     return item.request.spec if isinstance(item, Delivery) else item.spec
+
+
+def _log_fields(item: Item) -> Mapping[str, str]:
+    """What messages about an item say."""
+    return item.request.context if isinstance(item, Delivery) else {"job": item.task.job}

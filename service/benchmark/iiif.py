@@ -1,23 +1,15 @@
 """How fast IIIF tiles are answered: drawn, and again from the cache."""
 
 import statistics
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http.client import HTTPConnection
 
-from tqdm import tqdm
-
-from model.errors import InputError
+from service.benchmark.clients import Request, ask_all
 from service.benchmark.processes import running_service
 from service.catalog import DEMO_NAME
 
 CLIENTS = 8
 SIDE, TILE, ACROSS = 65_536, 512, 8
 """Tiles of the full size: a square of so many by so many, as somebody sees who looks around."""
-
-ANSWER_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -53,37 +45,16 @@ def measure() -> IiifReport:
     """Tiles of the demo network's picture of seed 7. Progress goes to stderr."""
     origin = SIDE // 2
     places = [(origin + TILE * (i % ACROSS), origin + TILE * (i // ACROSS)) for i in range(ACROSS**2)]
-    paths = [f"/iiif/3/{DEMO_NAME}:7:size={SIDE}/{x},{y},{TILE},{TILE}/{TILE},{TILE}/0/default.jpg" for x, y in places]
+    part = f"/iiif/3/{DEMO_NAME}:7:size={SIDE}"
+    tiles = [Request(f"{part}/{x},{y},{TILE},{TILE}/{TILE},{TILE}/0/default.jpg") for x, y in places]
     with running_service(workers=1) as service:
-        _ask_all(service.port, [f"/v1/images/{DEMO_NAME}/1.jpeg"], "warming up")
-        cold_rate, cold_ms = _ask_all(service.port, paths, "drawn")
-        cached_rate, cached_ms = _ask_all(service.port, paths, "again")
-        return IiifReport(len(paths), cold_rate, cached_rate, cold_ms, cached_ms, service.peak_mib())
+        ask_all(service.port, [Request(f"/v1/images/{DEMO_NAME}/1.jpeg")], 1, "warming up")
+        cold_rate, cold_ms = _measure(service.port, tiles, "drawn")
+        cached_rate, cached_ms = _measure(service.port, tiles, "again")
+        return IiifReport(len(tiles), cold_rate, cached_rate, cold_ms, cached_ms, service.peak_mib())
 
 
-def _ask_all(port: int, paths: Sequence[str], what: str) -> tuple[float, float]:
+def _measure(port: int, requests: list[Request], what: str) -> tuple[float, float]:
     """Tiles a second and the median wait in milliseconds."""
-
-    def ask_some(mine: Sequence[str]) -> list[float]:
-        connection = HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
-        waits = []
-        for path in mine:
-            began = time.perf_counter()
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            content = answer.read()
-            if answer.status != 200:
-                raise InputError("benchmark", f"the service answered {answer.status}: {content[:200]!r}")
-            waits.append(1000 * (time.perf_counter() - began))
-            bar.update()
-        connection.close()
-        return waits
-
-    with (
-        tqdm(total=len(paths), desc=what, unit="tile", leave=False, delay=2) as bar,
-        ThreadPoolExecutor(CLIENTS) as pool,
-    ):
-        began = time.perf_counter()
-        parts = list(pool.map(ask_some, (paths[i::CLIENTS] for i in range(CLIENTS))))
-        seconds = time.perf_counter() - began
-    return len(paths) / seconds, statistics.median(wait for part in parts for wait in part)
+    seconds, answers = ask_all(port, requests, CLIENTS, what)
+    return len(requests) / seconds, statistics.median(answer.milliseconds for answer in answers)

@@ -9,24 +9,19 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from multiprocessing import get_context
 
-from tqdm import tqdm
-
 from model.checkpoint import Checkpoint
-from model.errors import InputError
 from model.spec import Encoding, Latent, RenderSpec
 from model.viewport import Viewport
+from service.benchmark.clients import Answer, Request, ask_all
 from service.benchmark.processes import running_service
 from service.catalog import DEMO, DEMO_NAME
 from service.settings import Settings
 
 CLIENTS = 16
-ANSWER_SECONDS = 120.0
 SIZE = 256
 IDLE_REQUESTS = 60
 WARM_UP = 4
@@ -78,20 +73,18 @@ def measure(pictures: int) -> PicturesReport:
     with running_service(workers=1) as service:
         port = service.port
         first_unused = pictures + IDLE_REQUESTS
-        _ask_all(port, range(first_unused, first_unused + WARM_UP), 1, "warming up")
+        ask_all(port, requests_of(range(first_unused, first_unused + WARM_UP)), 1, "warming up")
         # Seeds that nobody has asked for before, so that neither lines nor pictures are cached.
-        began = time.perf_counter()
-        waited = _ask_all(port, range(pictures), CLIENTS, f"{CLIENTS} clients")
-        service_rate = pictures / (time.perf_counter() - began)
-        idle = _ask_all(port, range(pictures, pictures + IDLE_REQUESTS), 1, "one client")
-    totals = [total for total, _ in waited]
+        seconds, waited = ask_all(port, requests_of(range(pictures)), CLIENTS, f"{CLIENTS} clients")
+        _, idle = ask_all(port, requests_of(range(pictures, first_unused)), 1, "one client")
+    totals = [answer.milliseconds for answer in waited]
     return PicturesReport(
         pictures=pictures,
         direct_rate=direct_rate,
-        service_rate=service_rate,
+        service_rate=pictures / seconds,
         latency_ms=(statistics.median(totals), statistics.quantiles(totals, n=100)[98]),
-        idle_ms=statistics.median(total for total, _ in idle),
-        idle_overhead_ms=statistics.median(total - work for total, work in idle),
+        idle_ms=statistics.median(answer.milliseconds for answer in idle),
+        idle_overhead_ms=statistics.median(map(_overhead, idle)),
     )
 
 
@@ -119,33 +112,11 @@ def measure_direct(pictures: int) -> float:
         return pictures / (time.perf_counter() - began)
 
 
-def _ask_all(port: int, seeds: range, clients: int, what: str) -> list[tuple[float, float]]:
-    """Asks for a picture of each seed; milliseconds in all and of rendering and encoding, in the order of the seeds."""
-
-    def ask_some(mine: Sequence[int]) -> list[tuple[int, tuple[float, float]]]:
-        connection = HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
-        answers = []
-        for seed in mine:
-            answers.append((seed, _ask(connection, seed)))
-            bar.update()
-        connection.close()
-        return answers
-
-    with (
-        tqdm(total=len(seeds), desc=what, unit="picture", leave=False, delay=2) as bar,
-        ThreadPoolExecutor(clients) as pool,
-    ):
-        parts = pool.map(ask_some, (seeds[i::clients] for i in range(clients)))
-        return [timing for _, timing in sorted(answer for part in parts for answer in part)]
+def requests_of(seeds: range) -> list[Request]:
+    """One picture of each seed."""
+    return [Request(f"/v1/images/{DEMO_NAME}/{seed}.jpeg?width={SIZE}&height={SIZE}") for seed in seeds]
 
 
-def _ask(connection: HTTPConnection, seed: int) -> tuple[float, float]:
-    began = time.perf_counter()
-    connection.request("GET", f"/v1/images/{DEMO_NAME}/{seed}.jpeg?width={SIZE}&height={SIZE}")
-    answer = connection.getresponse()
-    content = answer.read()
-    total = 1000 * (time.perf_counter() - began)
-    if answer.status != 200:
-        raise InputError("benchmark", f"the service answered {answer.status}: {content[:200]!r}")
-    timings = dict(re.findall(r"(\w+);dur=([\d.]+)", answer.getheader("Server-Timing", "")))
-    return total, float(timings["render"]) + float(timings["encode"])
+def _overhead(answer: Answer) -> float:
+    timings = dict(re.findall(r"(\w+);dur=([\d.]+)", answer.timing))
+    return answer.milliseconds - float(timings["render"]) - float(timings["encode"])

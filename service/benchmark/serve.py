@@ -1,4 +1,4 @@
-"""``creps benchmark serve``: pictures, jobs and IIIF tiles, each beside renderer and encoder called directly."""
+"""``creps benchmark serve``: pictures, jobs and IIIF tiles beside renderer and encoder alone, and beside LitServe."""
 
 import json
 import os
@@ -10,10 +10,12 @@ from model.arguments import ArgumentParser
 from model.config import PRESETS
 from model.errors import InputError
 from model.files import write_atomically
-from service.benchmark import iiif, jobs, pictures
+from service.benchmark import comparison, iiif, jobs, pictures
 from service.catalog import DEMO
 
-PARTS = ("pictures", "jobs", "iiif")
+PARTS = ("pictures", "jobs", "iiif", "comparison")
+
+Report = pictures.PicturesReport | jobs.JobsReport | iiif.IiifReport | comparison.ComparisonReport
 
 SIDES = (512, 65_536)
 
@@ -26,7 +28,12 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = ArgumentParser(prog="creps benchmark serve", description="Throughput and latency of the whole service.")
     add = parser.add_argument
-    add("--parts", default=",".join(PARTS), metavar="A,B", help=f"of {', '.join(PARTS)} (default: all)")
+    add(
+        "--parts",
+        default="pictures,jobs,iiif",
+        metavar="A,B",
+        help=f"of {', '.join(PARTS)} with LitServe (default: all but that)",
+    )
     add("--pictures", type=int, default=200, metavar="N", help="pictures of each measurement (default: 200)")
     add("--side", type=int, default=4096, metavar="PIXELS", help="of the job's square picture (default: 4096)")
     model = parser.add_mutually_exclusive_group()
@@ -43,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("pictures", f"must be at least {pictures.CLIENTS}, not {options.pictures}")
     if not SIDES[0] <= options.side <= SIDES[1]:
         raise InputError("side", f"must be from {SIDES[0]} to {SIDES[1]}, not {options.side}")
-    measurements: dict[str, Callable[[], pictures.PicturesReport | jobs.JobsReport | iiif.IiifReport]] = {
+    measurements: dict[str, Callable[[], Report]] = {
         "pictures": lambda: pictures.measure(options.pictures),
         "jobs": lambda: (
             jobs.measure_preset(options.preset, options.side)
@@ -51,6 +58,7 @@ def main(arguments: Sequence[str]) -> None:
             else jobs.measure(options.checkpoint, options.side)
         ),
         "iiif": iiif.measure,
+        "comparison": lambda: comparison.measure(options.pictures),
     }
     reports = {}
     print(f"{os.cpu_count()} cores")

@@ -7,13 +7,17 @@ import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from prometheus_client import REGISTRY
+
 from model.errors import InputError
+from service.gpu_memory import GpuMemory
 from service.loaded_models import CPU_BYTES
 from service.logs import configure_logging
 from service.mirror import open_catalog
 from service.outputs.store import open_shared_store
 from service.queue import connect
 from service.settings import MAX_PORT, Settings, read_settings
+from service.tracing import configure_tracing
 from service.worker_group import choose_gpus, run_workers
 from service.worker_port import WorkerPort
 
@@ -34,6 +38,7 @@ OPTIONS = (
     "outputs",
     "metrics_port",
     "log_level",
+    "log_format",
 )
 
 GRACE_SECONDS = 25.0
@@ -47,7 +52,8 @@ def main(arguments: Sequence[str]) -> None:
         InputError: a setting cannot be used.
     """
     settings = read_settings("creps worker", "Renders the pictures and tiles that gateways queue.", arguments, OPTIONS)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
+    configure_tracing("creps-worker")
     if settings.redis_url is None:
         raise InputError("--redis-url", "is needed: the queue's server, as the gateway has it (creps serve embeds one)")
     if settings.gpus is not None:
@@ -80,12 +86,16 @@ async def _run(settings: Settings, redis_url: str, port: WorkerPort | None) -> N
     store = open_shared_store(settings.outputs)
     async with connect(redis_url) as redis, open_catalog(settings) as catalog:
         logger.info("starting a worker")
-        from kernels.renderer import Renderer  # takes seconds, for torch
+        import torch  # takes seconds
+
+        from kernels.renderer import Renderer
         from model.device import find_device, installed_memory
         from service.worker import Worker
 
         device = find_device(settings.device)
         memory = installed_memory(device) // 2 if device.type == "cuda" else CPU_BYTES
+        if device.type == "cuda":
+            REGISTRY.register(GpuMemory(torch.cuda, str(device)))
         worker = Worker(
             redis,
             catalog,

@@ -7,13 +7,16 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from service.gateway import events, health, iiif, images, jobs, models, outputs, page
-from service.gateway.middleware import AnyOrigin, ApiKeys, BodyLimit, Preflights, RequestLog, is_open
-from service.gateway.problems import HANDLERS, Problem
+from service.gateway.access import ApiKeys, is_open
+from service.gateway.browser_headers import BrowserHeaders
+from service.gateway.cors import AnyOrigin, ApiOrigins, Preflights
+from service.gateway.keys import KeyRing
+from service.gateway.limits import BodyLimit, HeadLimit, RequestLimit
+from service.gateway.middleware import RequestLog
+from service.gateway.origins import parse_origins
+from service.gateway.problems import HANDLERS, Problem, responses
 from service.gateway.proxies import Proxies
 from service.gateway.services import Services
-
-MAX_BODY = 64 * 1024
-"""Bytes of a request's body; a long one has a few hundred."""
 
 DESCRIPTION = """\
 Pictures of any size from CREPS networks. A request names its picture: asked for again, it is the same.
@@ -36,36 +39,53 @@ class Gateway(FastAPI):
             schema = super().openapi()
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schema["components"]["schemas"] |= problem.pop("$defs") | {"Problem": problem}
-            if self.state.services.settings.api_keys:
+            if self.state.services.settings.needs_key:
                 schema["components"]["securitySchemes"] = SECURITY_SCHEMES
                 for path, operations in schema["paths"].items():
                     for operation in operations.values():
                         operation["security"] = [] if is_open(path) else [{name: []} for name in SECURITY_SCHEMES]
+                        if not is_open(path):
+                            operation["responses"].setdefault("429", responses(429)[429])
         return super().openapi()
 
 
 def create_app(services: Services) -> FastAPI:
-    """The application. What it works with is the caller's to open and to close."""
-    keys = [key.get_secret_value() for key in services.settings.api_keys]
+    """The application. What it works with is the caller's to open and to close.
+
+    Raises:
+        InputError: the file of keys cannot be used.
+    """
+    settings = services.settings
+    keys = KeyRing([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file)
     app = Gateway(
         title="CREPS Serve",
         version=version("creps-serve"),
         description=DESCRIPTION,
+        openapi_url="/openapi.json" if settings.docs else None,
         docs_url=None,  # page.py has one that needs no internet
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=HANDLERS,
         middleware=[
-            Middleware(Proxies, trusted=services.settings.trusted_proxies, root_path=services.settings.root_path),
+            Middleware(Proxies, trusted=settings.trusted_proxies, root_path=settings.root_path),
+            Middleware(BrowserHeaders),
             Middleware(AnyOrigin),
+            Middleware(ApiOrigins, origins=parse_origins(settings.cors_origins)),
             Middleware(RequestLog),
+            Middleware(HeadLimit),
+            Middleware(RequestLimit),
             Middleware(Preflights),
-            *([Middleware(ApiKeys, keys=keys)] if keys else []),
-            Middleware(BodyLimit, limit=MAX_BODY),
+            *([Middleware(ApiKeys, keys=keys, budgets=services.budgets)] if settings.needs_key else []),
+            Middleware(BodyLimit),
         ],
     )
     app.state.services = services
-    app.state.routes = [route for router in ROUTERS for route in router.routes]
-    for router in ROUTERS:
+    routers = [
+        *ROUTERS,
+        *([health.metrics_router] if settings.metrics else []),
+        *([page.docs_router] if settings.docs else []),
+    ]
+    app.state.routes = [route for router in routers for route in router.routes]
+    for router in routers:
         app.include_router(router)
     return app

@@ -22,6 +22,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
+        leaving.result()  # the client has gone, or was too slow with its body
         raise ClientGoneError
     finally:
         leaving.cancel()

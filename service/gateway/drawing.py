@@ -4,7 +4,10 @@ from starlette.requests import Request
 
 from model.spec import RenderSpec
 from service.gateway import caching
+from service.gateway.access import key_of
 from service.gateway.connection import while_connected
+from service.gateway.errors import BudgetExceededError
+from service.gateway.middleware import DRAWN
 from service.gateway.services import Services
 from service.queue import RenderResult
 
@@ -12,20 +15,35 @@ from service.queue import RenderResult
 async def draw(spec: RenderSpec, request: Request, services: Services) -> RenderResult:
     """The picture of a resolved spec, drawn by a worker where it is not cached, unless all who asked for it leave.
 
+    Its pixels are charged to the key of the one for whom it is drawn.
+
     Raises:
         UnavailableError: no worker is alive. ClientGoneError: nobody waits any more.
+        BudgetExceededError: the key of this request may not have it drawn.
         redis.exceptions.RedisError: at once where the queue is known to be lost. Others as RenderClient.render.
     """
+    key = key_of(request)
+
+    request.scope[DRAWN] = {"model": spec.model, "seed": spec.latent.seed}
 
     services.client.require()
 
     async def render(seconds: float) -> RenderResult:
         services.client.require()  # it may have been lost while the cache was asked
         await services.workers.require()
-        return await services.client.render(spec, seconds)
+        if key:
+            checkpoint = await services.models.resolve(spec.model)
+            await services.budgets.charge_pixels(key, spec.viewport.rendered_pixels(checkpoint.config.resolution))
+        return await services.client.render(spec, seconds, key.priority if key else "interactive")
 
-    fetching = services.cache.fetch(caching.picture_key(spec), render, services.settings.request_timeout)
-    return await while_connected(request, fetching)
+    while True:
+        fetching = services.cache.fetch(caching.picture_key(spec), render, services.settings.request_timeout)
+        try:
+            return await while_connected(request, fetching)
+        except BudgetExceededError as error:
+            if key and error.key_name == key.name:
+                raise
+            # Another asked for the same picture before us and may not have it: now it is ours to ask for.
 
 
 def server_timing(result: RenderResult) -> str:

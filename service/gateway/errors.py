@@ -27,5 +27,20 @@ class TooManyJobsError(Exception):
     """As many jobs as are allowed are unfinished."""
 
 
+class BudgetExceededError(Exception):
+    """A key has used up what it may ask for in a minute.
+
+    Attributes:
+        key_name: whose budget it is.
+        retry_after: seconds, at least 1, after which it is worth asking again; None: it never is, for what was asked
+            takes more than a minute's budget.
+    """
+
+    def __init__(self, key_name: str, detail: str, retry_after: int | None) -> None:
+        super().__init__(detail)
+        self.key_name = key_name
+        self.retry_after = retry_after
+
+
 class ClientGoneError(Exception):
     """The client closed its connection before its picture was ready."""

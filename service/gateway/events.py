@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from service.gateway.job_status import JobStatus, StatusOfPath, describe
 from service.gateway.problems import responses
+from service.gateway.proxies import base_address
 from service.gateway.services import ServicesOfApp
 from service.jobs.board import State, UnknownJobError
 from service.outputs.order import Order
@@ -51,14 +52,14 @@ async def get_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """Events named ``progress``, until the job has ended. The first tells all tiles that are stored already, or those
     since Last-Event-ID."""
-    job, board = status.job, services.jobs
+    job, board, base = status.job, services.jobs, base_address(request)
     try:
         if last_event_id is None:
             after = await board.last_event(job.id)  # before the tiles: rather one told twice than one forgotten
             tiles = await board.finished_tiles(status)
         else:
             after, tiles = await board.events(job.id, last_event_id)
-        yield _event(await describe(status, request, services), job.order, tiles, after)
+        yield _event(await describe(status, base, services), job.order, tiles, after)
         while not status.ended:
             await asyncio.sleep(POLL_SECONDS)
             if services.leaving.is_set():
@@ -66,7 +67,7 @@ async def get_events(
             status = await board.status(job.id)  # before the events, so that none is missed at the end
             before, (after, tiles) = after, await board.events(job.id, after)
             if after != before:
-                yield _event(await describe(status, request, services), job.order, tiles, after)
+                yield _event(await describe(status, base, services), job.order, tiles, after)
     except (RedisError, UnknownJobError):
         return  # the client comes again, with Last-Event-ID
 

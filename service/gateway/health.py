@@ -1,6 +1,5 @@
 """Liveness, readiness and metrics. None of them needs a key."""
 
-from collections import Counter
 from typing import Literal
 
 from fastapi import APIRouter
@@ -9,12 +8,13 @@ from pydantic import BaseModel
 from redis.exceptions import RedisError
 from starlette.responses import Response
 
-from service import metrics
 from service.gateway.errors import UnavailableError
 from service.gateway.problems import responses
 from service.gateway.services import ServicesOfApp
+from service.gateway.shared_metrics import shared_metrics
 
 router = APIRouter(tags=["operation"])
+metrics_router = APIRouter(tags=["operation"])
 
 
 class Liveness(BaseModel):
@@ -50,8 +50,8 @@ async def readyz(services: ServicesOfApp) -> Readiness:
     return Readiness(checks={"redis": True, "worker": True})
 
 
-@router.head("/metrics", include_in_schema=False)
-@router.get(
+@metrics_router.head("/metrics", include_in_schema=False)
+@metrics_router.get(
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
@@ -59,18 +59,4 @@ async def readyz(services: ServicesOfApp) -> Readiness:
 )
 async def get_metrics(services: ServicesOfApp) -> Response:
     """This gateway's metrics, and the state of queue, workers, jobs and cache that all gateways share."""
-    metrics.WORKERS.clear()
-    metrics.QUEUE_DEPTH.clear()
-    metrics.JOBS.clear()
-    metrics.CACHE_BYTES.clear()
-    try:
-        for state, count in Counter(worker.state for worker in await services.workers.look()).items():
-            metrics.WORKERS.labels(state=state).set(count)
-        for stream, depth in (await services.client.depths()).items():
-            metrics.QUEUE_DEPTH.labels(stream=stream).set(depth)
-        for job_state, jobs in (await services.jobs.counts()).items():
-            metrics.JOBS.labels(state=job_state).set(jobs)
-        metrics.CACHE_BYTES.labels(cache="pictures").set(await services.cache.held())
-    except RedisError:
-        pass  # the metrics of this process are still worth reading; /readyz tells that Redis is away
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest() + await shared_metrics(services), media_type=CONTENT_TYPE_LATEST)

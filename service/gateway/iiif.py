@@ -13,6 +13,7 @@ from service.gateway import caching
 from service.gateway.iiif_sources import Source, find_source
 from service.gateway.images import PICTURE_HEADERS
 from service.gateway.problems import responses
+from service.gateway.proxies import base_address
 from service.gateway.services import ServicesOfApp
 from service.iiif.info import CONTEXT, PROFILE, information
 from service.iiif.request import SUFFIXES, ImageRequest
@@ -133,11 +134,11 @@ async def get_iiif_image(
 
 def _address(identifier: str, request: Request) -> str:
     """The picture's id: its address as the client sees it."""
-    return f"{str(request.base_url).rstrip('/')}/iiif/3/{quote(identifier, safe=':=')}"
+    return f"{base_address(request)}/iiif/3/{quote(identifier, safe=':=')}"
 
 
 def _headers(source: Source, services: ServicesOfApp, tag: str) -> dict[str, str]:
-    shared = not services.settings.api_keys
+    shared = not services.settings.needs_key
     return {"ETag": tag, "Cache-Control": caching.cache_control(by_digest=source.immutable, shared=shared)}
 
 

@@ -83,7 +83,7 @@ async def get_image(
     wanted = query.to_request(model, seed, picture_format)
     picture = await resolve_address(wanted, services.models, services.settings.max_image_pixels)
     cache_control = caching.cache_control(
-        by_digest=model == picture.checkpoint.digest, shared=not services.settings.api_keys
+        by_digest=model == picture.checkpoint.digest, shared=not services.settings.needs_key
     )
     if caching.is_current(request, caching.entity_tag(picture.spec)):
         return Response(status_code=304, headers=_picture_headers(picture, cache_control))

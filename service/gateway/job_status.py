@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path
 from pydantic import BaseModel, Field
 
 from model.spec import Format
 from service.gateway.services import Services, ServicesOfApp
-from service.jobs.board import UNFINISHED, State, Status
+from service.jobs.board import UNFINISHED, State, Status, Told
 from service.outputs.order import Kind
 
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="the job's id", examples=["0" * 32])]
@@ -45,6 +45,7 @@ class JobStatus(BaseModel):
     created: datetime
     started: datetime | None
     finished: datetime | None
+    webhook: Told | None = Field(description="whether the webhook was told of the end, once there is one to tell of")
     links: Links
 
 
@@ -61,8 +62,12 @@ StatusOfPath = Annotated[Status, Depends(_status_of_path)]
 """The job of the path's id. Raises UnknownJobError."""
 
 
-async def describe(status: Status, request: Request, services: Services) -> JobStatus:
-    """A job's status, with addresses as the client sees them."""
+async def describe(status: Status, base: str, services: Services) -> JobStatus:
+    """A job's status.
+
+    Args:
+        base: the service's address as the client sees it, without a slash at the end.
+    """
     order, latent = status.job.order, status.job.order.spec.latent
     picture = order.pyramid.levels[-1]
     return JobStatus(
@@ -87,14 +92,14 @@ async def describe(status: Status, request: Request, services: Services) -> JobS
         created=datetime.fromtimestamp(status.job.created, UTC),
         started=_moment(status.started),
         finished=_moment(status.finished),
-        links=_links(status, request),
+        webhook=status.told,
+        links=_links(status, base),
     )
 
 
-def _links(status: Status, request: Request) -> Links:
-    address = str(request.url_for("get_job", job_id=status.job.id))
+def _links(status: Status, base: str) -> Links:
+    address = f"{base}/v1/jobs/{status.job.id}"
     viewable = status.state == "succeeded" and status.job.order.kind == "dzi"
-    base = str(request.base_url).rstrip("/")
     return Links(
         self=address,
         events=f"{address}/events",

@@ -10,15 +10,18 @@ from redis.exceptions import RedisError
 
 from model.errors import InputError
 from model.spec import MAX_SEED
+from service.gateway.access import key_of
 from service.gateway.errors import TooManyJobsError
 from service.gateway.job_status import Jobs, JobStatus, StatusOfPath, describe
 from service.gateway.pictures import check_work, resolve_picture
 from service.gateway.problems import responses
+from service.gateway.proxies import base_address
+from service.gateway.public_network import check_url
 from service.gateway.requests import JobRequest
 from service.gateway.services import Services, ServicesOfApp
 from service.jobs import storage
 from service.jobs.board import UNFINISHED, State, Status, UnknownJobError
-from service.jobs.job import Job
+from service.jobs.job import Job, Webhook
 from service.outputs.order import Order
 
 router = APIRouter(tags=["jobs"])
@@ -52,9 +55,10 @@ async def post_job(
     ] = None,
 ) -> JobStatus:
     """Accepts the order. From then on nothing but a cancellation, or an error that stays, keeps it from its end."""
+    webhook = _webhook(body, request, services)
     order = await _resolve(body, services, idempotency_key)
-    status = await _submit(order, services, idempotency_key)
-    described = await describe(status, request, services)
+    status = await _submit(order, webhook, request, services, idempotency_key)
+    described = await describe(status, base_address(request), services)
     response.headers["Location"] = described.links.self
     return described
 
@@ -72,14 +76,14 @@ async def list_jobs(
     counts = await services.jobs.counts()
     found = await services.jobs.latest(limit, offset, state)
     total = sum(counts.values()) if state is None else counts[state]
-    return Jobs(jobs=[await describe(status, request, services) for status in found], total=total)
+    return Jobs(jobs=[await describe(status, base_address(request), services) for status in found], total=total)
 
 
 @router.head("/v1/jobs/{job_id}", include_in_schema=False)
 @router.get("/v1/jobs/{job_id}", summary="Describe a job", responses=responses(401, 404, 422, 503))
 async def get_job(status: StatusOfPath, request: Request, services: ServicesOfApp) -> JobStatus:
     """How far it is."""
-    return await describe(status, request, services)
+    return await describe(status, base_address(request), services)
 
 
 @router.delete("/v1/jobs/{job_id}", summary="Cancel or remove a job", responses=responses(401, 404, 422, 503))
@@ -90,10 +94,10 @@ async def delete_job(status: StatusOfPath, request: Request, services: ServicesO
     if status.ended:
         await storage.remove(services.outputs, job)
         await services.jobs.forget(job.id)
-        return await describe(status, request, services)
+        return await describe(status, base_address(request), services)
     await services.jobs.cancel(job.id)
     await storage.remove_record(services.outputs, job)  # the files follow once no worker holds a tile of it
-    return await describe(await services.jobs.status(job.id), request, services)
+    return await describe(await services.jobs.status(job.id), base_address(request), services)
 
 
 async def _resolve(body: JobRequest, services: Services, key: str | None) -> Order:
@@ -112,18 +116,33 @@ async def _resolve(body: JobRequest, services: Services, key: str | None) -> Ord
     return order
 
 
-async def _submit(order: Order, services: Services, key: str | None) -> Status:
+def _webhook(body: JobRequest, request: Request, services: Services) -> Webhook | None:
+    """Whom to tell. Raises InputError where nobody may be told."""
+    if body.webhook is None:
+        return None
+    if not services.settings.webhook_secrets:
+        raise InputError("webhook", "this service tells nobody: its operator has set no CREPS_WEBHOOK_SECRETS")
+    check_url(body.webhook, private=services.settings.webhook_private)
+    return Webhook(str(body.webhook), base_address(request))
+
+
+async def _submit(
+    order: Order, webhook: Webhook | None, request: Request, services: Services, key: str | None
+) -> Status:
     """A new job, or the one that the key stands for."""
     job_id = uuid4().hex if key is None else _digest("job", key).hex()[:32]
-    if key is not None and (known := await _known(job_id, order, services)):
+    if key is not None and (known := await _known(job_id, order, webhook, services)):
         return known
     counts = await services.jobs.counts()
     if sum(counts[state] for state in UNFINISHED) >= services.settings.job_limit:
         raise TooManyJobsError(f"{services.settings.job_limit} jobs are unfinished, which is the limit")
-    job = Job(job_id, time.time(), order)
+    if api_key := key_of(request):
+        checkpoint = await services.models.resolve(order.spec.model)
+        await services.budgets.charge_pixels(api_key, order.rendered_pixels(checkpoint.config.resolution))
+    job = Job(job_id, time.time(), order, webhook)
     # Once the record is in the store the job is accepted: what Redis loses, a keeper finds there.
     kept = await storage.put_record(services.outputs, job)
-    if kept.order != order:
+    if not _same(kept, order, webhook):
         raise _other_job()
     try:
         await services.jobs.admit(kept)
@@ -133,14 +152,19 @@ async def _submit(order: Order, services: Services, key: str | None) -> Status:
         raise
 
 
-async def _known(job_id: str, order: Order, services: Services) -> Status | None:
+async def _known(job_id: str, order: Order, webhook: Webhook | None, services: Services) -> Status | None:
     try:
         status = await services.jobs.status(job_id)
     except UnknownJobError:
         return None
-    if status.job.order != order:
+    if not _same(status.job, order, webhook):
         raise _other_job()
     return status
+
+
+def _same(job: Job, order: Order, webhook: Webhook | None) -> bool:
+    """Whether this is what was ordered. The client may have come by another of the service's addresses."""
+    return job.order == order and (job.webhook and job.webhook.url) == (webhook and webhook.url)
 
 
 def _other_job() -> InputError:

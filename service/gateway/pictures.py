@@ -103,7 +103,7 @@ def check_work(viewport: Viewport, resolution: int, max_pixels: int, advice: str
     if viewport.pixels > max_pixels:
         raise TooLargeError("width", f"{w}×{h} is {viewport.pixels} pixels, {limit}")
     m_x, m_y = viewport.supersampling(resolution)
-    if viewport.pixels * m_x * m_y > max_pixels:
+    if viewport.rendered_pixels(resolution) > max_pixels:
         rendered = f"{w * m_x}×{h * m_y} pixels, averaged {m_x}×{m_y} to one"
         raise TooLargeError("region", f"shows so much that it takes {rendered}, {limit}")
 

@@ -17,6 +17,7 @@ from starlette.routing import Match
 
 from model.errors import InputError
 from service.gateway.errors import (
+    BudgetExceededError,
     ClientGoneError,
     TooLargeError,
     TooManyJobsError,
@@ -90,6 +91,13 @@ def _unavailable(detail: str, **members: Any) -> ProblemResponse:
     return ProblemResponse(503, detail, {"Retry-After": str(RETRY_SECONDS)}, **members)
 
 
+def budget_exceeded(error: BudgetExceededError) -> ProblemResponse:
+    """429, or 413 where waiting would not help."""
+    if error.retry_after is None:
+        return ProblemResponse(413, str(error))
+    return ProblemResponse(429, str(error), {"Retry-After": str(error.retry_after)})
+
+
 def _input_error(error: InputError, status: int) -> ProblemResponse:
     mistakes = [{"field": error.field, "detail": error.message}]
     return ProblemResponse(status, str(error), field=error.field, errors=mistakes)
@@ -112,7 +120,8 @@ def _field(location: Sequence[str | int]) -> str | None:
 def _http_error(request: Request, error: HTTPException) -> ProblemResponse:
     detail, headers = error.detail, dict(error.headers or {})
     if error.status_code == 404:
-        detail = "there is nothing at this address; /docs lists what there is"
+        described = request.app.state.services.settings.docs
+        detail = "there is nothing at this address" + ("; /docs lists what there is" if described else "")
     elif error.status_code == 405:
         headers["Allow"] = _allowed(request)
         detail = f"this address answers only {headers['Allow']}"
@@ -154,6 +163,8 @@ async def answer(request: Request, error: Exception) -> Response:
             return _http_error(request, error)
         case TooManyJobsError():
             return ProblemResponse(429, str(error), {"Retry-After": str(JOB_RETRY_SECONDS)})
+        case BudgetExceededError():
+            return budget_exceeded(error)
         case BaseError() | PermissionError():
             logger.error("the object store failed: %s", str(error).partition("\n")[0])
             return _unavailable(describe(error))
@@ -184,6 +195,7 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
         RenderFailed,
         UnavailableError,
         TooManyJobsError,
+        BudgetExceededError,
         BaseError,
         PermissionError,
         RedisError,

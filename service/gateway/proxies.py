@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -66,6 +67,11 @@ class Proxies:
                 break
         prefix = _values(given, "x-forwarded-prefix")[-1].rstrip("/")
         return prefix if _PREFIX.fullmatch(prefix) else None
+
+
+def base_address(request: Request) -> str:
+    """The service's address as the client sees it, without a slash at the end."""
+    return str(request.base_url).rstrip("/")
 
 
 def route_path(scope: Scope) -> str:

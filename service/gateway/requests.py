@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, Strict
 
 from model.spec import DEFAULT_QUALITY, MAX_SEED, PSI_BOUNDS, Format
 from model.viewport import MAX_SIDE, REGION_BOUNDS, Grid
@@ -37,6 +37,7 @@ _OUTPUT = (
     "png (lossless) or jpeg; `png`: one file for everything else"
 )
 _TILE = f"side of the tiles in pixels, a multiple of {TILE_STEP}"
+_WEBHOOK = "https:// address that is told of the job's end by a signed POST; needs CREPS_WEBHOOK_SECRETS"
 _QUALITY = "of jpeg and webp, from 1 to 100; png is lossless"
 
 # JSON tells whole numbers from fractions, and both from texts and true: so do we.
@@ -102,6 +103,7 @@ class JobRequest(ImageRequest):
     tile: Integer = Field(
         DEFAULT_TILE, ge=TILE_BOUNDS[0], le=TILE_BOUNDS[1], multiple_of=TILE_STEP, description=_TILE, examples=[512]
     )
+    webhook: HttpUrl | None = Field(None, description=_WEBHOOK, examples=["https://example.org/hooks/creps"])
 
 
 _DECIMAL = r"-?(\d{1,3}(\.\d{0,30})?|\.\d{1,30})([eE][-+]?\d{1,2})?"

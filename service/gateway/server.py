@@ -12,8 +12,12 @@ from fastapi import FastAPI
 
 from model.errors import InputError
 from service.gateway.app import create_app
+from service.gateway.budgets import Budgets
 from service.gateway.current_models import CurrentModels
+from service.gateway.limits import MAX_HEAD
+from service.gateway.protocol import HttpProtocol
 from service.gateway.services import Services
+from service.gateway.webhooks import Webhooks
 from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.jobs.keeper import Keeper
@@ -87,10 +91,14 @@ async def running_gateway(settings: Settings, redis_url: str, listener: socket.s
         async with RenderClient(redis, settings.queue_limit) as client, open_catalog(settings) as catalog:
             board = Board(redis)
             cache = PictureCache(redis, settings.cache_bytes)
-            services = Services(settings, CurrentModels(catalog), client, Workers(client), board, store, cache)
+            services = Services(
+                settings, CurrentModels(catalog), client, Workers(client), board, store, cache, Budgets(redis)
+            )
+            app = create_app(services)
             keeping = asyncio.create_task(Keeper(board, store, settings.job_days).run())
+            telling = asyncio.create_task(Webhooks(services).run())
             try:
-                async with running_server(create_app(services), listener):
+                async with running_server(app, listener):
                     logger.info("the gateway listens on %s", address_of(listener))
                     yield client
                     services.draining.set()
@@ -99,6 +107,7 @@ async def running_gateway(settings: Settings, redis_url: str, listener: socket.s
                         await asyncio.sleep(settings.drain_seconds)
                     services.leaving.set()
             finally:
+                await stop_task(telling)
                 await stop_task(keeping)
     finally:
         await redis.aclose()
@@ -116,6 +125,8 @@ async def running_server(app: FastAPI, listener: socket.socket) -> AsyncIterator
     """Answers HTTP requests on ``listener`` while the block runs."""
     config = uvicorn.Config(
         app,
+        http=HttpProtocol,
+        h11_max_incomplete_event_size=MAX_HEAD,
         lifespan="off",
         ws="none",
         log_config=None,

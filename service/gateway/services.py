@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.gateway.budgets import Budgets
 from service.gateway.current_models import CurrentModels
 from service.gateway.workers import Workers
 from service.jobs.board import Board
@@ -33,6 +34,7 @@ class Services:
     jobs: Board
     outputs: Store
     cache: PictureCache
+    budgets: Budgets
     stitching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STITCHED_AT_ONCE))
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,20 +1,24 @@
 """Jobs as Redis has them: which there are, how far each is, what of it is queued. The rules stand in scripts.py."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from redis.asyncio import Redis
 
 from model.errors import InputError
 from service.jobs import scripts
-from service.jobs.job import Job
+from service.jobs.job import Job, Webhook
 from service.outputs.order import Order
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
 UNFINISHED: tuple[State, ...] = ("queued", "running")
+
+Told = Literal["waiting", "sent", "failed"]
+"""Whether a webhook has been told of the end of its job."""
 
 WINDOW = 256
 """Tiles of one job in the queue at most: enough for dozens of workers, and nothing for Redis' memory."""
@@ -42,6 +46,7 @@ class Status:
         rate: tiles a second of late; None before there are two.
         started, finished: unix seconds.
         error: why it failed.
+        told: whether its webhook was, once it has ended and has one.
     """
 
     job: Job
@@ -54,6 +59,7 @@ class Status:
     started: float | None
     finished: float | None
     error: str | None
+    told: Told | None
 
     @property
     def ended(self) -> bool:
@@ -73,16 +79,22 @@ class Board:
         self._remember = redis.register_script(scripts.REMEMBER)
         self._cancel = redis.register_script(scripts.CANCEL)
         self._forget = redis.register_script(scripts.FORGET)
+        self._claim_webhook = redis.register_script(scripts.CLAIM_WEBHOOK)
+        self._settle_webhook = redis.register_script(scripts.SETTLE_WEBHOOK)
 
     async def admit(self, job: Job) -> None:
         """Queues a job's first tiles. A job that is known already stays as it is."""
         tiles, pixels = job.order.pyramid.tiles, job.order.tile**2
-        await self._admit(args=[job.id, job.order.to_json(), job.created, tiles, pixels, WINDOW])
+        await self._admit(args=[job.id, job.order.to_json(), job.created, tiles, pixels, WINDOW, _webhook(job)])
 
-    async def remember(self, job: Job, finished: float) -> None:
-        """Notes a job that had succeeded at ``finished`` (unix seconds), if it is not known."""
+    async def remember(self, job: Job, finished: float, *, told: bool = False) -> None:
+        """Notes a job that had succeeded at ``finished`` (unix seconds), if it is not known.
+
+        Args:
+            told: whether its webhook knows.
+        """
         tiles = job.order.pyramid.tiles
-        await self._remember(args=[job.id, job.order.to_json(), job.created, tiles, finished])
+        await self._remember(args=[job.id, job.order.to_json(), job.created, tiles, finished, _webhook(job), int(told)])
 
     async def cancel(self, job_id: str) -> None:
         """Ends an unfinished job: no tile of it is begun any more."""
@@ -100,6 +112,15 @@ class Board:
     async def tidied(self, job_id: str) -> None:
         """Notes that the files of a cancelled or failed job are removed."""
         await self.redis.srem(_UNTIDY, job_id)
+
+    async def claim_webhook(self, seconds: float) -> tuple[str, int] | None:
+        """An ended job whose webhook is to be told now, and how often that was tried: ours for so many seconds."""
+        claimed: Any = await self._claim_webhook(args=[seconds])
+        return (claimed[0].decode(), claimed[1]) if claimed else None
+
+    async def settle_webhook(self, job_id: str, told: Told, again: float = 0.0) -> None:
+        """Notes how it went; ``waiting``: it is tried again after ``again`` seconds."""
+        await self._settle_webhook(args=[job_id, told, again])
 
     async def status(self, job_id: str) -> Status:
         """How far a job is. Raises UnknownJobError."""
@@ -174,8 +195,10 @@ class Board:
 
 
 def _status(job_id: str, fields: Mapping[bytes, bytes], rate: float | None) -> Status:
-    job = Job(job_id, float(fields[b"created"]), Order.from_json(fields[b"order"]))
+    webhook = Webhook(**json.loads(fields[b"webhook"])) if b"webhook" in fields else None
+    job = Job(job_id, float(fields[b"created"]), Order.from_json(fields[b"order"]), webhook)
     state: Any = fields[b"state"].decode()
+    told: Any = fields[b"told"].decode() if b"told" in fields else None
     return Status(
         job=job,
         state=state,
@@ -187,7 +210,12 @@ def _status(job_id: str, fields: Mapping[bytes, bytes], rate: float | None) -> S
         started=float(fields[b"started"]) if b"started" in fields else None,
         finished=float(fields[b"finished"]) if b"finished" in fields else None,
         error=fields[b"error"].decode() if b"error" in fields else None,
+        told=told,
     )
+
+
+def _webhook(job: Job) -> str:
+    return "" if job.webhook is None else json.dumps(asdict(job.webhook))
 
 
 def _rate(events: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> float | None:

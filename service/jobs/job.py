@@ -1,12 +1,27 @@
 """A job as it is kept in the object store, beside its files: enough to begin it again where Redis has lost it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from service.outputs.order import Order
 
 FOLDER = "jobs"
 RECORD = "job.json"
+TOLD = "told"
+"""An empty object beside the record, once the job's webhook has been told of its success."""
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Whom to tell of a job's end.
+
+    Attributes:
+        url: where the message is posted.
+        base: the service's own address as its client saw it, without a slash at the end: messages link to it.
+    """
+
+    url: str
+    base: str
 
 
 @dataclass(frozen=True)
@@ -21,6 +36,7 @@ class Job:
     id: str
     created: float
     order: Order
+    webhook: Webhook | None = None
 
     @property
     def folder(self) -> str:
@@ -37,10 +53,13 @@ class Job:
         return f"{self.folder}/{name}"
 
     def to_json(self) -> str:
-        return json.dumps({"id": self.id, "created": self.created, "order": json.loads(self.order.to_json())})
+        webhook = None if self.webhook is None else asdict(self.webhook)
+        order = json.loads(self.order.to_json())
+        return json.dumps({"id": self.id, "created": self.created, "order": order, "webhook": webhook})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Job":
         """The inverse of :meth:`to_json`. Raises ValueError, KeyError or TypeError for what it did not write."""
         values = json.loads(text)
-        return cls(values["id"], values["created"], Order.from_json(json.dumps(values["order"])))
+        webhook = Webhook(**values["webhook"]) if values.get("webhook") else None
+        return cls(values["id"], values["created"], Order.from_json(json.dumps(values["order"])), webhook)

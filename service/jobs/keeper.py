@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 
 from service.jobs import storage
 from service.jobs.board import Board, UnknownJobError
-from service.jobs.job import FOLDER, RECORD, Job
-from service.outputs.store import STORE_ERRORS, Store, delete_folder
+from service.jobs.job import FOLDER, RECORD, TOLD, Job
+from service.outputs.store import STORE_ERRORS, Store, delete_folder, exists
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Keeper:
             logger.info("job %s goes on, which Redis did not know", job.id)
             await self._board.admit(job)
             return
-        await self._board.remember(job, finished)
+        await self._board.remember(job, finished, told=await exists(self._store, job.path(TOLD)))
 
     async def _is_mine(self) -> bool:
         """Whether this keeper is the one that works: the first to say so, for as long as it says so again."""

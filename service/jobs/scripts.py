@@ -8,6 +8,7 @@ Whoever settles an entry also queues the tiles that come next, so no process has
 _COMMON = """
 local stream, group = 'creps:queue:tiles', 'workers'
 local events_kept = 2000
+local webhooks = 'creps:webhooks' -- ended jobs whose webhooks are to be told, by when
 
 local function key(id, part) return 'creps:job:' .. id .. (part and ':' .. part or '') end
 
@@ -30,6 +31,10 @@ local function enter(id, state)
         redis.call('HSET', key(id), 'finished', now())
         redis.call('ZADD', 'creps:jobs:ended', now(), id)
         if state ~= 'succeeded' then redis.call('SADD', 'creps:jobs:untidy', id) end
+        if redis.call('HEXISTS', key(id), 'webhook') == 1 then
+            redis.call('HSET', key(id), 'told', 'waiting')
+            redis.call('ZADD', webhooks, now(), id)
+        end
     end
     tell(id, 'state', state)
 end
@@ -65,12 +70,14 @@ end
 ADMIT = (
     _COMMON
     + """
--- ARGV: id, order, created, tiles, pixels of a tile, window. Returns the job's state; one that is known stays as it is.
+-- ARGV: id, order, created, tiles, pixels of a tile, window, webhook or nothing. Returns the job's state; one that is
+-- known stays as it is.
 local id = ARGV[1]
 local state = redis.call('HGET', key(id), 'state')
 if state then return state end
 redis.call('HSET', key(id), 'order', ARGV[2], 'created', ARGV[3], 'total', ARGV[4], 'pixels', ARGV[5],
     'window', ARGV[6], 'next', 0, 'open', 0, 'done', 0)
+if ARGV[7] ~= '' then redis.call('HSET', key(id), 'webhook', ARGV[7]) end
 redis.call('ZADD', 'creps:jobs', ARGV[3], id)
 enter(id, 'queued')
 feed(id)
@@ -81,13 +88,16 @@ return 'queued'
 REMEMBER = (
     _COMMON
     + """
--- ARGV: id, order, created, tiles, unix seconds of its end. A job that had succeeded when Redis lost it.
-local id = ARGV[1]
+-- ARGV: id, order, created, tiles, unix seconds of its end, webhook or nothing, whether that has been told. A job that
+-- had succeeded when Redis lost it.
+local id, webhook, told = ARGV[1], ARGV[6], ARGV[7] == '1'
 if redis.call('EXISTS', key(id)) == 1 then return end
 redis.call('HSET', key(id), 'order', ARGV[2], 'created', ARGV[3], 'total', ARGV[4], 'done', ARGV[4],
     'next', ARGV[4], 'open', 0)
 redis.call('ZADD', 'creps:jobs', ARGV[3], id)
+if webhook ~= '' and not told then redis.call('HSET', key(id), 'webhook', webhook) end
 enter(id, 'succeeded')
+if webhook ~= '' and told then redis.call('HSET', key(id), 'webhook', webhook, 'told', 'sent') end
 redis.call('HSET', key(id), 'finished', ARGV[5])
 redis.call('ZADD', 'creps:jobs:ended', ARGV[5], id)
 """
@@ -180,8 +190,32 @@ local id = ARGV[1]
 local state = redis.call('HGET', key(id), 'state')
 redis.call('DEL', key(id), key(id, 'events'), key(id, 'tiles'))
 redis.call('SREM', 'creps:jobs:untidy', id)
-for _, set in ipairs({'creps:jobs', 'creps:jobs:ended', 'creps:jobs:' .. (state or '')}) do
+for _, set in ipairs({webhooks, 'creps:jobs', 'creps:jobs:ended', 'creps:jobs:' .. (state or '')}) do
     redis.call('ZREM', set, id)
 end
+"""
+)
+
+CLAIM_WEBHOOK = (
+    _COMMON
+    + """
+-- ARGV: seconds. Returns an ended job whose webhook is to be told now, and how often that was tried before. It is due
+-- again after so many seconds, should whoever asks not live to tell how it went.
+local id = redis.call('ZRANGE', webhooks, '-inf', now(), 'BYSCORE', 'LIMIT', 0, 1)[1]
+if not id then return end
+redis.call('ZADD', webhooks, now() + tonumber(ARGV[1]), id)
+return {id, redis.call('HINCRBY', key(id), 'told_tries', 1) - 1}
+"""
+)
+
+SETTLE_WEBHOOK = (
+    _COMMON
+    + """
+-- ARGV: id, 'sent' or 'failed', or 'waiting' with the seconds after which it is tried again.
+local id = ARGV[1]
+if not redis.call('ZSCORE', webhooks, id) then return end
+redis.call('HSET', key(id), 'told', ARGV[2])
+if ARGV[2] == 'waiting' then redis.call('ZADD', webhooks, now() + tonumber(ARGV[3]), id)
+else redis.call('ZREM', webhooks, id) end
 """
 )

@@ -20,6 +20,7 @@ from model.spec import RenderSpec
 from service import metrics
 from service.jobs.job import FOLDER
 from service.jobs.task import Tasks, TileTask
+from service.logs import log_context
 from service.outputs.finish import finish
 from service.outputs.order import Order
 from service.outputs.store import STORE_ERRORS, Store, delete_folder, describe, exists, put_once
@@ -99,7 +100,8 @@ class TileWork:
                 await self._end(task, self._tasks.drop(task))
                 metrics.TILES.labels("dropped").inc()
             elif task.tile >= order.pyramid.tiles:
-                self._start(self._finish(task, order))
+                with log_context(job=task.job):
+                    self._start(self._finish(task, order))
             else:
                 tiles.append(Tile(task, order))
         drawn = await asyncio.gather(*(exists(self._store, tile.path) for tile in tiles), return_exceptions=True)

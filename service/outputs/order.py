@@ -65,6 +65,10 @@ class Order:
         smallest = {"dzi": 1, "tiff": self.tile, "png": max(width, height)}[self.kind]
         return Pyramid(width, height, self.tile, smallest)
 
+    def rendered_pixels(self, resolution: int) -> int:
+        """Pixels that the network draws for all levels."""
+        return sum(level.rendered_pixels(resolution) for level in self._levels)
+
     @property
     def name(self) -> str:
         """The file that is written last."""

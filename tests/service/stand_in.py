@@ -4,7 +4,6 @@ The pixels of a picture are its seed (modulo 256), and its file says which model
 """
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -23,8 +22,11 @@ from model.errors import InputError
 from model.spec import Encoding, Latent, RenderSpec
 from model.viewport import Viewport
 from service.catalog import Catalog
+from service.logs import configure_logging
 from service.outputs.store import folder_store
 from service.queue import connect
+from service.settings import Settings
+from service.tracing import configure_tracing
 from service.worker import Worker
 
 WAITS, KILLS, INVALID, BREAKS, NO_MEMORY, UNENCODABLE = range(1001, 1007)
@@ -127,5 +129,7 @@ async def _main(url: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
+    settings = Settings()
+    configure_logging(settings.log_level, settings.log_format)
+    configure_tracing("creps-worker")
     asyncio.run(_main(sys.argv[1], Path(sys.argv[2])))

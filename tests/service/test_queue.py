@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from model.errors import InputError
 from service.consumer import Budget, Consumer, Delivery
 from service.queue import (
+    BATCH,
     DEAD,
     GROUP,
     PICTURES,
@@ -64,7 +65,7 @@ async def take(consumer: Consumer, count: int) -> list[Delivery]:
 
 
 async def take_some(consumer: Consumer, count: int, pixels: int) -> list[Delivery]:
-    taken = await consumer.take({PICTURES: Budget(count, pixels), TILES: Budget(1, 1)})
+    taken = await consumer.take({PICTURES: Budget(count, pixels), BATCH: Budget(count, pixels), TILES: Budget(1, 1)})
     assert all(isinstance(delivery, Delivery) for delivery in taken)
     return [delivery for delivery in taken if isinstance(delivery, Delivery)]
 

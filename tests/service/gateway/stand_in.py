@@ -23,6 +23,7 @@ from model.spec import RenderSpec
 from service.catalog import Catalog
 from service.embedded_redis import embedded_redis
 from service.gateway.app import create_app
+from service.gateway.budgets import Budgets
 from service.gateway.current_models import CurrentModels
 from service.gateway.server import address_of, listen, running_server
 from service.gateway.services import Services
@@ -30,7 +31,7 @@ from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.outputs.store import open_store
 from service.picture_cache import PictureCache
-from service.queue import RenderClient, RenderResult, WorkerInfo, connect
+from service.queue import Priority, RenderClient, RenderResult, WorkerInfo, connect
 from service.settings import Settings
 
 
@@ -39,14 +40,17 @@ class StandInClient(RenderClient):
 
     def __init__(self) -> None:
         self.asked: list[RenderSpec] = []
+        self.priorities: list[Priority] = []
         self.failure: Exception | None = None
+        self.content: bytes | None = None
         self.stuck = False
         self.cancelled = threading.Event()
         self.alive: list[WorkerInfo] = []
         self.away: Exception | None = None
 
-    async def render(self, spec: RenderSpec, timeout: float) -> RenderResult:  # noqa: ASYNC109
+    async def render(self, spec: RenderSpec, timeout: float, priority: Priority = "interactive") -> RenderResult:  # noqa: ASYNC109
         self.asked.append(spec)
+        self.priorities.append(priority)
         if self.failure:
             raise self.failure
         if self.stuck:
@@ -55,10 +59,13 @@ class StandInClient(RenderClient):
             except asyncio.CancelledError:
                 self.cancelled.set()
                 raise
-        return RenderResult(draw(spec), 0.001, 0.0125, 0.002)
+        return RenderResult(self.content or draw(spec), 0.001, 0.0125, 0.002)
 
     async def depths(self) -> dict[str, int]:
         return {"pictures": 3, "tiles": 0}
+
+    async def ages(self) -> dict[str, float]:
+        return {"pictures": 1.5, "tiles": 0}
 
     async def workers(self) -> list[WorkerInfo]:
         if self.away:
@@ -110,7 +117,7 @@ def settings(*keys: str, **values: Any) -> Settings:
 def services_of(asked: Settings, catalog: Catalog, queue: "StandInClient", redis: "Redis") -> Services:
     """Pictures come from ``queue``, and none is cached; jobs are queued, but nobody draws them."""
     models, workers, store = CurrentModels(catalog), Workers(queue), open_store("memory://")
-    return Services(asked, models, queue, workers, Board(redis), store, PictureCache(redis, 0))
+    return Services(asked, models, queue, workers, Board(redis), store, PictureCache(redis, 0), Budgets(redis))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.gateway.app import MAX_BODY
+from service.gateway.limits import MAX_BODY
 from tests.service.gateway.stand_in import RunningGateway
 
 JSON = {"Content-Type": "application/json"}
@@ -120,5 +120,5 @@ def test_one_log_line_for_each_request(gateway: RunningGateway, caplog: pytest.L
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2, "probes are not logged at this level"
     assert lines[0].startswith('127.0.0.1 "GET /v1/images/plain/1.png" 200 ')
-    assert lines[0].endswith(" ms one")
+    assert lines[0].endswith(" ms")
     assert lines[1].startswith('127.0.0.1 "GET /a%0Ab%22" 404 ')

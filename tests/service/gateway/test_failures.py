@@ -1,6 +1,5 @@
 """What the queue and the workers cannot do becomes a problem that says whether to come back."""
 
-import logging
 import socket
 import time
 
@@ -8,6 +7,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.gateway import workers
+from service.logs import make_formatter
 from service.queue import DeadlinePassed, QueueFull, RenderFailed
 from tests.service.gateway.stand_in import RunningGateway
 
@@ -37,14 +37,15 @@ def test_failures(gateway: RunningGateway, failure: Exception, status: int, retr
 
 
 def test_an_unexpected_error_is_logged_under_the_id_that_is_told(
-    gateway: RunningGateway, caplog: pytest.LogCaptureFixture
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(caplog.handler, "formatter", make_formatter("text"))
     gateway.queue.failure = RuntimeError("the reason")
     response = gateway.image("plain/1.png")
     request_id = response.headers["X-Request-Id"]
     assert request_id in response.json()["detail"]
-    records = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert any(request_id in record.getMessage() and "the reason" in (record.exc_text or "") for record in records)
+    assert f"an unexpected error request_id={request_id}\nTraceback" in caplog.text
+    assert "RuntimeError: the reason" in caplog.text
 
 
 def test_without_workers_pictures_wait_for_one_to_start_and_then_are_refused(

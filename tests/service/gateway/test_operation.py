@@ -9,7 +9,6 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.gateway.server import listen
-from service.queue import WorkerInfo
 from tests.service.gateway.stand_in import RunningGateway
 
 
@@ -63,43 +62,6 @@ def test_not_ready_without_redis(gateway: RunningGateway) -> None:
     assert response.json()["checks"] == {"redis": False, "worker": False}
     assert gateway.http.get("/livez").status_code == 200
     assert gateway.http.get("/metrics").status_code == 200
-
-
-def metric(text: str, name: str) -> float:
-    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
-def test_metrics(gateway: RunningGateway) -> None:
-    gateway.queue.alive = [
-        WorkerInfo("1", "cpu", "idle", ()),
-        WorkerInfo("2", "cpu", "busy", ()),
-        WorkerInfo("3", "cpu", "busy", ()),
-    ]
-    route = 'route="/v1/images/{model}/{seed}.{format}"'
-    requests = f'creps_http_requests_total{{method="GET",{route},status="200"}}'
-    refused = f'creps_http_requests_total{{method="GET",{route},status="422"}}'
-    unmatched = 'creps_http_requests_total{method="other",route="unmatched",status="404"}'
-    durations = f"creps_http_request_duration_seconds_count{{{route}}}"
-    before = gateway.http.get("/metrics").text
-    gateway.image("plain/1.png")
-    gateway.image("plain/2.jpeg")
-    gateway.image("plain/2.jpeg?width=0")
-    gateway.http.request("BREW", "/nowhere")
-    after = gateway.http.get("/metrics").text
-    assert metric(after, requests) - metric(before, requests) == 2
-    assert metric(after, refused) - metric(before, refused) == 1
-    assert metric(after, unmatched) - metric(before, unmatched) == 1
-    assert metric(after, durations) - metric(before, durations) == 3
-    assert metric(after, 'creps_queue_depth{stream="pictures"}') == 3
-    assert metric(after, 'creps_workers{state="busy"}') == 2
-    assert metric(after, 'creps_workers{state="idle"}') == 1
-
-
-def test_metrics_forget_the_states_of_workers_that_are_gone(gateway: RunningGateway) -> None:
-    assert 'creps_workers{state="idle"}' in gateway.http.get("/metrics").text
-    gateway.queue.alive = []
-    assert 'creps_workers{state="idle"}' not in gateway.http.get("/metrics").text
 
 
 def test_pages_need_nothing_from_elsewhere(gateway: RunningGateway) -> None:

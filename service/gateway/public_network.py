@@ -1,0 +1,86 @@
+"""Connections to addresses that users name: to public ones alone, so that nobody reaches what the gateway reaches."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable
+
+import httpcore
+from pydantic import HttpUrl
+
+from model.errors import InputError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+MAX_URL = 2000
+
+_TRANSLATED = [
+    ipaddress.ip_network("64:ff9b::/96"),  # NAT64 (RFC 6052)
+    ipaddress.ip_network("64:ff9b:1::/48"),  # local NAT64 (RFC 8215)
+    ipaddress.ip_network("2002::/16"),  # 6to4 (RFC 3056)
+]
+"""IPv6 networks whose addresses name IPv4 ones, private ones among them, while they count as public themselves."""
+
+
+class PrivateAddressError(OSError):
+    """A name stands for an address that is not public."""
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address belongs to the whole internet: none of the machine, its network or a cloud's metadata."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if any(address in network for network in _TRANSLATED):
+            return False
+    return address.is_global and not address.is_multicast
+
+
+def check_url(url: HttpUrl, *, private: bool) -> None:
+    """Whether a user may name this address, as far as it shows itself; :class:`PublicNetwork` looks at what names stand
+    for.
+
+    Args:
+        private: whether private addresses, and unencrypted connections, are allowed.
+
+    Raises:
+        InputError: names ``webhook``.
+    """
+    if len(str(url)) > MAX_URL:
+        raise InputError("webhook", f"must be at most {MAX_URL} characters")
+    if url.username is not None or url.password is not None:
+        raise InputError("webhook", "must hold no user name and no password")
+    if private:
+        return
+    if url.scheme != "https":
+        raise InputError("webhook", "must begin with https://")
+    try:
+        address = ipaddress.ip_address((url.host or "").strip("[]"))
+    except ValueError:
+        return  # a name
+    if not is_public(address):
+        raise InputError("webhook", "must be a public address")
+
+
+class PublicNetwork(httpcore.AsyncNetworkBackend):
+    """Connects to what a name stands for only if all of it is public. The address that was checked is the one that is
+    connected to: a name that means something else a moment later changes nothing."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Raises PrivateAddressError, or what httpcore and the resolver raise."""
+        async with asyncio.timeout(timeout):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not all(is_public(ipaddress.ip_address(address.partition("%")[0])) for address in addresses):
+            raise PrivateAddressError("the name stands for an address that is not public")
+        return await self._backend.connect_tcp(addresses[0], port, timeout, local_address, socket_options)

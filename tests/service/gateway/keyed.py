@@ -1,0 +1,41 @@
+"""Gateways with a file of keys, around a real queue and a worker that notes what it draws."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from service.gateway.keys import hash_of
+from service.gateway.server import address_of, listen, running_gateway
+from service.settings import Settings
+from tests.service.waiting import LONG
+
+Entries = Mapping[str, Mapping[str, Any]]
+"""By name, what a file of keys says of a key beside its hash. Every key is called ``key-`` and its name."""
+
+
+def write_keys(file: Path, entries: Entries) -> None:
+    blocks = []
+    for name, values in entries.items():
+        fields = {"name": name, "hash": hash_of(f"key-{name}".encode()), **values}
+        blocks.append("[[key]]\n" + "".join(f"{field} = {value!r}\n" for field, value in fields.items()))
+    file.write_text("\n".join(blocks))
+
+
+def as_key(name: str) -> dict[str, str]:
+    """Headers of a client with that key."""
+    return {"Authorization": f"Bearer key-{name}"}
+
+
+@asynccontextmanager
+async def keyed_gateway(redis_url: str, folder: Path, **values: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway that serves the models of a folder to the keys of its ``keys.toml``."""
+    settings = Settings(models=folder, outputs=str(folder / "outputs"), api_keys_file=folder / "keys.toml", **values)
+    with listen("127.0.0.1", 0) as listener:
+        async with (
+            running_gateway(settings, redis_url, listener),
+            httpx.AsyncClient(base_url=address_of(listener), timeout=LONG, trust_env=False) as http,
+        ):
+            yield http

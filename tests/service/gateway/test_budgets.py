@@ -1,0 +1,174 @@
+"""Budgets of keys over HTTP: what counts, what does not, and that all gateways count together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from service.gateway.keys import MAX_PIXELS
+from tests.service.gateway.keyed import as_key, keyed_gateway, write_keys
+from tests.service.stand_in import WAITS, journal, make_worker, open_gate, save_hollow_checkpoint
+from tests.service.waiting import LONG, eventually
+
+pytestmark = pytest.mark.anyio
+
+SIDE = 40
+PIXELS = SIDE**2
+"""Of one picture of these tests; the network of 32² needs no averaging for it."""
+
+NAME = "plain"
+ENTRIES: dict[str, dict[str, Any]] = {
+    "caller": {"requests_per_minute": 3},
+    "painter": {"pixels_per_minute": 3 * PIXELS},
+    "other": {},
+    "small": {"pixels_per_minute": PIXELS - 1},
+    "huge": {"pixels_per_minute": MAX_PIXELS},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_hollow_checkpoint(tmp_path, NAME)
+    write_keys(tmp_path / "keys.toml", ENTRIES)
+    return tmp_path
+
+
+@pytest.fixture
+async def http(redis_url: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with keyed_gateway(redis_url, folder) as http:
+        yield http
+
+
+@pytest.fixture
+async def worker(redis: "Redis", folder: Path) -> AsyncIterator[None]:
+    worker = make_worker(redis, folder)
+    running = asyncio.create_task(worker.run())
+    yield
+    open_gate(folder)
+    worker.stop()
+    await asyncio.wait_for(running, LONG)
+
+
+async def draw(http: httpx.AsyncClient, key: str, seed: int, side: int = SIDE) -> httpx.Response:
+    return await http.get(f"/v1/images/{NAME}/{seed}.png?width={side}", headers=as_key(key))
+
+
+async def order(http: httpx.AsyncClient, key: str, side: int, **values: Any) -> httpx.Response:
+    body = {"model": NAME, "seed": 1, "width": side, "output": "png", "tile": 64, **values}
+    return await http.post("/v1/jobs", json=body, headers=as_key(key))
+
+
+def seeds_drawn(folder: Path) -> list[int]:
+    return [seed for _, _, seeds in journal(folder) for seed in seeds]
+
+
+def assert_exceeded(response: httpx.Response, limit: str) -> None:
+    assert response.status_code == 429
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert 1 <= int(response.headers["Retry-After"]) <= 60
+    assert limit in response.json()["detail"]
+
+
+async def test_requests_of_all_gateways_count_together(redis_url: str, folder: Path, http: httpx.AsyncClient) -> None:
+    async with keyed_gateway(redis_url, folder) as other:
+        asked = [await gateway.get("/v1/models", headers=as_key("caller")) for gateway in (http, other, http, other)]
+        assert [response.status_code for response in asked] == [200, 200, 200, 429]
+        assert_exceeded(asked[-1], "the key caller has 3 requests a minute")
+        assert (await other.get("/v1/models", headers=as_key("other"))).status_code == 200
+        assert (await http.get("/livez", headers=as_key("caller"))).status_code == 200
+
+
+async def test_the_description_tells_of_budgets(http: httpx.AsyncClient) -> None:
+    description = (await http.get("/openapi.json")).json()
+    assert "429" in description["paths"]["/v1/models"]["get"]["responses"]
+    assert "429" not in description["paths"]["/livez"]["get"]["responses"]
+
+
+async def test_pages_without_a_key_cost_nobody_anything(redis: "Redis", http: httpx.AsyncClient) -> None:
+    assert (await http.get("/v1/models")).status_code == 401
+    assert (await http.get("/v1/models", headers=as_key("stranger"))).status_code == 401
+    assert (await http.get("/")).status_code == 200
+    assert [key async for key in redis.scan_iter("creps:budget*")] == []
+
+
+@pytest.mark.usefixtures("worker")
+async def test_pixels_that_are_drawn_count_and_cached_ones_do_not(http: httpx.AsyncClient, folder: Path) -> None:
+    for seed in (1, 2, 3, 1, 2, 3):
+        assert (await draw(http, "painter", seed)).status_code == 200
+    assert_exceeded(await draw(http, "painter", 4), f"the key painter has {3 * PIXELS} pixels a minute")
+    assert (await draw(http, "painter", 2)).status_code == 200, "it is cached"
+    assert (await draw(http, "other", 4)).status_code == 200
+    assert (await draw(http, "painter", 4)).status_code == 200, "now it is cached, too"
+    assert seeds_drawn(folder) == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_pixels_count_as_they_are_rendered(http: httpx.AsyncClient) -> None:
+    assert (await draw(http, "painter", 1, side=16)).status_code == 200  # averaged from 32², which is 1024
+    assert (await draw(http, "painter", 2)).status_code == 200
+    assert (await draw(http, "painter", 3)).status_code == 200
+    assert_exceeded(await draw(http, "painter", 4, side=24), "of which 576 are left")  # 24² would fit, 48² does not
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_is_above_a_minutes_budget_is_not_told_to_come_back(http: httpx.AsyncClient) -> None:
+    response = await draw(http, "small", 1)
+    assert response.status_code == 413
+    assert "Retry-After" not in response.headers
+    assert response.json()["detail"] == (
+        f"this takes {PIXELS} pixels, and the key small has {PIXELS - 1} pixels a minute"
+    )
+    assert (await order(http, "small", side=64)).status_code == 413
+
+
+@pytest.mark.usefixtures("worker")
+async def test_who_waits_for_the_same_picture_does_not_pay_and_is_not_refused(
+    http: httpx.AsyncClient, folder: Path
+) -> None:
+    """Requests for one picture are one flight, whose first may have no budget left for it."""
+    first = asyncio.create_task(draw(http, "other", WAITS))
+    await eventually(lambda: seeds_drawn(folder) == [WAITS])
+    assert not first.done()
+    answers = asyncio.gather(*(draw(http, key, WAITS) for key in ("small", "painter", "other")))
+    await asyncio.sleep(0.2)
+    open_gate(folder)
+    assert [response.status_code for response in (await first, *await answers)] == [200] * 4
+    together = await asyncio.gather(*(draw(http, key, 5) for key in ("small", "other", "small", "other")))
+    assert {response.status_code for response in together[1::2]} == {200}
+
+
+async def test_jobs_count_at_admission_and_once(redis: "Redis", http: httpx.AsyncClient) -> None:
+    side = 64  # 4096 of 4800 pixels
+    key = {"Idempotency-Key": "the-same"} | as_key("painter")
+    body = {"model": NAME, "seed": 1, "width": side, "output": "png", "tile": 64}
+    for _ in range(3):
+        assert (await http.post("/v1/jobs", json=body, headers=key)).status_code == 202
+    assert_exceeded(await order(http, "painter", side=side), "of which 704 are left")
+    jobs = (await http.get("/v1/jobs", headers=as_key("other"))).json()
+    assert jobs["total"] == 1
+
+
+async def test_all_levels_of_a_job_count(http: httpx.AsyncClient) -> None:
+    # Deep Zoom of 32² has six levels, each of which is drawn from at least 32² pixels: 6 · 1024 > 4800.
+    assert (await order(http, "painter", side=32, output="dzi")).status_code == 413
+    assert (await order(http, "painter", side=32)).status_code == 202
+
+
+async def test_large_budgets_are_exact(http: httpx.AsyncClient) -> None:
+    for _ in range(2):
+        assert (await order(http, "huge", side=60_000)).status_code == 202
+    assert (await http.get("/v1/jobs", headers=as_key("other"))).json()["total"] == 2
+
+
+async def test_without_redis_what_needs_no_queue_is_answered_uncounted(redis: "Redis", http: httpx.AsyncClient) -> None:
+    address = f"/v1/images/{NAME}/1.png"
+    assert (await http.head(address, headers=as_key("caller"))).status_code == 200
+    await redis.shutdown(nosave=True)
+    answers = [await http.head(address, headers=as_key("caller")) for _ in range(5)]
+    assert [response.status_code for response in answers] == [200] * 5
+    assert (await draw(http, "painter", 1)).status_code == 503
+    assert (await http.head(address, headers=as_key("stranger"))).status_code == 401

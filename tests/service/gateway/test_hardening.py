@@ -1,0 +1,425 @@
+"""What a gateway bears from clients that are slow, large, many or strange, and what it tells browsers."""
+
+import asyncio
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from model.config import GeneratorConfig
+from service.gateway import limits, protocol
+from service.gateway.limits import MAX_HEADERS, MAX_TARGET
+from service.gateway.origins import parse_origins
+from service.gateway.proxies import Proxies
+from service.queue import WorkerInfo
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
+from tests.service.waiting import LONG
+
+PROBLEM = b"application/problem+json"
+
+
+@contextmanager
+def connected(gateway: RunningGateway) -> Iterator[socket.socket]:
+    url = gateway.http.base_url
+    with socket.create_connection((url.host, url.port or 80), timeout=LONG) as connection:
+        yield connection
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Until the gateway closes the connection."""
+    received = b""
+    while part := connection.recv(65_536):
+        received += part
+    return received
+
+
+def exchange(gateway: RunningGateway, *parts: bytes) -> bytes:
+    with connected(gateway) as connection:
+        for part in parts:
+            connection.sendall(part)
+        return read_all(connection)
+
+
+# ---- sizes
+
+
+def test_an_address_that_is_too_long(gateway: RunningGateway) -> None:
+    assert gateway.http.get("/livez?" + "x" * (MAX_TARGET - 20)).status_code == 200
+    response = gateway.http.get("/livez?" + "x" * MAX_TARGET)
+    assert response.status_code == 414
+    assert response.json()["detail"] == f"the address has {MAX_TARGET + 6} bytes, above the limit of {MAX_TARGET}"
+
+
+def test_too_many_headers(gateway: RunningGateway) -> None:
+    assert gateway.http.get("/livez", headers={f"X-{i}": "" for i in range(MAX_HEADERS - 10)}).status_code == 200
+    response = gateway.http.get("/livez", headers={f"X-{i}": "" for i in range(MAX_HEADERS + 1)})
+    assert response.status_code == 431
+    assert f"above the limit of {MAX_HEADERS}" in response.json()["detail"]
+
+
+def test_headers_that_are_too_long(gateway: RunningGateway) -> None:
+    response = gateway.http.get("/livez", headers={"X-Long": "x" * limits.MAX_HEADER_BYTES})
+    assert response.status_code == 431
+    assert f"above the limit of {limits.MAX_HEADER_BYTES}" in response.json()["detail"]
+
+
+def test_a_head_without_end_is_not_kept(gateway: RunningGateway) -> None:
+    with connected(gateway) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        for _ in range(100):
+            try:
+                connection.sendall(b"X-More: " + b"x" * 1000 + b"\r\n")
+            except OSError:
+                break  # refused already
+            time.sleep(0.001)
+        try:
+            answer = read_all(connection)
+        except ConnectionResetError:
+            return
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert PROBLEM in answer
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: b\nInjected\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_a_problem_too(gateway: RunningGateway, request_bytes: bytes) -> None:
+    head, _, body = exchange(gateway, request_bytes).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert PROBLEM in head
+    assert b"x-content-type-options: nosniff" in head.lower()
+    assert json.loads(body)["status"] == 400
+
+
+# ---- slow clients
+
+
+def test_a_head_that_does_not_come(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    assert exchange(gateway) == b"", "who says nothing is told nothing"
+    answer = exchange(gateway, b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert PROBLEM in answer
+
+
+def test_a_head_that_comes_drop_by_drop(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    with connected(gateway) as connection:
+        end = time.monotonic() + LONG
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        try:
+            while time.monotonic() < end:
+                connection.sendall(b"A: b\r\n")
+                time.sleep(0.05)
+        except OSError:
+            return
+    pytest.fail("it was borne for ever")
+
+
+def test_a_second_request_has_as_much_time_and_no_more(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    answers = exchange(gateway, request + request, b"GET /livez HTTP/1.1\r\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200", b"408"]
+
+
+def test_pictures_may_take_longer_than_a_head(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    gateway.queue.stuck = True
+    with pytest.raises(httpx.ReadTimeout):
+        gateway.http.get("/v1/images/plain/1.png", timeout=0.6)
+    assert gateway.queue.cancelled.wait(LONG)
+
+
+def test_a_body_that_does_not_come(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
+    head = b"POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n"
+    answer = exchange(gateway, head, b'{"model"')
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"the body did not arrive within 0.2 s" in answer
+
+
+def test_a_body_that_nobody_reads_holds_nothing(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n"
+    with connected(gateway) as connection:
+        connection.sendall(head)
+        assert connection.recv(100).startswith(b"HTTP/1.1 404 ")
+        end = time.monotonic() + LONG
+        try:
+            while time.monotonic() < end:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+        except OSError:
+            return
+    pytest.fail("it was borne for ever")
+
+
+def test_the_body_of_a_picture_at_an_address_is_not_awaited_for_ever(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
+    gateway.queue.stuck = True
+    answer = exchange(gateway, b"GET /v1/images/plain/1.png HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert gateway.queue.cancelled.wait(LONG)
+
+
+def test_who_does_not_take_an_answer_loses_it(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.2)
+    gateway.queue.content = bytes(32 << 20)  # more than the system takes off our hands
+    with connected(gateway) as connection:
+        connection.sendall(b"GET /v1/images/plain/1.png HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        time.sleep(1.5)
+        try:
+            rest = read_all(connection)
+        except ConnectionResetError:
+            return
+    assert len(rest) < 32 << 20, "what the system had taken, and no more"
+
+
+def test_who_takes_an_answer_slowly_gets_all_of_it(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    gateway.queue.content = bytes(32 << 20)
+    received = 0
+    with connected(gateway) as connection:
+        connection.sendall(b"GET /v1/images/plain/1.png HTTP/1.1\r\nHost: x\r\n\r\n")
+        while part := connection.recv(1 << 20):
+            received += len(part)
+            time.sleep(0.02)
+    assert received > 32 << 20
+
+
+# ---- many clients
+
+
+def test_more_connections_than_allowed_are_closed(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 3)
+    gateway.http.get("/livez")  # keeps one
+    with connected(gateway) as one, connected(gateway) as two:
+        for connection in (one, two):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        with connected(gateway) as third:
+            try:
+                third.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert third.recv(100) == b""
+            except ConnectionError:
+                pass
+
+
+def test_more_requests_than_allowed_are_told_to_come_back(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_REQUESTS", 1)
+    gateway.queue.stuck = True
+    with connected(gateway) as connection:
+        connection.sendall(b"GET /v1/images/plain/1.png HTTP/1.1\r\nHost: x\r\n\r\n")
+        end = time.monotonic() + LONG
+        while not gateway.queue.asked:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        response = gateway.http.get("/v1/models")
+        assert response.status_code == 503
+        assert response.headers["Retry-After"] == "5"
+        assert response.headers["Content-Type"] == PROBLEM.decode()
+        assert gateway.http.get("/livez").status_code == 200
+    assert gateway.queue.cancelled.wait(LONG)
+    end = time.monotonic() + LONG
+    while gateway.http.get("/v1/models").status_code != 200:
+        assert time.monotonic() < end
+
+
+# ---- browsers
+
+ANSWERS = (
+    ("GET", "/", 200),
+    ("GET", "/web/style.css", 200),
+    ("GET", "/docs", 200),
+    ("GET", "/openapi.json", 200),
+    ("GET", "/livez", 200),
+    ("GET", "/metrics", 200),
+    ("GET", "/v1/models", 200),
+    ("GET", "/v1/images/plain/1.png", 200),
+    ("GET", "/v1/images/plain/1.png?width=0", 422),
+    ("GET", "/iiif/3/plain:1/info.json", 200),
+    ("GET", "/nowhere", 404),
+    ("POST", "/v1/images", 422),
+    ("OPTIONS", "/iiif/3/plain:1/info.json", 204),
+)
+
+
+@pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
+def test_headers_on_every_answer(gateway: RunningGateway, method: str, path: str, status: int) -> None:
+    response = gateway.http.request(method, path)
+    assert response.status_code == status
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["X-Frame-Options"] == "DENY"
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert len(response.headers.get_list("Content-Security-Policy")) == 1
+    embedded = path.startswith(("/iiif/", "/v1/images/"))
+    assert response.headers["Cross-Origin-Resource-Policy"] == ("cross-origin" if embedded else "same-origin")
+
+
+def test_an_unexpected_error_has_them_too(gateway: RunningGateway) -> None:
+    gateway.queue.failure = RuntimeError("secret detail")
+    response = gateway.image("plain/1.png")
+    assert response.status_code == 500
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_scripts_of_the_pages_are_our_own(gateway: RunningGateway) -> None:
+    for page in ("/", "/docs"):
+        policy = gateway.http.get(page).headers["Content-Security-Policy"]
+        scripts = re.findall(r"script-src ([^;]*)", policy)[0].split()
+        assert scripts[0] == "'self'"
+        assert all(source.startswith("'sha256-") for source in scripts[1:])
+        assert "base-uri 'none'" in policy
+
+
+SITE, STRANGER = "https://gallery.example", "https://evil.example"
+
+
+@pytest.fixture
+def shared_gateway(tmp_path: Path) -> Iterator[RunningGateway]:
+    """One that the pages of SITE may use, with a key."""
+    with run_gateway(tmp_path, settings("first-key", cors_origins=f"{SITE}, http://localhost:5173")) as running:
+        running.checkpoints["plain"] = save_header(tmp_path, "plain", GeneratorConfig(32))
+        running.queue.alive = [WorkerInfo("worker-1", "cpu", "idle", ())]
+        yield running
+
+
+def test_pages_of_named_sites_may_use_the_api(shared_gateway: RunningGateway) -> None:
+    http = shared_gateway.http
+    asked = {
+        "Origin": SITE,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type, idempotency-key",
+    }
+    preflight = http.options("/v1/jobs", headers=asked)
+    assert preflight.status_code == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == SITE
+    assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+    for path, headers, status in (
+        ("/v1/models", {"X-API-Key": "first-key"}, 200),
+        ("/v1/models", {}, 401),
+        ("/v1/nowhere", {"X-API-Key": "first-key"}, 404),
+    ):
+        response = http.get(path, headers={"Origin": SITE, **headers})
+        assert response.status_code == status
+        assert response.headers["Access-Control-Allow-Origin"] == SITE
+        assert "Origin" in response.headers["Vary"]
+        assert "Access-Control-Allow-Credentials" not in response.headers
+
+
+def test_pages_of_other_sites_may_not(shared_gateway: RunningGateway, gateway: RunningGateway) -> None:
+    asked = {"Origin": STRANGER, "Access-Control-Request-Method": "POST"}
+    assert "Access-Control-Allow-Origin" not in shared_gateway.http.options("/v1/jobs", headers=asked).headers
+    for running in (shared_gateway, gateway):
+        response = running.http.get("/v1/models", headers={"Origin": STRANGER, "X-API-Key": "first-key"})
+        assert response.status_code == 200
+        assert "Access-Control-Allow-Origin" not in response.headers
+    assert "Access-Control-Allow-Origin" not in gateway.http.get("/v1/models", headers={"Origin": SITE}).headers
+
+
+def test_iiif_stays_open_to_all_sites(shared_gateway: RunningGateway) -> None:
+    response = shared_gateway.http.get(
+        "/iiif/3/plain:1/info.json", headers={"Origin": STRANGER, "X-API-Key": "first-key"}
+    )
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+
+
+@given(st.text(max_size=60) | st.from_regex(r"https?://[a-z.:/,@* ]{0,30}", fullmatch=True))
+def test_origins_are_origins_or_refused(text: str) -> None:
+    try:
+        origins = parse_origins(text)
+    except ValueError:
+        return
+    for origin in origins:
+        assert re.fullmatch(r"https?://[^/@*\s]+", origin)
+
+
+# ---- what can be switched off
+
+
+def test_documentation_and_metrics_can_be_switched_off(tmp_path: Path) -> None:
+    with run_gateway(tmp_path, settings(docs=False, metrics=False)) as running:
+        for path in ("/docs", "/docs/swagger-ui.css", "/openapi.json", "/metrics"):
+            response = running.http.get(path)
+            assert response.status_code == 404
+            assert "/docs" not in response.json()["detail"]
+        for path in ("/", "/livez"):
+            assert running.http.get(path).status_code == 200
+
+
+# ---- headers of proxies
+
+NAMES = st.sampled_from(["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix"])
+VALUES = st.text(st.characters(max_codepoint=255), max_size=40) | st.sampled_from(
+    [
+        "10.0.0.1",
+        "::1",
+        "1.2.3.4, 10.0.0.1",
+        "https",
+        "a.example:80",
+        "/a/b",
+        "/../x",
+        "//evil",
+        "a\r\nb: c",
+        "javascript",
+    ]
+)
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=6), st.sampled_from(["127.0.0.1", "8.8.8.8"]))
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_proxies_tell(headers: list[tuple[str, str]], client: str) -> None:
+    """What is believed makes sense, and from strangers nothing is."""
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    scope: dict[str, Any] = {
+        "type": "http",
+        "client": (client, 1),
+        "headers": [(b"host", b"own.example"), *raw],
+        "scheme": "http",
+        "path": "/livez",
+        "root_path": "",
+    }
+    given_scope = dict(scope)
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        pass
+
+    asyncio.run(Proxies(app, "127.0.0.1, 10.0.0.0/8", "")(scope, app, app))  # type: ignore[arg-type]
+    if client == "8.8.8.8":
+        assert scope == given_scope
+        return
+    host = next(value for name, value in scope["headers"] if name == b"host")
+    assert scope["scheme"] in ("http", "https")
+    assert re.fullmatch(rb"[A-Za-z0-9._\[\]:-]+", host)
+    assert re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", scope["root_path"])
+    assert re.fullmatch(r"[0-9A-Fa-f:.]+", scope["client"][0])

@@ -1,0 +1,173 @@
+"""Many clients at once: ``make load``. Every answer must be right, refusals aside, and no process may grow.
+
+A real gateway, a real worker with the demo network and a real Redis run as processes. Each client asks for one picture
+after another, every second time for one of a few that are asked for often. At the end this process draws them all and
+compares the bytes.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import os
+import random
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from tqdm import tqdm
+
+from kernels.renderer import Renderer
+from model.checkpoint import Checkpoint
+from model.spec import Encoding, Latent, RenderSpec
+from model.viewport import Viewport
+from service.catalog import DEMO, DEMO_NAME
+from service.encode import encode
+from tests.service.jobs.cluster import Cluster
+from tests.service.waiting import eventually
+
+PARTS = ("redis", "gateway", "worker-1")
+SIDE, POPULAR = 128, 50
+"""Of the pictures; how many of them are asked for often."""
+
+CACHE_BYTES = 4 << 20
+"""Small, so that it is full before memory is looked at for the first time."""
+
+REFUSALS = frozenset({429, 503})
+"""How the service says that it has enough to do."""
+
+WARM_UP_SECONDS = 30.0
+GROWTH = 0.05
+"""By how much a process may grow from the end of the warm-up to the end."""
+
+
+@dataclass
+class Report:
+    """What happened.
+
+    Attributes:
+        statuses: how often each was answered; 0 where there was no answer.
+        waits: seconds of each answer of 200.
+        digests: sha256 of the pictures by seed; several where they differed.
+        memory: MiB of each process after the warm-up and at the end.
+        wrong: what was not as it should be.
+    """
+
+    clients: int
+    seconds: float
+    statuses: Counter[int] = field(default_factory=Counter)
+    waits: list[float] = field(default_factory=list)
+    digests: dict[int, set[str]] = field(default_factory=dict)
+    memory: dict[str, tuple[float, float]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        answers = ", ".join(f"{count} × {status}" for status, count in sorted(self.statuses.items()))
+        asked = f"{len(self.digests)} pictures of {SIDE}×{SIDE}"
+        waits = statistics.quantiles(self.waits, n=100)
+        memory = ", ".join(f"{name} {before:.0f} → {after:.0f}" for name, (before, after) in self.memory.items())
+        return "\n".join(
+            [
+                f"{self.clients} clients for {self.seconds:.0f} s, {asked}: {answers}",
+                f"{len(self.waits) / self.seconds:.1f} answers/s, {1000 * waits[49]:.0f} ms median, "
+                f"{1000 * waits[98]:.0f} ms 99th percentile",
+                f"memory in MiB: {memory}",
+                f"{len(self.wrong)} wrong",
+                *self.wrong,
+            ]
+        )
+
+
+async def load(cluster: Cluster, clients: int, seconds: float) -> Report:
+    """Runs the service under load, then compares what it has sent."""
+    report = Report(clients, seconds)
+    for part in PARTS:
+        await cluster.start(part)
+    await eventually(cluster.is_ready)
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    end = time.monotonic() + seconds
+    async with (
+        httpx.AsyncClient(base_url=cluster.address, trust_env=False, timeout=120, limits=limits) as http,
+        asyncio.TaskGroup() as tasks,
+    ):
+        tasks.create_task(_watch_memory(cluster, end, report))
+        for number in range(clients):
+            tasks.create_task(_ask(http, end, random.Random(number), number, report))
+    await asyncio.to_thread(_compare, report)
+    if unexpected := set(report.statuses) - {200} - REFUSALS:
+        report.wrong.append(f"answers of {sorted(unexpected)}")
+    for name, (before, after) in report.memory.items():
+        if after > before * (1 + GROWTH):
+            report.wrong.append(f"{name} has grown by {after / before - 1:.0%}")
+    return report
+
+
+async def _ask(http: httpx.AsyncClient, end: float, chance: random.Random, number: int, report: Report) -> None:
+    asked = 0
+    while time.monotonic() < end:
+        asked += 1
+        seed = chance.randrange(POPULAR) if asked % 2 else POPULAR + number + report.clients * asked
+        began = time.monotonic()
+        try:
+            answer = await http.get(f"/v1/images/{DEMO_NAME}/{seed}.jpeg?width={SIDE}&height={SIDE}&psi=0.7")
+        except httpx.HTTPError:
+            report.statuses[0] += 1
+            continue
+        report.statuses[answer.status_code] += 1
+        if answer.status_code == 200:
+            report.waits.append(time.monotonic() - began)
+            report.digests.setdefault(seed, set()).add(hashlib.sha256(answer.content).hexdigest())
+        else:
+            await asyncio.sleep(float(answer.headers.get("Retry-After", 1)))
+
+
+async def _watch_memory(cluster: Cluster, end: float, report: Report) -> None:
+    await asyncio.sleep(min(WARM_UP_SECONDS, (end - time.monotonic()) / 2))
+    before = {name: _memory(process.pid) for name, process in cluster.processes.items()}
+    await asyncio.sleep(max(end - time.monotonic(), 0))
+    report.memory = {name: (before[name], _memory(process.pid)) for name, process in cluster.processes.items()}
+
+
+def _memory(process: int) -> float:
+    """MiB that a process holds at present."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    return int(found[1]) / 1024 if found else float("nan")
+
+
+def _compare(report: Report) -> None:
+    """Draws everything once more."""
+    renderer = Renderer(Checkpoint.open(DEMO), "cpu")
+    viewport, encoding = Viewport.resolve(SIDE, SIDE), Encoding("jpeg")
+    for seed, digests in tqdm(report.digests.items(), desc="comparing", unit="picture", delay=2):
+        spec = RenderSpec(DEMO_NAME, Latent(seed=seed, psi=0.7), viewport, encoding)
+        if digests != {hashlib.sha256(encode(renderer.render(spec), encoding)).hexdigest()}:
+            report.wrong.append(f"seed {seed}: other bytes")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=200, help="at once (default: 200)")
+    parser.add_argument("--minutes", type=float, default=2.0, help="of load (default: 2)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="creps-load-") as folder:
+        report = asyncio.run(_load_in(Path(folder), options.clients, 60 * options.minutes))
+    print(f"{os.cpu_count()} cores, which the clients share\n{report}")
+    return 1 if report.wrong else 0
+
+
+async def _load_in(folder: Path, clients: int, seconds: float) -> Report:
+    worker = [sys.executable, "-m", "service", "worker", "--device", "cpu"]
+    cluster = Cluster(folder, worker, {"CREPS_CACHE_BYTES": str(CACHE_BYTES), "CREPS_LOG_LEVEL": "warning"})
+    try:
+        return await load(cluster, clients, seconds)
+    finally:
+        await cluster.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""The Python client, both ways, against a real gateway whose jobs a worker of the test draws."""
+
+import asyncio
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+import service.client
+from model.config import GeneratorConfig
+from service.client import AsyncClient, Client, Job, JobError, ServiceError
+from service.client import download as downloads
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
+from tests.service.gateway.test_jobs import drawing
+from tests.service.jobs.stand_in import expected_tiles
+
+ORDER = {"model": "pattern", "seed": 7, "width": 300, "height": 200, "tile": 64}
+
+Call = Callable[..., Any]
+"""Calls a method of a client by name."""
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    folder = tmp_path_factory.mktemp("models")
+    with run_gateway(folder, settings("secret")) as running:
+        save_header(folder, "pattern", GeneratorConfig(32))
+        yield running
+
+
+def caller(kind: str, address: str, key: str | None, patience: float = 60.0) -> Call:
+    """Opens a client of a kind for each call."""
+
+    def call(method: str, *args: Any, **given: Any) -> Any:
+        if kind == "sync":
+            with Client(address, key, patience=patience) as client:
+                result = getattr(client, method)(*args, **given)
+                return list(result) if method == "progress" else result
+
+        async def call_async() -> Any:
+            async with AsyncClient(address, key, patience=patience) as client:
+                result = getattr(client, method)(*args, **given)
+                return [step async for step in result] if method == "progress" else await result
+
+        return asyncio.run(call_async())
+
+    return call
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(service.client, "POLL_SECONDS", 0.02)
+    return cast(str, request.param)
+
+
+@pytest.fixture
+def call(kind: str, gateway: RunningGateway) -> Call:
+    return caller(kind, gateway.address, "secret")
+
+
+def test_pictures(call: Call, tmp_path: Path) -> None:
+    image = call("image", model="pattern", seed=9, width=20, height=10, format="webp")
+    assert (image.seed, image.media_type) == (9, "image/webp")
+    image.save(tmp_path / "a.webp")
+    with PillowImage.open(tmp_path / "a.webp") as picture:
+        assert picture.size == (20, 10)
+    (model,) = call("models")
+    assert (model["name"], model["digest"]) == ("pattern", image.digest)
+
+
+def test_what_is_wrong_is_named(call: Call, kind: str, gateway: RunningGateway) -> None:
+    with pytest.raises(ServiceError, match="width") as caught:
+        call("image", width=0)
+    assert (caught.value.status, caught.value.field) == (422, "width")
+    with pytest.raises(ServiceError, match="401"):
+        caller(kind, gateway.address, None)("models")
+
+
+def test_a_job_from_order_to_file(call: Call, gateway: RunningGateway, tmp_path: Path) -> None:
+    job = call("order", **ORDER, output="tiff")
+    assert (job.state, job.width, job.tiles_total) == ("queued", 300, 29)
+    with pytest.raises(JobError, match="queued"):
+        call("download", job, tmp_path / "a.tiff")
+    with drawing(gateway):
+        steps = call("progress", job)
+    assert steps[-1].state == "succeeded"
+    assert [step.progress for step in steps] == sorted(step.progress for step in steps)
+    job = call("wait", job)
+    assert job == call("job", job.id)
+    assert job in call("jobs", state="succeeded")
+    call("download", job, tmp_path / "new" / "a.tiff")
+    stored = gateway.http.get(f"/v1/jobs/{job.id}/output", headers={"X-API-Key": "secret"}).content
+    assert (tmp_path / "new" / "a.tiff").read_bytes() == stored
+    call("delete", job)
+    with pytest.raises(ServiceError, match="404"):
+        call("job", job.id)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.tiff"]
+
+
+def test_a_deep_zoom_is_saved_whole(call: Call, gateway: RunningGateway, tmp_path: Path) -> None:
+    job = call("order", **ORDER)
+    with drawing(gateway):
+        job = call("wait", job)
+    call("download", job, tmp_path / "a.dzi")
+    assert "300" in (tmp_path / "a.dzi").read_text()
+    expected = {name.removeprefix("picture_files/"): pixels for name, pixels in expected_pictures(gateway, job).items()}
+    found = {str(path.relative_to(tmp_path / "a_files")): path for path in (tmp_path / "a_files").rglob("*.png")}
+    assert found.keys() == expected.keys()
+    for name, path in found.items():
+        with PillowImage.open(path) as tile:
+            assert np.array_equal(np.asarray(tile), expected[name])
+
+
+def expected_pictures(gateway: RunningGateway, job: Job) -> dict[str, Any]:
+    order = asyncio.run_coroutine_threadsafe(gateway.services.jobs.status(job.id), gateway.loop).result(60).job.order
+    return {name: np.asarray(PillowImage.open(io.BytesIO(content))) for name, content in expected_tiles(order).items()}
+
+
+def test_a_cancelled_job_is_no_success(call: Call) -> None:
+    job = call("order", **ORDER)
+    assert call("delete", job).state == "cancelled"
+    with pytest.raises(JobError, match="cancelled"):
+        call("wait", job)
+
+
+class Moody(ThreadingHTTPServer):
+    """A service that is busy, or breaks off its answers, as it is told to."""
+
+    daemon_threads = True
+    content = bytes(range(256)) * 40
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[tuple[str, str | None]] = []  # Idempotency-Key or path, and Range
+        self.moods: list[str] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        moody = cast(Moody, self.server)
+        moody.asked.append((self.headers.get("Idempotency-Key", self.path), self.headers.get("Range")))
+        mood = moody.moods.pop(0) if moody.moods else "fine"
+        if mood == "busy":
+            self.send_response(503)
+            self.send_header("Retry-After", "1")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif mood == "gone":
+            self.connection.close()
+        else:
+            self.answer_file(mood)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def answer_file(self, mood: str) -> None:
+        content = cast(Moody, self.server).content
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if mood != "anew" else 0
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self.wfile.write(content[start : start + 3000 if mood == "breaks" else None])
+
+    def log_message(self, *args: Any) -> None:
+        """Tests are quiet."""
+
+
+@pytest.fixture
+def moody(monkeypatch: pytest.MonkeyPatch) -> Iterator[Moody]:
+    monkeypatch.setattr(service.client.conversations, "MIN_PAUSE", 0.01)
+    with Moody() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+SUCCEEDED = Job("f" * 32, "succeeded", None, "tiff", "d", 1, 9, 9, 64, "png", 1, 1, 1.0, None)
+
+
+def test_a_busy_service_is_asked_again_for_the_same_job(kind: str, moody: Moody) -> None:
+    moody.moods = ["gone", "busy"]
+    with pytest.raises(json.JSONDecodeError):  # the third answer is a file, no job
+        caller(kind, moody.address, None)("order", seed=1)
+    assert len(moody.asked) == 3
+    assert len({key for key, _ in moody.asked}) == 1
+
+
+def test_patience_ends(kind: str, moody: Moody) -> None:
+    moody.moods = ["busy"] * 9
+    with pytest.raises(ServiceError, match="503"):
+        caller(kind, moody.address, None, patience=0.0)("models")
+    assert len(moody.asked) == 1
+
+
+def test_nobody_is_there(kind: str, moody: Moody) -> None:
+    moody.server_close()
+    with pytest.raises(httpx.TransportError):
+        caller(kind, moody.address, None, patience=0.05)("models")
+
+
+def test_a_download_goes_on_where_it_broke_off(kind: str, moody: Moody, tmp_path: Path) -> None:
+    moody.moods = ["breaks", "breaks", "anew"]
+    caller(kind, moody.address, None)("download", SUCCEEDED, tmp_path / "a.tiff")
+    assert [part for _, part in moody.asked] == [None, "bytes=3000-", "bytes=6000-"]
+    assert (tmp_path / "a.tiff").read_bytes() == moody.content
+
+
+def test_a_download_that_fails_leaves_nothing(
+    kind: str, moody: Moody, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "MAX_BREAKS", 0)
+    monkeypatch.setattr(moody, "content", b"")
+    moody.moods = ["breaks", "busy"]
+    moody.content = b"a" * 4000
+    with pytest.raises(ServiceError, match="503"):
+        caller(kind, moody.address, None)("download", SUCCEEDED, tmp_path / "a.tiff")
+    assert list(tmp_path.iterdir()) == []
