@@ -86,12 +86,12 @@ def _record(scope: Scope, route: str, status: int, seconds: float) -> None:
     metrics.HTTP_REQUESTS.labels(route=route, method=method, status=status).inc()
     metrics.HTTP_DURATION.labels(route=route).observe(seconds)
     client = scope["client"][0] if scope.get("client") else "-"
-    if key := scope.get("state", {}).get("api_key"):
-        client = f"{client} ({key.name})"
+    key = scope.get("state", {}).get("api_key")  # access.py has put it there
+    who = f"{client} ({key.name})" if key else client
     level = logging.DEBUG if route in PROBES else logging.INFO
     path = quote(scope["path"])  # it may hold a line break, which would forge a line of the log
     milliseconds = round(1000 * seconds, 1)
-    fields = {"client": client, "method": method, "path": path, "status": status, "milliseconds": milliseconds}
-    logger.log(
-        level, '%s "%s %s" %d %.1f ms', *fields.values(), extra={**fields, "route": route, **scope.get(DRAWN, {})}
-    )
+    fields = {"method": method, "path": path, "status": status, "milliseconds": milliseconds}
+    named = {"key": key.name} if key else {}
+    extra = {"client": client, **named, **fields, "route": route, **scope.get(DRAWN, {})}
+    logger.log(level, '%s "%s %s" %d %.1f ms', who, *fields.values(), extra=extra)

@@ -86,6 +86,10 @@ def test_bad_options(arguments: tuple[str, ...], message: str) -> None:
         ("CREPS_PORT", "-1", "CREPS_PORT: must be at least 0, not '-1'"),
         ("CREPS_API_KEYS", "secret,,key", "CREPS_API_KEYS: keys must be printable ASCII"),
         ("CREPS_API_KEYS", "clé", "CREPS_API_KEYS: keys must be printable ASCII"),
+        ("CREPS_API_KEYS_FILE", "/absent", "CREPS_API_KEYS_FILE: Path does not point to a file, not '/absent'"),
+        ("CREPS_CORS_ORIGINS", "*", "CREPS_CORS_ORIGINS: must be origins such as https://example.org"),
+        ("CREPS_CORS_ORIGINS", "https://a.example/", "CREPS_CORS_ORIGINS: must be origins such as https://example.org"),
+        ("CREPS_DOCS", "perhaps", "CREPS_DOCS: must be a valid boolean"),
     ],
 )
 def test_bad_variables(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
@@ -118,6 +122,7 @@ def test_help_describes_every_setting(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = read("--models", str(tmp_path), "--batch-limit", "3", "--api-keys", "secret", "--request-timeout", "1.5")
+    settings = settings.model_copy(update={"docs": False, "cors_origins": "https://a.example, https://b.example"})
     environment = settings.to_environment()
     assert "secret" not in str(environment)
     for name, value in environment.items():

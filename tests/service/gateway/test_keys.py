@@ -241,6 +241,7 @@ def test_the_log_has_the_keys_name_and_never_the_key(gateway: RunningGateway, ca
     assert KEY.decode() not in text
     assert OTHER.decode() not in text
     assert hash_of(KEY) not in text
+    assert [record.__dict__["key"] for record in caplog.records if "key" in record.__dict__] == ["viewer"]
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=100))

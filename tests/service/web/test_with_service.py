@@ -44,6 +44,18 @@ def test_shows_and_saves_what_the_service_draws(browser: Browser, address: str, 
     page.close()
 
 
+def test_the_documentation_is_shown_within_its_policy(browser: Browser, address: str) -> None:
+    faults: list[str] = []
+    page = browser.new_page()
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(f"{address}/docs")
+    page.get_by_text("/v1/images/{model}/{seed}.{format}").first.click()
+    page.get_by_text("truncation ψ", exact=False).first.wait_for()
+    assert faults == []
+    page.close()
+
+
 def test_a_large_picture_is_ordered_made_and_looked_at(browser: Browser, address: str) -> None:
     page = browser.new_page(viewport={"width": 400, "height": 300}, reduced_motion="reduce")
     page.goto(f"{address}/#model=noise&seed=5&psi=0.8")
