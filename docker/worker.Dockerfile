@@ -52,7 +52,7 @@ RUN if /opt/creps/bin/python -c "import importlib.util, sys; sys.exit(importlib.
     fi
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     pip --python /opt/creps/bin/python install --no-cache-dir --no-deps /wheel/*.whl
-COPY docker/healthcheck.py /opt/creps/healthcheck.py
+COPY --chmod=0644 docker/healthcheck.py /opt/creps/healthcheck.py
 ENV PATH=/opt/creps/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     CREPS_LOG_FORMAT=json \
