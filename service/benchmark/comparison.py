@@ -1,16 +1,17 @@
 """The same pictures from LitServe, with the same renderer, encoder and batches.
 
-Both run at once, and are measured by turns, so that each meets the same machine.
+One runs after the other: LitServe's processes look for requests without a pause, which costs whoever runs beside them.
 """
 
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -62,22 +63,22 @@ def measure(pictures: int) -> ComparisonReport:
     """
     if find_spec("litserve") is None:
         raise InputError("parts", "comparison needs LitServe: pip install litserve")
-    ours, theirs = {}, {}
-    with running_service(workers=1) as service, _running_litserve() as port:
-        ask_all(service.port, requests_of(range(WARM_UP)), 1, "warming up")
-        ask_all(port, _litserve_requests(range(WARM_UP)), 1, "warming up")
-        seeds = range(WARM_UP, WARM_UP + pictures)
-        for clients in CLIENTS:
-            ours[clients] = _measure(service.port, requests_of(seeds), clients, "CREPS Serve")
-            theirs[clients] = _measure(port, _litserve_requests(seeds), clients, "LitServe")
-            seeds = range(seeds.stop, seeds.stop + pictures)  # seeds that neither has drawn
+    with running_service(workers=1) as service:
+        ours = _measure(service.port, requests_of, pictures, "CREPS Serve")
+    with _running_litserve() as port:
+        theirs = _measure(port, _litserve_requests, pictures, "LitServe")
     return ComparisonReport(pictures, ours, theirs)
 
 
-def _measure(port: int, requests: list[Request], clients: int, name: str) -> Rates:
-    seconds, answers = ask_all(port, requests, clients, f"{name}, {clients} clients")
-    waits = [answer.milliseconds for answer in answers]
-    return Rates(len(requests) / seconds, statistics.median(waits), statistics.quantiles(waits, n=100)[98])
+def _measure(port: int, requests: Callable[[range], list[Request]], pictures: int, name: str) -> dict[int, Rates]:
+    ask_all(port, requests(range(WARM_UP)), 1, "warming up")
+    seeds, found = range(WARM_UP, WARM_UP + pictures), {}
+    for clients in CLIENTS:
+        seconds, answers = ask_all(port, requests(seeds), clients, f"{name}, {clients} clients")
+        waits = [answer.milliseconds for answer in answers]
+        found[clients] = Rates(pictures / seconds, statistics.median(waits), statistics.quantiles(waits, n=100)[98])
+        seeds = range(seeds.stop, seeds.stop + pictures)  # seeds that it has not drawn
+    return found
 
 
 def _litserve_requests(seeds: range) -> list[Request]:
@@ -90,12 +91,13 @@ def _running_litserve() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     command = [sys.executable, "-m", "service.benchmark.litserve_server", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # noqa: S603
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True) as process:  # noqa: S603
         try:
             _wait_until_healthy(port, process)
             yield port
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGKILL)  # its workers outlive it otherwise
 
 
 def _wait_until_healthy(port: int, process: "subprocess.Popen[bytes]") -> None:

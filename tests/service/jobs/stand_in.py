@@ -1,6 +1,7 @@
 """A renderer whose pixels tell where they are, and a worker process around it."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -95,8 +96,13 @@ def expected_tiles(order: Order) -> dict[str, bytes]:
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    """Every file with its path from there, whatever its name."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file with its path from there, whatever its name; those that vanish meanwhile are none."""
+    found = {}
+    for parent, _, names in os.walk(folder):  # which, unlike Path.rglob, bears folders that vanish
+        for path in (Path(parent, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
 
 
 def make_worker(redis: "Redis", models: Path, store: Store) -> Worker:
