@@ -1,7 +1,8 @@
 # The gateway, without torch:  docker build -f docker/gateway.Dockerfile -t creps-serve-gateway .
 #
 # It needs no root and no writable root: --user 10001, --read-only and --tmpfs /tmp are enough. It writes to /tmp and
-# /outputs (CREPS_OUTPUTS, unless that is a bucket) alone, and reads /models (CREPS_MODELS).
+# /outputs (CREPS_OUTPUTS, unless that is a bucket) alone, and reads /models (CREPS_MODELS). Where that is a bucket, its
+# copies go to CREPS_MODEL_CACHE, by default below /tmp.
 ARG PYTHON_VERSION=3.12.12
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS dependencies
@@ -31,7 +32,7 @@ LABEL org.opencontainers.image.title="CREPS Serve gateway" \
 # New volumes take the owner of the folder that they are mounted on.
 RUN groupadd --gid 10001 creps \
     && useradd --no-log-init --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin creps \
-    && install --directory --owner 10001 --group 10001 /models /outputs
+    && install --directory --owner 10001 --group 10001 /models /outputs /cache
 COPY --from=dependencies /opt/creps /opt/creps
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     pip --python /opt/creps/bin/python install --no-cache-dir --no-deps /wheel/*.whl

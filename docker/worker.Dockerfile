@@ -4,7 +4,8 @@
 #
 # It needs no root and no writable root: --user 10001, --read-only and --tmpfs /tmp are enough. It writes to /tmp,
 # /outputs (CREPS_OUTPUTS, unless that is a bucket) and /cache/triton (TRITON_CACHE_DIR) alone, and reads /models
-# (CREPS_MODELS). Keep the cache in a volume: a worker compiles its kernels once for each kind of GPU.
+# (CREPS_MODELS). Where that is a bucket, its copies go to CREPS_MODEL_CACHE, by default below /tmp. Keep Triton's cache
+# in a volume: kernels are then compiled once for each kind of GPU.
 ARG PYTHON_VERSION=3.12.12
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS dependencies
@@ -39,7 +40,7 @@ LABEL org.opencontainers.image.title="CREPS Serve worker" \
 # New volumes take the owner of the folder that they are mounted on.
 RUN groupadd --gid 10001 creps \
     && useradd --no-log-init --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin creps \
-    && install --directory --owner 10001 --group 10001 /models /outputs /cache/triton
+    && install --directory --owner 10001 --group 10001 /models /outputs /cache /cache/triton
 COPY --from=dependencies /opt/creps /opt/creps
 # Triton compiles each kernel's launcher, a small C program, where it runs: with gcc, the C library's headers and
 # Python's, which the base image has. A build of torch without triton needs none of them.

@@ -89,8 +89,8 @@ def test_every_setting_exists_and_can_be_used(services: dict[str, Any]) -> None:
         environment: dict[str, str] = services[name]["environment"]
         given = {key.removeprefix("CREPS_").lower(): text for key, text in environment.items() if text}
         assert set(given) <= set(Settings.model_fields), name
-        given["outputs"] = given["outputs"].removeprefix("${CREPS_OUTPUTS:-").removesuffix("}")
-        given.pop("models")  # a folder of the image
+        given = {key: re.sub(r"^\$\{CREPS_\w+:-(.*)\}$", r"\1", text) for key, text in given.items()}
+        assert given.pop("models") == "/models"  # a folder of the image
         Settings.model_validate(given)
     assert services["worker"]["environment"]["CREPS_API_KEYS"] == ""
 
