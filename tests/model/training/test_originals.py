@@ -34,8 +34,10 @@ def _discriminator(config: TrainingConfig) -> tuple[dict[str, Tensor], dict[str,
     return ours, originals
 
 
-def _write(path: Path, discriminator: dict[str, Tensor]) -> Path:
+def write_original(path: Path, discriminator: dict[str, Tensor] | None = None) -> Path:
     """A snapshot whose moving average is the golden generator of 32², and whose generator is twice that."""
+    if discriminator is None:
+        _, discriminator = _discriminator(_golden_config())
     golden = load("official_r32")
     kwargs: dict[str, object] = {name: golden.config[name] for name in ("z_dim", "w_dim") if name in golden.config}
     twice = {name: tensor * 2 for name, tensor in golden.state.items()}
@@ -52,7 +54,7 @@ def test_all_networks_of_an_original_go_on_training(tmp_path: Path, capsys: pyte
     import_path = tmp_path / "original.pt"
     shape = _golden_config()
     ours, originals = _discriminator(shape)
-    source = _write(tmp_path / "original.pkl", originals)
+    source = write_original(tmp_path / "original.pkl", originals)
     assert main(["import", str(source), str(import_path)]) == 0
     assert "generator and discriminator" in capsys.readouterr().out
     state = TrainingState(shape, torch.device("cpu"))
@@ -94,7 +96,7 @@ def test_a_discriminator_of_another_make_is_refused(
     _, originals = _discriminator(_golden_config())
     changed = {name: tensor for name, tensor in (originals | change).items() if tensor is not None}
     with pytest.raises(InputError, match=message):
-        import_networks(_write(tmp_path / "original.pkl", changed), tmp_path / "original.pt")
+        import_networks(write_original(tmp_path / "original.pkl", changed), tmp_path / "original.pt")
     assert not (tmp_path / "original.pt").exists()
 
 

@@ -1,0 +1,240 @@
+"""The documentation, followed to the letter: every block in it is run, or said here why not.
+
+Blocks run in a folder of their own, as a newcomer would run them, against a service of the bundled network. Only what
+SMALLER names is made smaller first.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from PIL import Image
+from standardwebhooks import Webhook
+
+from model.training.presets import PRESETS
+from service.gateway.keys import parse_keys
+from service.settings import Settings
+from tests.documents import GUIDES, ROOT, Block, blocks
+from tests.newcomer import Newcomer, make_belongings, served
+
+NOT_RUN = {
+    r"kubectl ": "needs a cluster; tests/deploy/test_kubernetes_docs.py holds its names to the manifests",
+    r"openssl rand .* \| kubectl ": "the same",
+    r"git pull": "needs the internet",
+    r"creps evaluate .* fid,": "needs published weights of 600 MB; tests/service/test_evaluate_command.py has toy ones",
+    r"creps benchmark compile": "takes minutes; tests/kernels/test_compile.py compiles a small network",
+    r"creps benchmark render --device cuda": "needs a GPU; tests/kernels/test_benchmark.py has a CPU's",
+    r"pytest tests/kernels": "these tests are run as they are",
+    r"torchrun ": "needs eight GPUs; tests/model/training/test_processes.py has two processes on a CPU",
+}
+"""Commands that this test leaves out, and why."""
+
+PICTURES = {
+    "POST /v1/images": "a diagram",
+    "jobs/ID/job.json": "a list of files, with what they hold",
+    '{"labels"': "the form of a file, with … for what is like what stands before",
+}
+"""Blocks of text that show something to readers alone, by how they begin."""
+
+TINY = (
+    "--resolution 8 --thickness 2 --channel-base 64 --channel-max 8 --z-dim 8 --w-dim 8 --mapping-layers 1 "
+    "--discriminator-channel-base 64 --discriminator-channel-max 8 --batch 4 --precision fp32 --workers 0"
+)
+"""A recipe of a second, in place of a preset's network."""
+
+SMALLER = {
+    "width=1024&height=1024": "width=64&height=64",
+    "width=100000&crop=50000,50000,512,512": "width=100000&crop=50000,50000,64,64",
+    '"width": 65536, "height": 65536, "output"': '"width": 256, "height": 256, "output"',
+    '"width": 4096, "height": 4096': '"width": 256, "height": 256',
+    "width=4096": "width=256",
+    "--size 2048x2048": "--size 64x64",
+    "--size 65536x65536": "--size 256x256",
+    "data/mine.zip --resolution 128": "data/mine.zip --resolution 8",
+    "--preset small-128": f"--preset small-128 {TINY} --total-kimg 0.008",
+    "--preset ffhq-1024 --data": f"--preset ffhq-1024 {TINY} --total-kimg 0.008 --data",
+    "--preset ffhq-1024 --dry-run": f"--preset ffhq-1024 {TINY} --dry-run",
+}
+"""What would take minutes to years, and what takes its place."""
+
+
+def smaller(text: str) -> str:
+    """The text with what SMALLER names."""
+    for large, small in SMALLER.items():
+        text = text.replace(large, small)
+    return text
+
+
+BLOCKS = [block for path in GUIDES for block in blocks(path)]
+
+
+def of(*languages: str) -> pytest.MarkDecorator:
+    """Parametrises a test by all blocks of these languages."""
+    return pytest.mark.parametrize("block", [one for one in BLOCKS if one.language in languages], ids=str)
+
+
+def test_there_is_a_test_for_every_language() -> None:
+    known = {"", "sh", "text", "python", "json", "toml", "yaml", "ini", "html"}
+    assert {str(block): block.language for block in BLOCKS if block.language not in known} == {}
+
+
+def test_nothing_is_left_out_or_made_smaller_that_is_not_there() -> None:
+    commands = [command for block in BLOCKS if block.language in ("", "sh") for command in block.commands]
+    for pattern in NOT_RUN:
+        assert any(re.match(pattern, command) for command in commands), pattern
+    for start in PICTURES:
+        assert any(block.text.lstrip().startswith(start) for block in BLOCKS), start
+    for large in SMALLER:
+        assert any(large in text for text in [*commands, *(block.text for block in BLOCKS)]), large
+
+
+@pytest.fixture(scope="module")
+def belongings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a newcomer has before: pictures, an original network, a run from before."""
+    return make_belongings(tmp_path_factory.mktemp("belongings"), TINY)
+
+
+@pytest.fixture(scope="module")
+def address(belongings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The service of the bundled network."""
+    home = shutil.copytree(belongings, tmp_path_factory.mktemp("service") / "home")
+    with served("creps serve", home) as address:
+        yield address
+
+
+@pytest.fixture
+def newcomer(belongings: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Newcomer]:
+    """Somebody in a folder with these belongings."""
+    home = shutil.copytree(belongings, tmp_path / "home")
+    monkeypatch.chdir(home)
+    with Newcomer(home, address) as newcomer:
+        yield newcomer
+
+
+@of("", "sh")
+def test_commands(block: Block, newcomer: Newcomer) -> None:
+    shown = [json.loads(other.text) for other in blocks(block.path) if other.language == "json"]
+    do: dict[str, Callable[[str], None]] = {
+        r"curl ": lambda command: newcomer.curl(command, shown),
+        r"(\w+=\S+ )*creps serve": newcomer.serve,
+        r"creps key ": newcomer.key,
+        r"creps ": newcomer.creps,
+        r"make ": newcomer.make,
+        r"docker compose ": newcomer.compose,
+        r"docker build ": newcomer.build,
+    }
+    for command in block.commands:
+        if any(re.match(pattern, command) for pattern in NOT_RUN):
+            continue
+        run = next((run for pattern, run in do.items() if re.match(pattern, command)), None)
+        assert run, f"{block}: {command!r} is neither run nor in NOT_RUN"
+        run(smaller(command))
+
+
+@of("python")
+def test_python(block: Block, newcomer: Newcomer, capsys: pytest.CaptureFixture[str]) -> None:
+    secret, body = "whsec_" + "c2VjcmV0" * 4, '{"type": "job.succeeded"}'
+    names: dict[str, Any] = {"body": body, "headers": newcomer.signed(Webhook(secret), body)}
+    text = smaller(newcomer.here(block.text)).replace("whsec_…", secret)
+    exec(compile(text, str(block), "exec"), names)  # noqa: S102
+    for file in re.findall(r'"(\w+\.(?:png|tiff))"', text):
+        with Image.open(file) as picture:
+            picture.load()
+    if "print" in text:
+        assert capsys.readouterr().out.splitlines()[-1].startswith("100%")
+    else:
+        assert names["message"] == json.loads(body)
+
+
+@of("text")
+def test_text(block: Block, newcomer: Newcomer) -> None:
+    if block.text.lstrip().startswith(tuple(PICTURES)):
+        return
+    for line in block.text.splitlines():
+        assert httpx.get(newcomer.here(line)).status_code == 200, line
+
+
+@of("json")
+def test_json(block: Block) -> None:
+    assert json.loads(block.text)
+
+
+@of("toml")
+def test_keys(block: Block) -> None:
+    (key,) = parse_keys(block.text.encode())
+    assert key.name == tomllib.loads(block.text)["key"][0]["name"]
+
+
+@of("ini")
+def test_settings(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = dict(line.split("=", 1) for line in block.text.splitlines())
+    for name, text in given.items():
+        assert name.startswith("AWS_") or name.removeprefix("CREPS_").lower() in Settings.model_fields
+        monkeypatch.setenv(name, text)
+    assert Settings().outputs == given["CREPS_OUTPUTS"]
+
+
+@of("yaml")
+def test_yaml(block: Block) -> None:
+    document = yaml.safe_load(block.text)
+    ours = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name, service in document.pop("services", {}).items():
+        assert name in ours
+        for setting in service["environment"]:
+            assert setting.removeprefix("CREPS_").lower() in Settings.model_fields
+    for file in document.pop("rule_files", ()):
+        assert (ROOT / "docker" / "prometheus" / file).is_file()
+    for patch in document.pop("patches", ()):  # tests/deploy/test_kubernetes_docs.py applies them
+        assert yaml.safe_load(patch["patch"])
+    assert document == {}
+
+
+class Page(HTMLParser):
+    """The scripts of a page, and the elements that are open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
+
+
+@of("html")
+def test_pages(block: Block, newcomer: Newcomer, tmp_path: Path) -> None:
+    """Viewers come from the internet; what the pages give them is there."""
+    page = Page()
+    page.feed(newcomer.here(block.text))
+    assert page.open == []
+    (script,) = page.scripts
+    (source,) = re.findall(r'"(http://[^"]+/iiif/3/[^"]+)"', script)
+    info = httpx.get(source if source.endswith("info.json") else f"{source}/info.json").json()
+    assert info["type"] == "ImageService3"
+    for width, height in re.findall(r"width: (\d+), height: (\d+)", script):
+        assert (info["width"], info["height"]) == (int(width), int(height))
+    if node := shutil.which("node"):
+        (tmp_path / "page.js").write_text(script)
+        subprocess.run([node, "--check", tmp_path / "page.js"], check=True)
+
+
+def test_presets_are_those_of_the_table() -> None:
+    rows = re.findall(r"^\| `(\w+-\d+)` \|", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE)
+    assert rows == list(PRESETS)
