@@ -75,7 +75,7 @@ def prometheus(folder: Path, targets: dict[str, int]) -> Iterator[httpx.Client]:
     jobs = [
         {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for name, port in targets.items()
     ]
-    clock = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+    clock = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     config = folder / "prometheus.yml"
     config.write_text(json.dumps({"global": clock, "rule_files": [str(RULES)], "scrape_configs": jobs}))
     port = free_port()
@@ -143,10 +143,14 @@ class TestWithPrometheus:
 
             await eventually(both_are_scraped)
             await eventually(all_is_found)
-            groups = server.get("rules").json()["data"]["groups"]
-            rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
-            assert {rule["health"] for rule in rules.values()} == {"ok"}, rules
-            assert {name for name, rule in rules.items() if rule["state"] != "inactive"} == set()
+            await eventually(lambda: not self.raised(server))  # one late scrape on a busy machine is no alert
+
+    def raised(self, server: httpx.Client) -> set[str]:
+        """Alerts that are raised, or soon will be. Fails where a rule cannot be evaluated."""
+        groups = server.get("rules").json()["data"]["groups"]
+        rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
+        assert {rule["health"] for rule in rules.values()} == {"ok"}, rules
+        return {name for name, rule in rules.items() if rule["state"] != "inactive"}
 
     def ask(self, server: httpx.Client, expression: str) -> list[Any]:
         """The values of a query that are numbers."""
