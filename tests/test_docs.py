@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 import yaml
 from PIL import Image
 from standardwebhooks import Webhook
@@ -95,6 +96,11 @@ def test_nothing_is_left_out_or_made_smaller_that_is_not_there() -> None:
         assert any(block.text.lstrip().startswith(start) for block in BLOCKS), start
     for large in SMALLER:
         assert any(large in text for text in [*commands, *(block.text for block in BLOCKS)]), large
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # the networks that are trained are too small to share
 
 
 @pytest.fixture(scope="module")
