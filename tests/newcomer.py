@@ -144,7 +144,7 @@ class Newcomer:
             command = command.replace("/jobs/ID", f"/jobs/{self._ended_job()}")
         done = self._bash(self.here(command))
         if int(done.stderr) >= 400:
-            assert json.loads(done.stdout) in shown, f"{command}: {done.stdout}"
+            assert done.stdout and json.loads(done.stdout) in shown, f"{command}: {done.stderr} {done.stdout}"
         for file in re.findall(r"-o (\S+)", command):
             self._look_at(file)
 
@@ -207,17 +207,17 @@ class Newcomer:
         words = shlex.split(command)
         services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
         profiles = {profile for service in services.values() for profile in service.get("profiles", ())}
-        assert words[2:3] == ["--profile"]
-        assert words[3] in profiles
-        assert words[4] == "up"
+        assert words[:3] == ["docker", "compose", "--profile"], command
+        assert words[3] in profiles, f"{command}: no such profile"
+        assert words[4] == "up", command
         for option, value in re.findall(r" (--\w+)(?: (\w[^ ]*))?", command.partition(" up")[2]):
-            assert option in ("--build", "--detach", "--scale")
-            assert option != "--scale" or value.partition("=")[0] in services
+            assert option in ("--build", "--detach", "--scale"), command
+            assert option != "--scale" or value.partition("=")[0] in services, f"{command}: no such service"
 
     def build(self, command: str) -> None:
         """Compares a file and its arguments, since there need not be an engine."""
         (file,) = re.findall(r"-f (\S+)", command)
         text = (ROOT / file).read_text()
         for name in re.findall(r"--build-arg (\w+)=", command):
-            assert re.search(rf"^ARG {name}\b", text, re.MULTILINE)
-        assert command.endswith(" .")
+            assert re.search(rf"^ARG {name}\b", text, re.MULTILINE), f"{file} has no {name}"
+        assert command.endswith(" ."), command
