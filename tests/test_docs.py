@@ -128,7 +128,7 @@ def newcomer(belongings: Path, address: str, tmp_path: Path, monkeypatch: pytest
 
 @of("", "sh")
 def test_commands(block: Block, newcomer: Newcomer) -> None:
-    shown = [json.loads(other.text) for other in blocks(block.path) if other.language == "json"]
+    shown = [other.text.strip() for other in blocks(block.path) if other.language == "json"]
     do: dict[str, Callable[[str], None]] = {
         r"curl ": lambda command: newcomer.curl(command, shown),
         r"(\w+=\S+ )*creps serve": newcomer.serve,
