@@ -24,8 +24,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What computes is shared out among the cores, one thread each; what waits for servers and browsers is not.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/kernels tests/model
+	$(BIN)/pytest --ignore=tests/kernels --ignore=tests/model
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.service.jobs.soak
