@@ -24,9 +24,11 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What computes is shared out among the cores, one thread each; what waits for servers and browsers is not.
+# What computes is shared out among the cores, one thread each. What starts processes, servers and browsers has them all.
+PROCESSES := tests/model/training/test_processes.py
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/kernels tests/model
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/kernels tests/model --ignore=$(PROCESSES)
+	$(BIN)/pytest $(PROCESSES)
 	$(BIN)/pytest --ignore=tests/kernels --ignore=tests/model
 
 soak: $(VENV)/.installed-test
