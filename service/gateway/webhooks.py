@@ -55,8 +55,9 @@ class Webhooks:
         if not self._signatures:
             return
         async with httpcore.AsyncConnectionPool(network_backend=self._network, max_keepalive_connections=0) as pool:
-            # No TaskGroup: it hands on one cancellation alone, which may be swallowed (see stop_task).
-            await asyncio.gather(*(self._serve(pool) for _ in range(AT_ONCE)))
+            # No TaskGroup: it hands on one cancellation alone, which may be swallowed (see stop_task). With
+            # return_exceptions, a cancelled gather waits for the end of all.
+            await asyncio.gather(*(self._serve(pool) for _ in range(AT_ONCE)), return_exceptions=True)
 
     async def _serve(self, pool: httpcore.AsyncConnectionPool) -> None:
         while True:
