@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
-from cloudcoil.models.prometheus_operator.v1 import PodMonitor
+from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 from pydantic import BaseModel
 
 from service.commands import worker as worker_command
@@ -40,7 +40,11 @@ from tests.service.gateway.stand_in import run_gateway, settings
 VERSIONS = (oldest_version(), kubernetes_validate.latest_version())
 """The oldest Kubernetes that the docs name, and the newest whose schemas are published."""
 
-CUSTOM: dict[str, type[BaseModel]] = {"ScaledObject": ScaledObject, "PodMonitor": PodMonitor}
+CUSTOM: dict[str, type[BaseModel]] = {
+    "ScaledObject": ScaledObject,
+    "PodMonitor": PodMonitor,
+    "PrometheusRule": PrometheusRule,
+}
 """Models that were made of the operators' published schemas (KEDA 2.16, Prometheus Operator 0.80)."""
 
 
@@ -73,6 +77,7 @@ def test_every_object_follows_its_schema(objects: tuple[Object, ...], version: s
         ("ScaledObject", lambda spec: spec["triggers"][0].update(treshold="1")),
         ("ScaledObject", lambda spec: spec.update(minReplicaCount="one")),
         ("PodMonitor", lambda spec: spec["podMetricsEndpoints"][0].update(ports="http")),
+        ("PrometheusRule", lambda spec: spec["groups"][0]["rules"][0].update(severity="critical")),
     ],
 )
 def test_the_schemas_refuse_mistakes(kind: str, spoil: Callable[[Object], Any]) -> None:
@@ -125,6 +130,7 @@ def test_settings_are_the_programs(
         assert name.removeprefix(ENVIRONMENT_PREFIX).lower() in Settings.model_fields or name in (
             "AWS_REGION",
             "OMP_NUM_THREADS",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
         ), name
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -184,6 +190,11 @@ def test_ports_are_those_that_the_program_listens_on(objects: tuple[Object, ...]
         for endpoint in monitor["spec"]["podMetricsEndpoints"]:
             assert endpoint["port"] in pods[monitor["metadata"]["name"]].ports
             assert monitor["spec"]["jobLabel"] in pods[monitor["metadata"]["name"]].labels
+
+
+def test_the_operator_gets_the_alerts_that_prometheus_gets() -> None:
+    (rules,) = of_kind(build("cpu + monitoring + keda"), "PrometheusRule")
+    assert rules["spec"] == yaml.safe_load((K8S.parent / "docker" / "prometheus" / "alerts.yml").read_text())
 
 
 def test_probes_are_routes(objects: tuple[Object, ...]) -> None:

@@ -12,6 +12,8 @@ def test_the_network_lets_through_what_is_needed_and_no_more(objects: tuple[Obje
     pods = {name: End(one.labels, ports=one.ports) for name, one in all_pods(objects).items()}
     gateway, worker = pods["creps-gateway"], pods["creps-worker"]
     monitored = bool(of_kind(objects, "PodMonitor"))
+    collector = End({"app": "otel-collector"}, {"kubernetes.io/metadata.name": "monitoring"})
+    traced = "OTEL_EXPORTER_OTLP_ENDPOINT" in settings_of(objects)
     bucket = settings_of(objects)["CREPS_OUTPUTS"].startswith("s3:")
     proxy = End({}, {"kubernetes.io/metadata.name": "ingress-nginx"})
     prometheus = End({NAME: "prometheus"}, {"kubernetes.io/metadata.name": "monitoring"})
@@ -30,6 +32,8 @@ def test_the_network_lets_through_what_is_needed_and_no_more(objects: tuple[Obje
         assert allowed(objects, client, dns, 53, "UDP")
         assert allowed(objects, client, outside, 443) == bucket
         assert not allowed(objects, client, outside, 80)
+        assert allowed(objects, client, collector, 4318) == traced
+        assert not allowed(objects, client, stranger, 4318)
         assert not allowed(objects, client, stranger, 8080)
     if redis := pods.get("creps-redis"):
         for client in (gateway, worker):
