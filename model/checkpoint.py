@@ -6,7 +6,7 @@ safetensors is imported where a file is read or written, so that a machine witho
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from model.config import GeneratorConfig
 from model.errors import InputError
 from model.files import write_atomically
+from model.shapes import tensor_shapes
 
 if TYPE_CHECKING:
     from model.generator import Generator
@@ -96,14 +97,16 @@ class Checkpoint:
         return cls(path, *_parse_header(path, metadata), content, stamp)
 
     def check(self) -> None:
-        """Reads every tensor, without torch. Raises InputError where one holds what no picture can be drawn with."""
+        """Reads every tensor, without torch.
+
+        Raises:
+            InputError: the tensors do not fit the config, or one holds what no picture can be drawn with.
+        """
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(self.content, framework="numpy") as file:
-                for name in file.keys():  # noqa: SIM118 - it is no mapping
-                    if (found := file.get_slice(name).get_dtype()) not in TYPES:
-                        raise InputError("checkpoint", f"{self.path}: tensor {name!r} is {found}, not F32 or F16")
+                for name in self._check_shapes(file):
                     if not np.isfinite(file.get_tensor(name)).all():
                         raise InputError("checkpoint", f"{self.path}: tensor {name!r} holds values that are not finite")
         except SafetensorError as error:
@@ -122,30 +125,34 @@ class Checkpoint:
 
         from model.generator import Generator
 
-        with torch.device("meta"):
-            generator = Generator(self.config)
-        expected = {name: list(tensor.shape) for name, tensor in generator.state_dict().items()}
         state: dict[str, torch.Tensor] = {}
         with safe_open(self.content, framework="pt") as file:
-            if difference := sorted(set(file.keys()) ^ set(expected)):
-                where = "lacks" if difference[0] in expected else "has an unknown"
-                raise InputError("checkpoint", f"{self.path} {where} tensor {difference[0]!r}")
-            for name, shape in expected.items():
-                view = file.get_slice(name)
-                if view.get_dtype() not in TYPES or view.get_shape() != shape:
-                    found = f"{view.get_dtype()} {view.get_shape()}"
-                    raise InputError(
-                        "checkpoint", f"{self.path}: tensor {name!r} is {found}, its config asks for {shape}"
-                    )
-            for name in expected:
+            for name in self._check_shapes(file):
                 # A copy: the library's tensors are the file's own pages, and whoever writes to it would change them.
                 state[name] = file.get_tensor(name).to(torch.float32, copy=True)
                 if not state[name].isfinite().all():
                     raise InputError("checkpoint", f"{self.path}: tensor {name!r} holds values that are not finite")
         if _stamp(self.content) != self.stamp:
             raise InputError("checkpoint", f"{self.path} has been written over; move new files into its place instead")
+        with torch.device("meta"):
+            generator = Generator(self.config)
         generator.load_state_dict(state, assign=True)
         return generator.eval().requires_grad_(False)
+
+    def _check_shapes(self, file: Any) -> Iterable[str]:
+        """The names of an open file's tensors. Raises InputError where one is missing, unknown or of another shape."""
+        expected = tensor_shapes(self.config)
+        if difference := sorted(set(file.keys()) ^ expected.keys()):
+            where = "lacks" if difference[0] in expected else "has an unknown"
+            raise InputError("checkpoint", f"{self.path} {where} tensor {difference[0]!r}")
+        for name, shape in expected.items():
+            view = file.get_slice(name)
+            if view.get_dtype() not in TYPES or view.get_shape() != list(shape):
+                found = f"{view.get_dtype()} {view.get_shape()}"
+                raise InputError(
+                    "checkpoint", f"{self.path}: tensor {name!r} is {found}, its config asks for {list(shape)}"
+                )
+        return expected
 
 
 def save_checkpoint(path: Path, generator: "Generator", info: Mapping[str, Any] | None = None) -> Checkpoint:

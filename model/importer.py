@@ -17,6 +17,7 @@ from model.checkpoint import SUFFIX, Checkpoint, save_checkpoint
 from model.config import RGB, Fusion, GeneratorConfig
 from model.errors import InputError
 from model.generator import CLAMP, Generator
+from model.shapes import tensor_shapes
 from model.unpickler import Module, first_line, quoted, read_pickle
 
 NETWORK = "G_ema"
@@ -82,8 +83,7 @@ def rename(original: Mapping[str, Tensor]) -> tuple[GeneratorConfig, dict[str, T
         InputError: a tensor is missing, unknown, of another shape or type than the others ask for, or not finite.
     """
     config = _derive_config(original)
-    with torch.device("meta"):
-        expected = {name: tensor.shape for name, tensor in Generator(config).state_dict().items()}
+    expected = tensor_shapes(config)
     names = {name: _original_name(name, config) for name in expected}
     if missing := sorted(set(names.values()) - set(original)):
         raise InputError("source", f"lacks tensor {missing[0]!r}")

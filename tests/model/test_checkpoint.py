@@ -23,6 +23,7 @@ from model.config import PRESETS, GeneratorConfig
 from model.errors import InputError
 from model.files import write_atomically
 from model.generator import Generator
+from model.shapes import tensor_shapes
 
 CONFIG = GeneratorConfig(resolution=8, z_dim=4, w_dim=4, classes=3, mapping_layers=1, channel_base=64, channel_max=8)
 
@@ -201,6 +202,28 @@ def test_files_that_cannot_be_read_are_named(path: Path) -> None:
 )
 def test_headers_are_checked(path: Path, metadata: dict[str, str | None], message: str) -> None:
     assert message in refusal(rewrite(path, metadata=metadata))
+
+
+@given(
+    st.builds(
+        GeneratorConfig,
+        resolution=st.sampled_from([8, 16, 64]),
+        z_dim=st.integers(1, 5),
+        w_dim=st.integers(1, 5),
+        classes=st.integers(0, 3),
+        mapping_layers=st.integers(1, 3),
+        channel_base=st.sampled_from([64, 256]),
+        channel_max=st.sampled_from([2, 6]),
+        thickness=st.integers(1, 3),
+        decoders=st.booleans(),
+        fusion=st.sampled_from(["layerwise", "last"]),
+        last_block=st.sampled_from([None, 8]),
+    )
+)
+def test_shapes_are_known_without_the_network(config: GeneratorConfig) -> None:
+    with torch.device("meta"):
+        state = Generator(config).state_dict()
+    assert tensor_shapes(config) == {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def test_a_config_of_the_largest_size_costs_nothing(path: Path) -> None:
