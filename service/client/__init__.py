@@ -15,6 +15,7 @@
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -24,8 +25,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from service.client.conversations import Conversations, Flow, checked, deep_zoom, succeeded
-from service.client.download import Download
+from service.client.conversations import Conversations, Fetch, Flow, Outcome, succeeded
 from service.client.values import Image, Job, JobError, Order, Picture, ServiceError
 
 __all__ = ["AsyncClient", "Client", "Image", "Job", "JobError", "Order", "Picture", "ServiceError"]
@@ -113,42 +113,37 @@ class Client:
         Raises:
             JobError: the job has not succeeded.
         """
-        if succeeded(job).output == "dzi":
-            for name, target in deep_zoom(job, Path(path)):
-                self._run(self._say.tile(job, name, target))
-            return
-        with Download(Path(path)) as download:
-            while not download.complete:
-                with self._http.stream(
-                    "GET", f"/v1/jobs/{job.id}/output", headers=download.headers(), follow_redirects=True
-                ) as response:
-                    if not response.is_success:
-                        response.read()
-                        checked(response)
-                    download.begin(response)
-                    try:
-                        for chunk in response.iter_bytes():
-                            download.write(chunk)
-                    except httpx.TransportError as error:
-                        download.broke(error)
+        self._run(self._say.download(job, Path(path)))
 
     def _run(self, flow: Flow[T]) -> T:
-        answer: httpx.Response | None = None
-        failure: httpx.TransportError | None = None
-        while True:
-            try:
-                step = flow.send(answer) if failure is None else flow.throw(failure)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            answer = failure = None
-            if not isinstance(step, httpx.Request):
-                time.sleep(step)
-                continue
-            try:
-                answer = self._http.send(step)
-            except httpx.TransportError as error:
-                failure = error
+        outcome: Outcome | None = None
+        with contextlib.closing(flow):
+            while True:
+                try:
+                    step = flow.send(outcome)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                if isinstance(step, float):
+                    time.sleep(step)
+                    outcome = None
+                    continue
+                try:
+                    outcome = self._fetch(step)
+                except httpx.TransportError as error:
+                    outcome = error
+
+    def _fetch(self, fetch: Fetch) -> httpx.Response:
+        download = fetch.download
+        response = self._http.send(fetch.request, stream=True, follow_redirects=download is not None)
+        with contextlib.closing(response):
+            if download is None or not response.is_success:
+                response.read()
+                return response
+            with download.receive(response):
+                for chunk in response.iter_bytes():
+                    download.write(chunk)
+        return response
 
 
 class AsyncClient:
@@ -198,39 +193,34 @@ class AsyncClient:
         return await self._run(self._say.delete(job.id))
 
     async def download(self, job: Job, path: str | os.PathLike[str]) -> None:
-        if succeeded(job).output == "dzi":
-            for name, target in deep_zoom(job, Path(path)):
-                await self._run(self._say.tile(job, name, target))
-            return
-        with Download(Path(path)) as download:
-            while not download.complete:
-                async with self._http.stream(
-                    "GET", f"/v1/jobs/{job.id}/output", headers=download.headers(), follow_redirects=True
-                ) as response:
-                    if not response.is_success:
-                        await response.aread()
-                        checked(response)
-                    download.begin(response)
-                    try:
-                        async for chunk in response.aiter_bytes():
-                            download.write(chunk)
-                    except httpx.TransportError as error:
-                        download.broke(error)
+        await self._run(self._say.download(job, Path(path)))
 
     async def _run(self, flow: Flow[T]) -> T:
-        answer: httpx.Response | None = None
-        failure: httpx.TransportError | None = None
-        while True:
-            try:
-                step = flow.send(answer) if failure is None else flow.throw(failure)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            answer = failure = None
-            if not isinstance(step, httpx.Request):
-                await asyncio.sleep(step)
-                continue
-            try:
-                answer = await self._http.send(step)
-            except httpx.TransportError as error:
-                failure = error
+        outcome: Outcome | None = None
+        with contextlib.closing(flow):
+            while True:
+                try:
+                    step = flow.send(outcome)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                if isinstance(step, float):
+                    await asyncio.sleep(step)
+                    outcome = None
+                    continue
+                try:
+                    outcome = await self._fetch(step)
+                except httpx.TransportError as error:
+                    outcome = error
+
+    async def _fetch(self, fetch: Fetch) -> httpx.Response:
+        download = fetch.download
+        response = await self._http.send(fetch.request, stream=True, follow_redirects=download is not None)
+        async with contextlib.aclosing(response):
+            if download is None or not response.is_success:
+                await response.aread()
+                return response
+            with download.receive(response):
+                async for chunk in response.aiter_bytes():
+                    download.write(chunk)
+        return response

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
 
+from service.client.download import Download
 from service.client.values import Image, Job, JobError, Order, Picture, ServiceError
 
 T = TypeVar("T")
@@ -18,8 +20,23 @@ MIN_PAUSE, MAX_PAUSE = 1.0, 60.0
 BUSY = (429, 503)
 """Answers of a service that asks to come again."""
 
-Flow = Generator[httpx.Request | float, httpx.Response | None, T]
-"""A conversation with the service: yields requests, whose answers it is sent, and seconds to wait; returns the result.
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+"""Failures after which the service cannot have done what was asked."""
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A request to be sent; what is answered with success goes into ``download``, if there is one."""
+
+    request: httpx.Request
+    download: Download | None = None
+
+
+Outcome = httpx.Response | httpx.TransportError
+"""What became of a request."""
+
+Flow = Generator[Fetch | float, Outcome | None, T]
+"""A conversation with the service: yields requests, whose outcome it is sent, and seconds to wait; returns the result.
 It does not care whether whoever carries it out awaits."""
 
 
@@ -30,22 +47,21 @@ class Conversations:
         self._http = http
         self._patience = patience
 
-    def ask(self, method: str, path: str, **given: Any) -> Flow[httpx.Response]:
-        """Asks again where the service is busy or away, while patience lasts. Raises ServiceError, TransportError."""
+    def ask(self, method: str, path: str, download: Download | None = None, **given: Any) -> Flow[httpx.Response]:
+        """Asks again where the service is busy or away, while patience lasts. Raises ServiceError, TransportError.
+
+        What may have been deleted is not asked to be deleted again, which would be refused.
+        """
+        away = _NOT_SENT if method == "DELETE" else httpx.TransportError
         end = time.monotonic() + self._patience
         while True:
-            pause = MIN_PAUSE
-            try:
-                response = yield self._http.build_request(method, path, **given)
-                assert response is not None  # noqa: S101 - a request is answered, or its sending raises
-                if response.status_code not in BUSY:
-                    return checked(response)
-                pause = _retry_after(response)
-                if time.monotonic() + pause > end:
-                    return checked(response)
-            except httpx.TransportError:  # a gateway that is started anew
-                if time.monotonic() + pause > end:
-                    raise
+            outcome = yield Fetch(self._http.build_request(method, path, **given), download)
+            if isinstance(outcome, httpx.Response):
+                again, pause = outcome.status_code in BUSY, _retry_after(outcome)
+            else:
+                again, pause = isinstance(outcome, away), MIN_PAUSE
+            if not again or time.monotonic() + pause > end:
+                return checked(outcome)
             yield pause
 
     def image(self, picture: Picture) -> Flow[Image]:
@@ -72,23 +88,36 @@ class Conversations:
     def delete(self, job_id: str) -> Flow[Job]:
         return Job.from_json((yield from self.ask("DELETE", f"/v1/jobs/{job_id}")).json())
 
-    def tile(self, job: Job, name: str, path: Path) -> Flow[None]:
+    def download(self, job: Job, path: Path) -> Flow[None]:
+        """Saves what a job has made."""
+        if succeeded(job).output == "dzi":
+            for name, target in deep_zoom(job, path):
+                yield from self._tile(job, name, target)
+            return
+        with Download(path) as download:
+            while not download.complete:
+                yield from self.ask("GET", f"/v1/jobs/{job.id}/output", download, headers=download.headers())
+
+    def _tile(self, job: Job, name: str, path: Path) -> Flow[None]:
         """Fetches one small file of Deep Zoom."""
         response = yield from self.ask("GET", f"/v1/jobs/{job.id}/output/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(response.content)
 
 
-def checked(response: httpx.Response) -> httpx.Response:
-    """An answer that has been read, if it is one of success. Raises ServiceError."""
-    if response.is_success:
-        return response
+def checked(outcome: Outcome | None) -> httpx.Response:
+    """An answer that has been read, if it is one of success. Raises ServiceError, TransportError."""
+    assert outcome is not None  # noqa: S101 - a request has an outcome, only a pause has none
+    if isinstance(outcome, httpx.TransportError):
+        raise outcome
+    if outcome.is_success:
+        return outcome
     try:
-        problem = response.json()
+        problem = outcome.json()
         detail, field = problem["detail"], problem.get("field")
     except (ValueError, KeyError, TypeError, AttributeError):  # of a proxy, perhaps
-        detail, field = response.reason_phrase, None
-    raise ServiceError(response.status_code, detail, field)
+        detail, field = outcome.reason_phrase, None
+    raise ServiceError(outcome.status_code, detail, field)
 
 
 def succeeded(job: Job) -> Job:

@@ -1,15 +1,13 @@
 """A file on its way from the service to a folder."""
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
 from typing import Self
 
 import httpx
-
-MAX_BREAKS = 10
-"""How often a download may break off without a byte more before it is given up."""
 
 
 class Download:
@@ -22,7 +20,7 @@ class Download:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._tag: str | None = None
-        self._written = self._before = self._breaks = 0
+        self._written = 0
         self._size: int | None = None
 
     def __enter__(self) -> Self:
@@ -51,24 +49,27 @@ class Download:
             return plain
         return plain | {"Range": f"bytes={self._written}-", "If-Range": self._tag}
 
-    def begin(self, response: httpx.Response) -> None:
-        """Takes an answer of success: the rest of the file, or all of it."""
+    @contextmanager
+    def receive(self, response: httpx.Response) -> Iterator[None]:
+        """Takes an answer of success, the rest of the file or all of it, whose bytes are written in the block.
+
+        Where it breaks off the rest is missing. Raises httpx.TransportError where that brought nothing.
+        """
         self._tag = response.headers.get("ETag")
-        length = int(response.headers["Content-Length"])
-        found = re.fullmatch(r"bytes (\d+)-\d+/\d+", response.headers.get("Content-Range", ""))
-        if response.status_code != httpx.codes.PARTIAL_CONTENT or not found or int(found[1]) != self._written:
+        if response.status_code != httpx.codes.PARTIAL_CONTENT:
             self._written = 0
             self._file.seek(0)
             self._file.truncate()
-        self._before = self._written
-        self._size = self._written + length
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {self._written}-"):
+            raise httpx.RemoteProtocolError("the service sent another part than was asked for")
+        begin = self._written
+        self._size = begin + int(response.headers["Content-Length"])
+        try:
+            yield
+        except httpx.TransportError:
+            if self._written == begin:
+                raise
 
     def write(self, chunk: bytes) -> None:
         self._file.write(chunk)
         self._written += len(chunk)
-
-    def broke(self, error: httpx.TransportError) -> None:
-        """Notes that an answer broke off. Raises the error where that happens again and again."""
-        self._breaks = self._breaks + 1 if self._written == self._before else 0
-        if self._breaks > MAX_BREAKS:
-            raise error

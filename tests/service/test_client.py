@@ -17,8 +17,8 @@ from PIL import Image as PillowImage
 import service.client
 from model.config import GeneratorConfig
 from service.client import AsyncClient, Client, Job, JobError, ServiceError
-from service.client import download as downloads
-from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.gateway.test_jobs import drawing
 from tests.service.jobs.stand_in import expected_tiles
 
@@ -32,7 +32,7 @@ Call = Callable[..., Any]
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     folder = tmp_path_factory.mktemp("models")
     with run_gateway(folder, settings("secret")) as running:
-        save_header(folder, "pattern", GeneratorConfig(32))
+        save_hollow_checkpoint(folder, "pattern", GeneratorConfig(32))
         yield running
 
 
@@ -165,11 +165,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.do_GET()
 
+    def do_DELETE(self) -> None:
+        self.do_GET()
+
     def answer_file(self, mood: str) -> None:
         content = cast(Moody, self.server).content
         start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if mood != "anew" else 0
         self.send_response(206 if start else 200)
         if start:
+            start += mood == "another"
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("ETag", '"1"')
         self.send_header("Content-Length", str(len(content) - start))
@@ -215,20 +219,27 @@ def test_nobody_is_there(kind: str, moody: Moody) -> None:
         caller(kind, moody.address, None, patience=0.05)("models")
 
 
+def test_what_may_be_deleted_already_is_not_deleted_again(kind: str, moody: Moody) -> None:
+    moody.moods = ["busy", "gone"]
+    with pytest.raises(httpx.TransportError):
+        caller(kind, moody.address, None)("delete", SUCCEEDED)
+    assert len(moody.asked) == 2
+
+
 def test_a_download_goes_on_where_it_broke_off(kind: str, moody: Moody, tmp_path: Path) -> None:
-    moody.moods = ["breaks", "breaks", "anew"]
+    moody.moods = ["breaks", "busy", "gone", "breaks", "anew"]
     caller(kind, moody.address, None)("download", SUCCEEDED, tmp_path / "a.tiff")
-    assert [part for _, part in moody.asked] == [None, "bytes=3000-", "bytes=6000-"]
+    assert [part for _, part in moody.asked] == [None, *["bytes=3000-"] * 3, "bytes=6000-"]
     assert (tmp_path / "a.tiff").read_bytes() == moody.content
 
 
+@pytest.mark.parametrize(
+    ("mood", "error"), [("busy", ServiceError), ("gone", httpx.TransportError), ("another", httpx.TransportError)]
+)
 def test_a_download_that_fails_leaves_nothing(
-    kind: str, moody: Moody, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, moody: Moody, tmp_path: Path, mood: str, error: type[Exception]
 ) -> None:
-    monkeypatch.setattr(downloads, "MAX_BREAKS", 0)
-    monkeypatch.setattr(moody, "content", b"")
-    moody.moods = ["breaks", "busy"]
-    moody.content = b"a" * 4000
-    with pytest.raises(ServiceError, match="503"):
-        caller(kind, moody.address, None)("download", SUCCEEDED, tmp_path / "a.tiff")
+    moody.moods = ["breaks", *[mood] * 99]
+    with pytest.raises(error):
+        caller(kind, moody.address, None, patience=0.1)("download", SUCCEEDED, tmp_path / "a.tiff")
     assert list(tmp_path.iterdir()) == []
