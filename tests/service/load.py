@@ -29,19 +29,19 @@ from model.viewport import Viewport
 from service.catalog import DEMO, DEMO_NAME
 from service.encode import encode
 from tests.service.jobs.cluster import Cluster
-from tests.service.waiting import eventually
 
-PARTS = ("redis", "gateway", "worker-1")
 SIDE, POPULAR = 128, 50
 """Of the pictures; how many of them are asked for often."""
 
-CACHE_BYTES = 4 << 20
-"""Small, so that it is full before memory is looked at for the first time."""
+CACHE_BYTES = 2 << 20
+"""Small, so that it is full after the warm-up."""
 
 REFUSALS = frozenset({429, 503})
 """How the service says that it has enough to do."""
 
-WARM_UP_SECONDS = 30.0
+WARM_UP_SECONDS = 60.0
+"""Longest time of load that goes before what is measured: the cache fills, and allocators take what they need."""
+
 GROWTH = 0.05
 """By how much a process may grow from the end of the warm-up to the end."""
 
@@ -51,8 +51,9 @@ class Report:
     """What happened.
 
     Attributes:
+        seconds: after the warm-up.
         statuses: how often each was answered; 0 where there was no answer.
-        waits: seconds of each answer of 200.
+        waits: seconds of each answer of 200 after the warm-up.
         digests: sha256 of the pictures by seed; several where they differed.
         memory: MiB of each process after the warm-up and at the end.
         wrong: what was not as it should be.
@@ -73,7 +74,7 @@ class Report:
         memory = ", ".join(f"{name} {before:.0f} → {after:.0f}" for name, (before, after) in self.memory.items())
         return "\n".join(
             [
-                f"{self.clients} clients for {self.seconds:.0f} s, {asked}: {answers}",
+                f"{self.clients} clients for {self.seconds:.0f} s after a warm-up, {asked}: {answers}",
                 f"{len(self.waits) / self.seconds:.1f} answers/s, {1000 * waits[49]:.0f} ms median, "
                 f"{1000 * waits[98]:.0f} ms 99th percentile",
                 f"memory in MiB: {memory}",
@@ -83,21 +84,21 @@ class Report:
         )
 
 
-async def load(cluster: Cluster, clients: int, seconds: float) -> Report:
-    """Runs the service under load, then compares what it has sent."""
+async def load(folder: Path, clients: int, seconds: float) -> Report:
+    """Runs the service in ``folder`` under load, then compares what it has sent."""
     report = Report(clients, seconds)
-    for part in PARTS:
-        await cluster.start(part)
-    await eventually(cluster.is_ready)
+    worker = [sys.executable, "-m", "service", "worker", "--device", "cpu"]
+    cluster = Cluster(folder, worker, {"CREPS_CACHE_BYTES": str(CACHE_BYTES), "CREPS_LOG_LEVEL": "warning"})
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
-    end = time.monotonic() + seconds
     async with (
+        cluster.running("redis", "gateway", "worker-1"),
         httpx.AsyncClient(base_url=cluster.address, trust_env=False, timeout=120, limits=limits) as http,
         asyncio.TaskGroup() as tasks,
     ):
-        tasks.create_task(_watch_memory(cluster, end, report))
+        warm = time.monotonic() + min(WARM_UP_SECONDS, seconds)
+        tasks.create_task(_watch_memory(cluster, warm, report))
         for number in range(clients):
-            tasks.create_task(_ask(http, end, random.Random(number), number, report))
+            tasks.create_task(_ask(http, warm, random.Random(number), number, report))
     await asyncio.to_thread(_compare, report)
     if unexpected := set(report.statuses) - {200} - REFUSALS:
         report.wrong.append(f"answers of {sorted(unexpected)}")
@@ -107,12 +108,11 @@ async def load(cluster: Cluster, clients: int, seconds: float) -> Report:
     return report
 
 
-async def _ask(http: httpx.AsyncClient, end: float, chance: random.Random, number: int, report: Report) -> None:
+async def _ask(http: httpx.AsyncClient, warm: float, chance: random.Random, number: int, report: Report) -> None:
     asked = 0
-    while time.monotonic() < end:
+    while (began := time.monotonic()) < warm + report.seconds:
         asked += 1
         seed = chance.randrange(POPULAR) if asked % 2 else POPULAR + number + report.clients * asked
-        began = time.monotonic()
         try:
             answer = await http.get(f"/v1/images/{DEMO_NAME}/{seed}.jpeg?width={SIDE}&height={SIDE}&psi=0.7")
         except httpx.HTTPError:
@@ -120,16 +120,17 @@ async def _ask(http: httpx.AsyncClient, end: float, chance: random.Random, numbe
             continue
         report.statuses[answer.status_code] += 1
         if answer.status_code == 200:
-            report.waits.append(time.monotonic() - began)
             report.digests.setdefault(seed, set()).add(hashlib.sha256(answer.content).hexdigest())
+            if began >= warm:
+                report.waits.append(time.monotonic() - began)
         else:
             await asyncio.sleep(float(answer.headers.get("Retry-After", 1)))
 
 
-async def _watch_memory(cluster: Cluster, end: float, report: Report) -> None:
-    await asyncio.sleep(min(WARM_UP_SECONDS, (end - time.monotonic()) / 2))
+async def _watch_memory(cluster: Cluster, warm: float, report: Report) -> None:
+    await asyncio.sleep(warm - time.monotonic())
     before = {name: _memory(process.pid) for name, process in cluster.processes.items()}
-    await asyncio.sleep(max(end - time.monotonic(), 0))
+    await asyncio.sleep(report.seconds)
     report.memory = {name: (before[name], _memory(process.pid)) for name, process in cluster.processes.items()}
 
 
@@ -155,18 +156,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2.0, help="of load (default: 2)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="creps-load-") as folder:
-        report = asyncio.run(_load_in(Path(folder), options.clients, 60 * options.minutes))
+        report = asyncio.run(load(Path(folder), options.clients, 60 * options.minutes))
     print(f"{os.cpu_count()} cores, which the clients share\n{report}")
     return 1 if report.wrong else 0
-
-
-async def _load_in(folder: Path, clients: int, seconds: float) -> Report:
-    worker = [sys.executable, "-m", "service", "worker", "--device", "cpu"]
-    cluster = Cluster(folder, worker, {"CREPS_CACHE_BYTES": str(CACHE_BYTES), "CREPS_LOG_LEVEL": "warning"})
-    try:
-        return await load(cluster, clients, seconds)
-    finally:
-        await cluster.stop()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from service.embedded_redis import find_binary
 from service.queue import connect
-from tests.service.stand_in import save_hollow_checkpoint
+from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.waiting import eventually
 
 Process = asyncio.subprocess.Process
@@ -58,6 +58,17 @@ class Cluster:
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def running(self, *parts: str) -> AsyncIterator[None]:
+        """Starts these parts, and waits until they are ready. None is left after the block."""
+        try:
+            for part in parts:
+                await self.start(part)
+            await eventually(self.is_ready)
+            yield
+        finally:
+            await self.stop()
 
     async def start(self, name: str) -> None:
         """Starts a part: ``redis``, ``gateway`` or ``worker-1`` …"""
@@ -121,13 +132,8 @@ async def stand_in_cluster(folder: Path, parts: Sequence[str], environment: dict
     command += [f"unix://{folder}/redis/socket", str(folder / "models"), (folder / "outputs").as_uri()]
     cluster = Cluster(folder, command, environment)
     save_hollow_checkpoint(cluster.models, "pattern")
-    try:
-        for part in parts:
-            await cluster.start(part)
-        await eventually(cluster.is_ready)
+    async with cluster.running(*parts):
         yield cluster
-    finally:
-        await cluster.stop()
 
 
 async def persist(http: httpx.AsyncClient, method: str, path: str, **arguments: Any) -> httpx.Response:

@@ -64,18 +64,17 @@ class Report:
         )
 
 
-async def soak(cluster: Cluster, seconds: float, seed: int = 0) -> Report:
-    """Runs the service under load and kills for ``seconds``, then lets it finish and looks at everything."""
+async def soak(folder: Path, seconds: float, seed: int = 0) -> Report:
+    """Runs the service in ``folder`` under load and kills for ``seconds``, lets it finish and looks at everything."""
     chance, report = random.Random(seed), Report()
-    end = time.monotonic() + seconds
-    for part in PARTS:
-        await cluster.start(part)
-    await eventually(cluster.is_ready)
+    cluster = Cluster(folder, [sys.executable, "-m", "service", "worker", "--device", "cpu"])
     pictures: dict[str, bytes] = {}
     async with (
+        cluster.running(*PARTS),
         httpx.AsyncClient(base_url=cluster.address, trust_env=False, timeout=30) as http,
         asyncio.TaskGroup() as tasks,
     ):
+        end = time.monotonic() + seconds
         tasks.create_task(_kill(cluster, end, chance, report))
         tasks.create_task(_tell(end, report))
         for number in range(JOBS_AT_ONCE):
@@ -192,17 +191,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of what is killed and asked when (default: 0)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="creps-soak-") as folder:
-        report = asyncio.run(_soak_in(Path(folder), 60 * options.minutes, options.seed))
+        report = asyncio.run(soak(Path(folder), 60 * options.minutes, options.seed))
     print(report)
     return 1 if report.wrong else 0
-
-
-async def _soak_in(folder: Path, seconds: float, seed: int) -> Report:
-    cluster = Cluster(folder, [sys.executable, "-m", "service", "worker", "--device", "cpu"])
-    try:
-        return await soak(cluster, seconds, seed)
-    finally:
-        await cluster.stop()
 
 
 if __name__ == "__main__":
