@@ -14,7 +14,8 @@ from model.errors import InputError
 from service.embedded_redis import embedded_redis
 from service.gateway.server import address_of, listen, running_gateway, stop_signal
 from service.logs import LogFormat, configure_logging
-from service.queue import RenderClient, stop_task
+from service.queue import stop_task
+from service.render_client import RenderClient
 from service.settings import Settings, read_settings
 from service.supervisor import Supervisor
 from service.tracing import configure_tracing

@@ -24,7 +24,8 @@ from service.jobs.keeper import Keeper
 from service.mirror import open_catalog
 from service.outputs.store import open_shared_store
 from service.picture_cache import PictureCache
-from service.queue import RenderClient, connect, stop_task
+from service.queue import connect, stop_task
+from service.render_client import RenderClient
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)

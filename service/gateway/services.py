@@ -12,7 +12,7 @@ from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.outputs.store import Store
 from service.picture_cache import PictureCache
-from service.queue import RenderClient
+from service.render_client import RenderClient
 from service.settings import Settings
 
 STITCHED_AT_ONCE = 4

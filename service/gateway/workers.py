@@ -3,7 +3,8 @@
 import time
 
 from service.gateway.errors import UnavailableError
-from service.queue import RenderClient, WorkerInfo
+from service.queue import WorkerInfo
+from service.render_client import RenderClient
 
 LOOK_SECONDS = 1.0
 """How old the last look at the workers may be for a picture to be queued on its strength."""

@@ -110,13 +110,8 @@ class TestWithPrometheus:
         cluster = Cluster(tmp_path, worker)
         torch.manual_seed(0)
         save_checkpoint(cluster.models / "tiny.safetensors", Generator(TINY))
-        try:
-            for name in ("redis", "gateway", "worker-1"):
-                await cluster.start(name)
-            await eventually(cluster.is_ready)
+        async with cluster.running("redis", "gateway", "worker-1"):
             yield cluster
-        finally:
-            await cluster.stop()
 
     async def test_every_query_finds_what_there_is_and_no_alert_is_raised(
         self, cluster: Cluster, tmp_path: Path

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
-from safetensors.numpy import save_file
 
 from kernels.precision import Agreement
-from model.checkpoint import FORMAT, FORMAT_VERSION, Checkpoint
+from model.checkpoint import Checkpoint
 from model.errors import InputError
 from model.spec import Encoding, Latent, RenderSpec
 from model.viewport import Viewport
@@ -94,14 +93,6 @@ def journal(folder: Path) -> list[tuple[int, str, list[int]]]:
     file = folder / "journal"
     lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
     return [(int(pid), name, [int(seed) for seed in seeds.split(",")]) for pid, name, seeds in lines]
-
-
-def save_hollow_checkpoint(folder: Path, name: str) -> Checkpoint:
-    """A checkpoint of a header alone, which is all that the stand-in needs."""
-    path = folder / f"{name}.safetensors"
-    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": '{"resolution": 32}', "name": name}
-    save_file({}, path, metadata)
-    return Checkpoint.open(path)
 
 
 def make_spec(digest: str, seed: int = 1, width: int = 8, height: int = 4) -> RenderSpec:

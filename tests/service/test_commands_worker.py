@@ -16,7 +16,8 @@ from kernels.renderer import Renderer
 from model.checkpoint import save_checkpoint
 from model.config import GeneratorConfig
 from model.generator import Generator
-from service.queue import RenderClient, RenderFailed
+from service.queue import RenderFailed
+from service.render_client import RenderClient
 from tests.service.stand_in import make_spec
 from tests.service.waiting import LONG
 

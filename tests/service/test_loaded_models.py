@@ -9,7 +9,8 @@ from prometheus_client import REGISTRY
 from model.checkpoint import Checkpoint
 from service.catalog import Catalog
 from service.loaded_models import LoadedModels
-from tests.service.stand_in import StandIn, save_hollow_checkpoint
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.stand_in import StandIn
 
 KINDS = {"small": 10, "large": 60, "huge": 500}
 

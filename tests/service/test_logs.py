@@ -14,8 +14,9 @@ import pytest
 
 from service.logs import current_log_context, log_context, make_formatter, merge
 from service.settings import Settings
+from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.jobs.cluster import Cluster
-from tests.service.stand_in import BREAKS, save_hollow_checkpoint
+from tests.service.stand_in import BREAKS
 from tests.service.test_serve import free_port
 from tests.service.waiting import LONG, eventually
 
@@ -75,13 +76,8 @@ class TestProcesses:
         cluster = Cluster(tmp_path, command, {"CREPS_LOG_FORMAT": "json"})
         cluster.worker = (*command, cluster.redis_url, str(cluster.models))
         save_hollow_checkpoint(cluster.models, "plain")
-        try:
-            for name in ("redis", "gateway", "worker-1"):
-                await cluster.start(name)
-            await eventually(cluster.is_ready)
+        async with cluster.running("redis", "gateway", "worker-1"):
             yield cluster
-        finally:
-            await cluster.stop()
 
     async def test_a_request_has_one_id_from_the_edge_to_the_worker(self, cluster: Cluster) -> None:
         def lines(part: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from service.catalog import Catalog
 from service.mirror import Mirror, open_catalog
 from service.outputs.store import Store, open_store
 from service.settings import Settings
-from tests.service.gateway.stand_in import save_header
+from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.outputs.conftest import BUCKET, bucket, s3_server  # noqa: F401 - fixtures
 from tests.service.waiting import eventually
 
@@ -32,7 +32,7 @@ def mirror(address: str, tmp_path: Path) -> Mirror:
 
 def put(address: str, folder: Path, name: str, resolution: int) -> str:
     """Makes a checkpoint and puts it into the bucket. Returns its digest."""
-    checkpoint = save_header(folder, name, GeneratorConfig(resolution))
+    checkpoint = save_hollow_checkpoint(folder, name, GeneratorConfig(resolution))
     obstore.put(open_store(address), checkpoint.path.name, checkpoint.path)
     return checkpoint.digest
 

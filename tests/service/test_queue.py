@@ -20,7 +20,6 @@ from service.queue import (
     TILES,
     DeadlinePassed,
     QueueFull,
-    RenderClient,
     RenderFailed,
     RenderResult,
     Request,
@@ -29,6 +28,7 @@ from service.queue import (
     failure_fields,
     success_fields,
 )
+from service.render_client import RenderClient
 from tests.service.stand_in import PATIENCE, make_spec
 from tests.service.waiting import LONG, eventually
 

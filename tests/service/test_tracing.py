@@ -13,8 +13,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.jobs.cluster import Cluster
-from tests.service.stand_in import BREAKS, save_hollow_checkpoint
+from tests.service.stand_in import BREAKS
 from tests.service.waiting import LONG, eventually
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -82,13 +83,8 @@ class TestProcesses:
         cluster = Cluster(tmp_path, command, environment)
         cluster.worker = (*command, cluster.redis_url, str(cluster.models))
         save_hollow_checkpoint(cluster.models, "plain")
-        try:
-            for name in ("redis", "gateway", "worker-1"):
-                await cluster.start(name)
-            await eventually(cluster.is_ready)
+        async with cluster.running("redis", "gateway", "worker-1"):
             yield cluster
-        finally:
-            await cluster.stop()
 
     async def test_one_trace_from_the_edge_to_the_worker(self, cluster: Cluster, collector: Collector) -> None:
         async with httpx.AsyncClient(base_url=cluster.address, timeout=LONG, trust_env=False) as http:

@@ -16,18 +16,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from model.checkpoint import Checkpoint
 from service import worker as worker_module
 from service.loaded_models import CPU_BYTES
-from service.queue import (
-    DEAD,
-    GROUP,
-    PICTURES,
-    DeadlinePassed,
-    RenderClient,
-    RenderFailed,
-    RenderResult,
-    WorkerInfo,
-)
+from service.queue import DEAD, GROUP, PICTURES, DeadlinePassed, RenderFailed, RenderResult, WorkerInfo
+from service.render_client import RenderClient
 from tests.service import stand_in
-from tests.service.stand_in import journal, make_spec, make_worker, open_gate, save_hollow_checkpoint
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.stand_in import journal, make_spec, make_worker, open_gate
 from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,8 @@ import pytest
 from redis.asyncio import Redis
 
 from model.errors import InputError
-from service.queue import RenderClient, WorkerInfo
+from service.queue import WorkerInfo
+from service.render_client import RenderClient
 from service.worker_group import choose_gpus
 from tests.service.test_commands_worker import run_creps
 from tests.service.waiting import LONG, eventually, is_running

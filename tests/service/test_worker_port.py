@@ -9,10 +9,11 @@ from redis.asyncio import Redis
 
 from model.errors import InputError
 from service import rendering, worker
-from service.queue import RenderClient
+from service.render_client import RenderClient
 from service.worker_port import WorkerPort
 from tests.service import stand_in
-from tests.service.stand_in import make_spec, make_worker, open_gate, save_hollow_checkpoint
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.stand_in import make_spec, make_worker, open_gate
 from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio

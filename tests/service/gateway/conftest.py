@@ -8,7 +8,8 @@ import pytest
 from model.config import GeneratorConfig
 from service.gateway import current_models
 from service.queue import WorkerInfo
-from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +27,8 @@ def gateway(gateway_of_session: RunningGateway, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(current_models, "LOOK_SECONDS", 0.0)  # a change of the files is seen at once
     for file in running.models.iterdir():
         file.unlink()
-    plain = save_header(running.models, "plain", GeneratorConfig(32))
-    kinds = save_header(running.models, "kinds", GeneratorConfig(64, classes=3))
+    plain = save_hollow_checkpoint(running.models, "plain", GeneratorConfig(32))
+    kinds = save_hollow_checkpoint(running.models, "kinds", GeneratorConfig(64, classes=3))
     running.checkpoints = {"plain": plain, "kinds": kinds}
     running.queue.__init__()  # type: ignore[misc]
     running.queue.alive = [WorkerInfo("worker-1", "cpu", "idle", (plain.digest,))]

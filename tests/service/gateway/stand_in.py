@@ -15,10 +15,8 @@ import httpx
 from PIL import Image
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from safetensors.numpy import save_file
 
-from model.checkpoint import FORMAT, FORMAT_VERSION, SUFFIX, Checkpoint
-from model.config import GeneratorConfig
+from model.checkpoint import Checkpoint
 from model.spec import RenderSpec
 from service.catalog import Catalog
 from service.embedded_redis import embedded_redis
@@ -31,7 +29,8 @@ from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.outputs.store import open_store
 from service.picture_cache import PictureCache
-from service.queue import Priority, RenderClient, RenderResult, WorkerInfo, connect
+from service.queue import Priority, RenderResult, WorkerInfo, connect
+from service.render_client import RenderClient
 from service.settings import Settings
 
 
@@ -100,14 +99,6 @@ class RunningGateway:
     def post(self, **body: Any) -> httpx.Response:
         content = json.dumps(body)  # ASCII with escapes, where httpx would fail on half a surrogate pair
         return self.http.post("/v1/images", content=content, headers={"Content-Type": "application/json"})
-
-
-def save_header(folder: Path, name: str, config: GeneratorConfig) -> Checkpoint:
-    """A checkpoint without tensors, all that the gateway reads."""
-    path = folder / f"{name}{SUFFIX}"
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": json.dumps(config.to_dict())}
-    save_file({}, path, header | {"info": json.dumps({"licence": "CC0", "file": name})})
-    return Checkpoint.open(path)
 
 
 def settings(*keys: str, **values: Any) -> Settings:

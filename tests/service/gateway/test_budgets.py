@@ -10,8 +10,9 @@ import pytest
 from redis.asyncio import Redis
 
 from service.gateway.keys import MAX_PIXELS
+from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.keyed import as_key, keyed_gateway, write_keys
-from tests.service.stand_in import WAITS, journal, make_worker, open_gate, save_hollow_checkpoint
+from tests.service.stand_in import WAITS, journal, make_worker, open_gate
 from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,8 @@ import pytest
 
 from model.config import GeneratorConfig
 from service.queue import WorkerInfo
-from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 
 
 def tag_of(gateway: RunningGateway) -> str:
@@ -56,7 +57,7 @@ def test_every_difference_is_another_tag(gateway: RunningGateway) -> None:
 
 def test_another_checkpoint_of_the_same_name_is_another_tag(gateway: RunningGateway) -> None:
     before = tag_of(gateway)
-    save_header(gateway.models, "plain", GeneratorConfig(32, thickness=4))
+    save_hollow_checkpoint(gateway.models, "plain", GeneratorConfig(32, thickness=4))
     assert tag_of(gateway) != before
 
 
@@ -71,7 +72,7 @@ def test_cache_control(gateway: RunningGateway) -> None:
 
 
 def test_pictures_behind_keys_are_private(tmp_path: Path) -> None:
-    digest = save_header(tmp_path, "plain", GeneratorConfig(32)).digest
+    digest = save_hollow_checkpoint(tmp_path, "plain", GeneratorConfig(32)).digest
     with run_gateway(tmp_path, settings("key")) as gateway:
         gateway.queue.alive = [WorkerInfo("worker-1", "cpu", "idle", ())]
         for model, expected in (

@@ -13,7 +13,8 @@ from model.config import GeneratorConfig
 from service.catalog import Catalog
 from service.gateway.app import create_app
 from service.queue import WorkerInfo, connect
-from tests.service.gateway.stand_in import StandInClient, run_gateway, save_header, services_of
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import StandInClient, run_gateway, services_of
 from tests.service.gateway.stand_in import settings as gateway_settings
 
 checks.load_all_checks()
@@ -41,8 +42,8 @@ schema = schemathesis.openapi.from_dict(DESCRIPTION)
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
-    save_header(folder, "demo", GeneratorConfig(32))
-    save_header(folder, "kinds", GeneratorConfig(64, classes=3))
+    save_hollow_checkpoint(folder, "demo", GeneratorConfig(32))
+    save_hollow_checkpoint(folder, "kinds", GeneratorConfig(64, classes=3))
     with run_gateway(
         folder, gateway_settings(max_image_pixels=MAX_PIXELS, max_job_pixels=10 * MAX_PIXELS, job_limit=10_000)
     ) as gateway:

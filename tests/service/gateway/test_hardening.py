@@ -22,7 +22,8 @@ from service.gateway.limits import MAX_HEADERS, MAX_TARGET
 from service.gateway.origins import parse_origins
 from service.gateway.proxies import Proxies
 from service.queue import WorkerInfo
-from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.waiting import LONG
 
 PROBLEM = b"application/problem+json"
@@ -309,7 +310,7 @@ SITE, STRANGER = "https://gallery.example", "https://evil.example"
 def shared_gateway(tmp_path: Path) -> Iterator[RunningGateway]:
     """One that the pages of SITE may use, with a key."""
     with run_gateway(tmp_path, settings("first-key", cors_origins=f"{SITE}, http://localhost:5173")) as running:
-        running.checkpoints["plain"] = save_header(tmp_path, "plain", GeneratorConfig(32))
+        running.checkpoints["plain"] = save_hollow_checkpoint(tmp_path, "plain", GeneratorConfig(32))
         running.queue.alive = [WorkerInfo("worker-1", "cpu", "idle", ())]
         yield running
 

@@ -14,7 +14,8 @@ from PIL import Image
 from model.config import GeneratorConfig
 from service.gateway.iiif_sources import live_viewport
 from service.jobs.board import Board
-from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.gateway.test_iiif_conformance import store_as_job
 from tests.service.waiting import eventually
 
@@ -26,14 +27,14 @@ def wide_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGa
     """With the limits that it has by default."""
     folder = tmp_path_factory.mktemp("models")
     with run_gateway(folder, settings()) as running:
-        save_header(folder, "plain", GeneratorConfig(32))
+        save_hollow_checkpoint(folder, "plain", GeneratorConfig(32))
         yield running
 
 
 @pytest.fixture
 def proxied(tmp_path: Path) -> Iterator[RunningGateway]:
     with run_gateway(tmp_path, settings(root_path="/creps")) as running:
-        save_header(tmp_path, "plain", GeneratorConfig(32))
+        save_hollow_checkpoint(tmp_path, "plain", GeneratorConfig(32))
         yield running
 
 
@@ -57,7 +58,7 @@ def test_the_document_of_a_seed(gateway: RunningGateway) -> None:
 
 def test_all_that_the_document_promises_is_within_its_limits(tmp_path: Path) -> None:
     with run_gateway(tmp_path, settings(max_image_pixels=40_000)) as running:
-        save_header(tmp_path, "plain", GeneratorConfig(32))
+        save_hollow_checkpoint(tmp_path, "plain", GeneratorConfig(32))
         document = running.http.get("/iiif/3/plain:7/info.json").json()
         assert document["maxArea"] == 40_000
         assert document["tiles"][0]["width"] == 128
@@ -300,7 +301,7 @@ def test_of_several_values_the_nearest_proxys_counts(
 
 def test_strangers_are_not_believed(tmp_path: Path) -> None:
     with run_gateway(tmp_path, settings(trusted_proxies="10.0.0.0/8, ::1")) as running:
-        save_header(tmp_path, "plain", GeneratorConfig(32))
+        save_hollow_checkpoint(tmp_path, "plain", GeneratorConfig(32))
         document = running.http.get("/iiif/3/plain:7/info.json", headers={"X-Forwarded-Host": "evil.example"}).json()
         assert document["id"] == f"{running.address}/iiif/3/plain:7"
 

@@ -12,7 +12,8 @@ from service.gateway.errors import TooLargeError
 from service.gateway.iiif_sources import live_limits, live_viewport
 from service.iiif.size import Limits, Size
 from service.queue import WorkerInfo
-from tests.service.gateway.stand_in import run_gateway, save_header, settings
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import run_gateway, settings
 
 
 def drawn_pixels(viewport: Viewport, resolution: int) -> int:
@@ -64,7 +65,7 @@ def test_the_largest_size_of_a_whole_picture(side: int, largest: int) -> None:
 @pytest.mark.parametrize(("resolution", "limit"), [(1024, 2_000_000), (1024, 1088**2), (256, 320**2), (32, 96**2)])
 def test_what_info_promises_is_not_refused(tmp_path: Path, resolution: int, limit: int) -> None:
     with run_gateway(tmp_path, settings(max_image_pixels=limit)) as running:
-        save_header(tmp_path, "plain", GeneratorConfig(resolution))
+        save_hollow_checkpoint(tmp_path, "plain", GeneratorConfig(resolution))
         running.queue.alive = [WorkerInfo("worker-1", "cpu", "idle", ())]
         for side in (1, 10, 700, 1000, 1024, 1500, 3000, 65_536):
             base = f"/iiif/3/plain:1:size={side}"
@@ -81,7 +82,7 @@ def test_what_info_promises_is_not_refused(tmp_path: Path, resolution: int, limi
 
 def test_a_model_that_is_too_large_says_so_at_once(tmp_path: Path) -> None:
     with run_gateway(tmp_path, settings(max_image_pixels=1_000_000)) as running:
-        save_header(tmp_path, "plain", GeneratorConfig(1024))
+        save_hollow_checkpoint(tmp_path, "plain", GeneratorConfig(1024))
         answer = running.http.get("/iiif/3/plain:1/info.json")
         assert answer.status_code == 413
         assert "1024×1024" in answer.json()["detail"]

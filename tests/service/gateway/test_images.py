@@ -8,7 +8,8 @@ from PIL import Image
 
 from model.config import GeneratorConfig
 from model.spec import MAX_SEED
-from tests.service.gateway.stand_in import RunningGateway, save_header
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import RunningGateway
 
 
 def test_get_and_post_of_the_same_picture_are_one_spec(gateway: RunningGateway) -> None:
@@ -94,7 +95,7 @@ class TestDefaultModel:
         assert gateway.post().headers["X-Creps-Digest"] == gateway.checkpoints["plain"].digest
 
     def test_demo(self, gateway: RunningGateway) -> None:
-        demo = save_header(gateway.models, "demo", GeneratorConfig(16))
+        demo = save_hollow_checkpoint(gateway.models, "demo", GeneratorConfig(16))
         assert gateway.post().headers["X-Creps-Digest"] == demo.digest
 
     def test_several_without_demo(self, gateway: RunningGateway) -> None:
@@ -242,7 +243,7 @@ class TestLimits:
         assert gateway.post(model="plain", width=262_144, crop=[5, 5, 1000, 1001]).status_code == 413
 
     def test_pixels_rendered_for_averaging_count(self, gateway: RunningGateway) -> None:
-        save_header(gateway.models, "large", GeneratorConfig(1024))
+        save_hollow_checkpoint(gateway.models, "large", GeneratorConfig(1024))
         assert gateway.post(model="large", width=512, region=[0.25, 0.25, 0.75, 0.75]).status_code == 200
         response = gateway.post(model="large", width=512)  # 2 × 2 samples to a pixel
         assert response.status_code == 413

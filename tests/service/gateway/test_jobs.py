@@ -18,7 +18,8 @@ from service.jobs.board import Status
 from service.outputs.order import Order
 from service.queue import WorkerInfo
 from service.worker import Worker
-from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.jobs.stand_in import expected_tiles, make_worker, pattern
 from tests.service.waiting import LONG
 
@@ -29,7 +30,7 @@ ORDER = {"seed": 7, "width": 300, "height": 200, "tile": 64}
 def gateway_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     folder = tmp_path_factory.mktemp("models")
     with run_gateway(folder, settings(max_job_pixels=2_000_000, job_limit=30)) as running:
-        running.checkpoints["pattern"] = save_header(folder, "pattern", GeneratorConfig(32))
+        running.checkpoints["pattern"] = save_hollow_checkpoint(folder, "pattern", GeneratorConfig(32))
         yield running
 
 

@@ -18,7 +18,8 @@ from service.cli import main
 from service.gateway import keys
 from service.gateway.access import _given_key
 from service.gateway.keys import KeyRing, hash_of, make_key, parse_keys
-from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 
 KEY, OTHER = b"creps_the-one", b"creps_the-other"
 
@@ -205,7 +206,7 @@ def gateway(tmp_path: Path, file: Path) -> Iterator[RunningGateway]:
     models = tmp_path / "models"
     models.mkdir()
     with run_gateway(models, settings(api_keys_file=file)) as running:
-        save_header(models, "plain", GeneratorConfig(32))
+        save_hollow_checkpoint(models, "plain", GeneratorConfig(32))
         yield running
 
 

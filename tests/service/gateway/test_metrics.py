@@ -28,10 +28,12 @@ from service.gpu_memory import GpuMemory
 from service.jobs.board import Board
 from service.outputs.store import open_store
 from service.picture_cache import PictureCache
-from service.queue import RenderClient, WorkerInfo
+from service.queue import WorkerInfo
+from service.render_client import RenderClient
+from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway, settings
 from tests.service.jobs.stand_in import make_job
-from tests.service.stand_in import WAITS, make_spec, make_worker, open_gate, save_hollow_checkpoint
+from tests.service.stand_in import WAITS, make_spec, make_worker, open_gate
 from tests.service.waiting import LONG, eventually
 
 DOCUMENTATION = Path(__file__).parents[3] / "docs" / "observability.md"

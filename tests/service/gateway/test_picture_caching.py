@@ -14,7 +14,8 @@ from service.gateway import workers
 from service.gateway.server import address_of, listen, running_gateway
 from service.picture_cache import OVERHEAD
 from service.settings import Settings
-from tests.service.stand_in import INVALID, WAITS, journal, make_worker, open_gate, save_hollow_checkpoint
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.stand_in import INVALID, WAITS, journal, make_worker, open_gate
 from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio

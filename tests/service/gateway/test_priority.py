@@ -18,13 +18,14 @@ from service.queue import (
     TILES,
     Priority,
     QueueFull,
-    RenderClient,
     RenderResult,
     WorkerInfo,
     success_fields,
 )
+from service.render_client import RenderClient
+from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.keyed import as_key, keyed_gateway, write_keys
-from tests.service.stand_in import PATIENCE, WAITS, journal, make_spec, make_worker, open_gate, save_hollow_checkpoint
+from tests.service.stand_in import PATIENCE, WAITS, journal, make_spec, make_worker, open_gate
 from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio

@@ -24,7 +24,8 @@ from service.gateway.webhooks import Webhooks
 from service.jobs import storage
 from service.jobs.keeper import Keeper
 from service.queue import stop_task
-from tests.service.gateway.stand_in import RunningGateway, run_gateway, save_header, settings
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.gateway.test_jobs import ORDER, drawing
 from tests.service.waiting import LONG, eventually
 
@@ -86,7 +87,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         given = {"webhook_secrets": (SecretStr(OLD), SecretStr(NEW)), "webhook_private": True} | values
         context = run_gateway(tmp_path, settings(**given))
         gateway = context.__enter__()
-        save_header(tmp_path, "pattern", GeneratorConfig(32))
+        save_hollow_checkpoint(tmp_path, "pattern", GeneratorConfig(32))
         telling = asyncio.run_coroutine_threadsafe(tell(gateway), gateway.loop).result(LONG)
         running.append((context, gateway, telling))
         return gateway

@@ -13,8 +13,8 @@ from service.jobs import storage
 from service.jobs.board import Board, State, Status
 from service.jobs.job import Job
 from service.outputs.store import Store, folder_store
+from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.jobs.stand_in import make_worker
-from tests.service.stand_in import save_hollow_checkpoint
 from tests.service.waiting import LONG, eventually
 
 RunWorker = Callable[[], AbstractAsyncContextManager[None]]

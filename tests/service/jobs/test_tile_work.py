@@ -19,7 +19,8 @@ from service.jobs.board import Board
 from service.jobs.keeper import Keeper
 from service.outputs.order import Kind
 from service.outputs.store import Store, put_once
-from service.queue import DEAD, RenderClient
+from service.queue import DEAD
+from service.render_client import RenderClient
 from tests.service.jobs.conftest import RunWorker, ends_as, submit
 from tests.service.jobs.stand_in import BREAKS, expected_tiles, files_below, journal, make_job, pattern
 from tests.service.stand_in import make_spec
