@@ -23,10 +23,6 @@ class UnavailableError(Exception):
         self.checks = checks
 
 
-class TooManyJobsError(Exception):
-    """As many jobs as are allowed are unfinished."""
-
-
 class BudgetExceededError(Exception):
     """A key has used up what it may ask for in a minute.
 

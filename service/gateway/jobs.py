@@ -6,12 +6,11 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from redis.exceptions import RedisError
 
 from model.errors import InputError
 from model.spec import MAX_SEED
 from service.gateway.access import key_of
-from service.gateway.errors import TooManyJobsError
+from service.gateway.errors import UnavailableError
 from service.gateway.job_status import Jobs, JobStatus, StatusOfPath, describe
 from service.gateway.pictures import check_work, resolve_picture
 from service.gateway.problems import responses
@@ -20,7 +19,7 @@ from service.gateway.public_network import check_url
 from service.gateway.requests import JobRequest
 from service.gateway.services import Services, ServicesOfApp
 from service.jobs import storage
-from service.jobs.board import UNFINISHED, State, Status, UnknownJobError
+from service.jobs.board import State, Status, TooManyJobsError, UnknownJobError, UnsettledKeysError
 from service.jobs.job import Job, Webhook
 from service.outputs.order import Order
 
@@ -92,11 +91,11 @@ async def delete_job(status: StatusOfPath, request: Request, services: ServicesO
     record are removed. The answer tells what the job was or has become."""
     job = status.job
     if status.ended:
-        await storage.remove(services.outputs, job)
+        await storage.remove(services.outputs, job.id)
         await services.jobs.forget(job.id)
         return await describe(status, base_address(request), services)
-    await services.jobs.cancel(job.id)
-    await storage.remove_record(services.outputs, job)  # the files follow once no worker holds a tile of it
+    if await services.jobs.cancel(job.id):  # else it ended just now
+        await storage.remove_record(services.outputs, job.id)  # the files follow once no worker holds a tile of it
     return await describe(await services.jobs.status(job.id), base_address(request), services)
 
 
@@ -130,45 +129,47 @@ async def _submit(
     order: Order, webhook: Webhook | None, request: Request, services: Services, key: str | None
 ) -> Status:
     """A new job, or the one that the key stands for."""
-    job_id = uuid4().hex if key is None else _digest("job", key).hex()[:32]
-    if key is not None and (known := await _known(job_id, order, webhook, services)):
-        return known
-    counts = await services.jobs.counts()
-    if sum(counts[state] for state in UNFINISHED) >= services.settings.job_limit:
-        raise TooManyJobsError(f"{services.settings.job_limit} jobs are unfinished, which is the limit")
-    if api_key := key_of(request):
-        checkpoint = await services.models.resolve(order.spec.model)
-        await services.budgets.charge_pixels(api_key, order.rendered_pixels(checkpoint.config.resolution))
-    job = Job(job_id, time.time(), order, webhook)
-    # Once the record is in the store the job is accepted: what Redis loses, a keeper finds there.
-    kept = await storage.put_record(services.outputs, job)
-    if not _same(kept, order, webhook):
-        raise _other_job()
+    digest = None if key is None else _digest("job", key).hex()
+    job, board, limit = (
+        Job(uuid4().hex, time.time(), order, webhook, digest),
+        services.jobs,
+        services.settings.job_limit,
+    )
+    accepted = await board.known(job, limit)
+    if accepted is None:
+        if api_key := key_of(request):
+            checkpoint = await services.models.resolve(order.spec.model)
+            await services.budgets.charge_pixels(api_key, order.rendered_pixels(checkpoint.config.resolution))
+        accepted = await _admit(job, services)
     try:
-        await services.jobs.admit(kept)
-        return await services.jobs.status(job_id)
-    except RedisError:
-        await storage.remove_record(services.outputs, job)
-        raise
-
-
-async def _known(job_id: str, order: Order, webhook: Webhook | None, services: Services) -> Status | None:
-    try:
-        status = await services.jobs.status(job_id)
+        status = await board.status(accepted)
     except UnknownJobError:
-        return None
+        raise UnavailableError("the job of this Idempotency-Key was removed just now") from None
     if not _same(status.job, order, webhook):
-        raise _other_job()
+        raise InputError("Idempotency-Key", "has been given with another order")
     return status
+
+
+async def _admit(job: Job, services: Services) -> str:
+    """The id of the job that is there for the order.
+
+    Once the record is in the store the job is accepted: what Redis loses, a keeper finds there. So it stays whatever
+    happens, unless Redis has told that this job is none.
+    """
+    await storage.put_record(services.outputs, job)
+    try:
+        accepted = await services.jobs.admit(job, services.settings.job_limit)
+    except (TooManyJobsError, UnsettledKeysError):
+        await storage.remove_record(services.outputs, job.id)
+        raise
+    if accepted != job.id:
+        await storage.remove_record(services.outputs, job.id)
+    return accepted
 
 
 def _same(job: Job, order: Order, webhook: Webhook | None) -> bool:
     """Whether this is what was ordered. The client may have come by another of the service's addresses."""
     return job.order == order and (job.webhook and job.webhook.url) == (webhook and webhook.url)
-
-
-def _other_job() -> InputError:
-    return InputError("Idempotency-Key", "has been given with another order")
 
 
 def _digest(purpose: str, key: str) -> bytes:

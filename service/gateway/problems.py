@@ -20,12 +20,11 @@ from service.gateway.errors import (
     BudgetExceededError,
     ClientGoneError,
     TooLargeError,
-    TooManyJobsError,
     UnavailableError,
     UnknownModelError,
 )
 from service.iiif.errors import BadSyntaxError, UnknownIdentifierError, UnsupportedError
-from service.jobs.board import UnknownJobError
+from service.jobs.board import TooManyJobsError, UnknownJobError, UnsettledKeysError
 from service.outputs.store import describe
 from service.queue import DeadlinePassed, QueueFull, RenderFailed
 from service.validation import explain
@@ -174,6 +173,8 @@ async def answer(request: Request, error: Exception) -> Response:
             return ProblemResponse(504, "the picture was not ready in time; a smaller one may be")
         case RenderFailed():
             return _render_failed(error)
+        case UnsettledKeysError():
+            return _unavailable(str(error))
         case UnavailableError():
             return _unavailable(str(error), **({"checks": error.checks} if error.checks else {}))
         case RedisError():
@@ -195,6 +196,7 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
         RenderFailed,
         UnavailableError,
         TooManyJobsError,
+        UnsettledKeysError,
         BudgetExceededError,
         BaseError,
         PermissionError,

@@ -1,6 +1,7 @@
 """Jobs as Redis has them: which there are, how far each is, what of it is queued. The rules stand in scripts.py."""
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,8 @@ from model.errors import InputError
 from service.jobs import scripts
 from service.jobs.job import Job, Webhook
 from service.outputs.order import Order
+
+logger = logging.getLogger(__name__)
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
@@ -29,10 +32,19 @@ _RATE_EVENTS = 64
 _JOBS = "creps:jobs"
 _ENDED = "creps:jobs:ended"
 _UNTIDY = "creps:jobs:untidy"
+_COMPARED = "creps:jobs:compared"
 
 
 class UnknownJobError(InputError):
     """There is no such job, or none that is finished."""
+
+
+class TooManyJobsError(Exception):
+    """As many jobs as are allowed are unfinished."""
+
+
+class UnsettledKeysError(Exception):
+    """Redis was started anew, and has not been compared with the store yet: a key's job may be among what it lost."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +94,36 @@ class Board:
         self._claim_webhook = redis.register_script(scripts.CLAIM_WEBHOOK)
         self._settle_webhook = redis.register_script(scripts.SETTLE_WEBHOOK)
 
-    async def admit(self, job: Job) -> None:
-        """Queues a job's first tiles. A job that is known already stays as it is."""
+    async def admit(self, job: Job, limit: int | None = None) -> str:
+        """Queues a job's first tiles, unless its key has a job already.
+
+        Args:
+            limit: unfinished jobs that there may be. None: the job had been accepted before.
+
+        Returns:
+            the id of the job that is there now, this one or the key's.
+
+        Raises:
+            TooManyJobsError, UnsettledKeysError: nothing was changed.
+        """
+        answer = await self._ask_admission(job, limit, "")
+        assert answer is not None  # noqa: S101 - whoever does not only ask is told an id
+        return answer
+
+    async def known(self, job: Job, limit: int) -> str | None:
+        """What :meth:`admit` would return or raise now, which this does not do; None where it would queue the job."""
+        return await self._ask_admission(job, limit, "ask")
+
+    async def _ask_admission(self, job: Job, limit: int | None, mode: Literal["", "ask"]) -> str | None:
         tiles, pixels = job.order.pyramid.tiles, job.order.tile**2
-        await self._admit(args=[job.id, job.order.to_json(), job.created, tiles, pixels, WINDOW, _webhook(job)])
+        order: list[Any] = [job.id, job.order.to_json(), job.created, tiles, pixels]
+        order += [WINDOW, _webhook(job), job.key or ""]
+        answer = await self._admit(args=[*order, "" if limit is None else limit, mode])
+        if answer == b"full":
+            raise TooManyJobsError(f"{limit} jobs are unfinished, which is the limit")
+        if answer == b"unsettled":
+            raise UnsettledKeysError("jobs are being looked for in the store, and one may have this Idempotency-Key")
+        return None if answer is None else answer.decode()
 
     async def remember(self, job: Job, finished: float, *, told: bool = False) -> None:
         """Notes a job that had succeeded at ``finished`` (unix seconds), if it is not known.
@@ -94,20 +132,45 @@ class Board:
             told: whether its webhook knows.
         """
         tiles = job.order.pyramid.tiles
-        await self._remember(args=[job.id, job.order.to_json(), job.created, tiles, finished, _webhook(job), int(told)])
+        order: list[Any] = [job.id, job.order.to_json(), job.created, tiles]
+        await self._remember(args=[*order, finished, _webhook(job), int(told), job.key or ""])
 
-    async def cancel(self, job_id: str) -> None:
-        """Ends an unfinished job: no tile of it is begun any more."""
-        await self._cancel(args=[job_id])
+    async def cancel(self, job_id: str) -> bool:
+        """Ends an unfinished job: no tile of it is begun any more. False where it had ended."""
+        return bool(await self._cancel(args=[job_id]))
 
     async def forget(self, job_id: str) -> None:
         """Removes all that is known of a job whose files are gone."""
         await self._forget(args=[job_id])
 
-    async def untidy(self) -> list[Status]:
-        """Jobs that were cancelled or failed, and whose files have still to be removed."""
+    async def is_compared(self) -> bool:
+        """Whether this Redis, since its last start, was compared with the store."""
+        compared: Any = await self.redis.get(_COMPARED)
+        return compared is not None and compared.decode() == await self._run()
+
+    async def begin_comparison(self) -> str:
+        """Begins to compare. Returns what :meth:`end_comparison` needs."""
+        await self.redis.set(_COMPARED, "", nx=True)
+        return await self._run()
+
+    async def end_comparison(self, run: str) -> None:
+        """Notes that all jobs in the store are known. It is void where Redis has been started or emptied meanwhile."""
+        await self.redis.set(_COMPARED, run, xx=True)
+
+    async def _run(self) -> str:
+        """Redis makes up another at each start."""
+        server: Any = await self.redis.info("server")
+        return str(server["run_id"])
+
+    async def untidy(self) -> dict[str, int]:
+        """Ids of jobs that were cancelled or failed, and whose files have still to be removed; with how many entries
+        of each are in the queue."""
         members: Any = await self.redis.smembers(_UNTIDY)
-        return await self._statuses([member.decode() for member in members])
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            for member in members:
+                pipeline.hget(f"creps:job:{member.decode()}", "open")
+            counts = await pipeline.execute()
+        return {member.decode(): int(count or 0) for member, count in zip(members, counts, strict=True)}
 
     async def tidied(self, job_id: str) -> None:
         """Notes that the files of a cancelled or failed job are removed."""
@@ -187,16 +250,20 @@ class Board:
                 pipeline.hgetall(f"creps:job:{job_id}")
                 pipeline.xrevrange(f"creps:job:{job_id}:events", count=_RATE_EVENTS)
             answers = await pipeline.execute()
-        return [
-            _status(job_id, fields, _rate(events))
-            for job_id, fields, events in zip(ids, answers[::2], answers[1::2], strict=True)
-            if fields
-        ]
+        statuses = []
+        for job_id, fields, events in zip(ids, answers[::2], answers[1::2], strict=True):
+            if fields:
+                try:
+                    statuses.append(_status(job_id, fields, _rate(events)))
+                except (ValueError, KeyError, TypeError) as error:  # as of a newer gateway, while there are old ones
+                    logger.warning("job %s cannot be read: %r", job_id, error)
+        return statuses
 
 
 def _status(job_id: str, fields: Mapping[bytes, bytes], rate: float | None) -> Status:
     webhook = Webhook(**json.loads(fields[b"webhook"])) if b"webhook" in fields else None
-    job = Job(job_id, float(fields[b"created"]), Order.from_json(fields[b"order"]), webhook)
+    key = fields[b"key"].decode() if b"key" in fields else None
+    job = Job(job_id, float(fields[b"created"]), Order.from_json(fields[b"order"]), webhook, key)
     state: Any = fields[b"state"].decode()
     told: Any = fields[b"told"].decode() if b"told" in fields else None
     return Status(

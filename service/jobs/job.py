@@ -29,14 +29,16 @@ class Job:
     """An order that somebody gave.
 
     Attributes:
-        id: 32 hex digits.
+        id: 32 hex digits, made up for it. No other job ever has them, so what is kept under an id is never of another.
         created: unix seconds.
+        key: SHA-256 of the idempotency key that it was ordered with, in hex digits.
     """
 
     id: str
     created: float
     order: Order
     webhook: Webhook | None = None
+    key: str | None = None
 
     @property
     def folder(self) -> str:
@@ -55,11 +57,13 @@ class Job:
     def to_json(self) -> str:
         webhook = None if self.webhook is None else asdict(self.webhook)
         order = json.loads(self.order.to_json())
-        return json.dumps({"id": self.id, "created": self.created, "order": order, "webhook": webhook})
+        values = {"id": self.id, "created": self.created, "order": order, "webhook": webhook, "key": self.key}
+        return json.dumps(values)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Job":
         """The inverse of :meth:`to_json`. Raises ValueError, KeyError or TypeError for what it did not write."""
         values = json.loads(text)
         webhook = Webhook(**values["webhook"]) if values.get("webhook") else None
-        return cls(values["id"], values["created"], Order.from_json(json.dumps(values["order"])), webhook)
+        order = Order.from_json(json.dumps(values["order"]))
+        return cls(values["id"], values["created"], order, webhook, values.get("key"))

@@ -4,7 +4,6 @@ Every gateway has a keeper; one of them at a time does the work.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from uuid import uuid4
@@ -13,9 +12,9 @@ import obstore
 from redis.exceptions import RedisError
 
 from service.jobs import storage
-from service.jobs.board import Board, UnknownJobError
-from service.jobs.job import FOLDER, RECORD, TOLD, Job
-from service.outputs.store import STORE_ERRORS, Store, delete_folder, exists
+from service.jobs.board import Board
+from service.jobs.job import FOLDER, RECORD, TOLD
+from service.outputs.store import STORE_ERRORS, Store, exists
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +22,11 @@ ROUND_SECONDS = 2.0
 """Between two looks for files of jobs that were cancelled or failed."""
 
 COMPARE_SECONDS = 60.0
-"""Between two comparisons of all jobs in the store with those in Redis. A Redis that forgot is compared at once."""
+"""Between two comparisons of all jobs in the store with those in Redis. A Redis that was started anew, and so may have
+forgotten some, is compared at once."""
 
 _LOCK = "creps:keeper"
-_LOCK_MS = 30_000
-_COMPARED = "creps:keeper:compared"
-"""Exists for as long as Redis has been compared with the store lately; an emptied Redis has not."""
+_LOCK_MS = 10_000
 
 
 class Keeper:
@@ -44,9 +42,11 @@ class Keeper:
         self._seconds = days * 86_400
         self._round_seconds = round_seconds
         self._name = uuid4().hex
+        self._compared = -COMPARE_SECONDS
+        self._recordless: set[str] = set()
 
     async def run(self) -> None:
-        """One round after another. Outlives Redis and the store."""
+        """One round after another. Outlives Redis, the store, and whatever else goes wrong in a round."""
         quiet = False
         while True:
             try:
@@ -57,45 +57,47 @@ class Keeper:
                 if not quiet:
                     logger.warning("jobs cannot be looked after: %s", str(error).partition("\n")[0])
                 quiet = True
+            except Exception:
+                if not quiet:
+                    logger.exception("jobs cannot be looked after")
+                quiet = True
             await asyncio.sleep(self._round_seconds)
 
     async def look(self) -> None:
         """One round."""
-        for status in await self._board.untidy():
-            if status.open == 0:  # else a worker may be writing still
-                await storage.remove(self._store, status.job)
-                await self._board.tidied(status.job.id)
+        for job_id, open_entries in (await self._board.untidy()).items():
+            if open_entries == 0:  # else a worker may be writing still
+                await storage.remove(self._store, job_id)
+                await self._board.tidied(job_id)
         for job_id in await self._board.ended_before(time.time() - self._seconds):
-            with contextlib.suppress(UnknownJobError):
-                await self.remove((await self._board.status(job_id)).job)
-        if await self._board.redis.set(_COMPARED, 1, nx=True, px=round(COMPARE_SECONDS * 1000)):
-            try:
-                await self.compare()
-            except (RedisError, *STORE_ERRORS):
-                await self._board.redis.delete(_COMPARED)
-                raise
-
-    async def remove(self, job: Job) -> None:
-        """Removes an ended job: its files first, so that what is interrupted is done again."""
-        await storage.remove(self._store, job)
-        await self._board.forget(job.id)
-        logger.info("job %s is removed", job.id)
+            await storage.remove(self._store, job_id)  # first, so that what is interrupted is done again
+            await self._board.forget(job_id)
+            logger.info("job %s is removed", job_id)
+        if time.monotonic() - self._compared >= COMPARE_SECONDS or not await self._board.is_compared():
+            await self.compare()
+            self._compared = time.monotonic()
 
     async def compare(self) -> None:
-        """Has jobs that the store alone knows go on, and removes files that belong to no job."""
+        """Has jobs that the store alone knows go on, and removes files that belonged to no job the last time either."""
+        run = await self._board.begin_comparison()
         listing = await obstore.list_with_delimiter_async(self._store, FOLDER)
         known = await self._board.ids()
+        before, self._recordless = self._recordless, set()
         for folder in listing["common_prefixes"]:
             if (job_id := folder.rpartition("/")[2]) not in known:
                 await self._adopt(job_id)
+        await self._board.end_comparison(run)
+        for job_id in self._recordless & before:  # no record is being written, then
+            logger.info("files of job %s, which there is no more, are removed", job_id)
+            await storage.remove(self._store, job_id)
+        self._recordless -= before
 
     async def _adopt(self, job_id: str) -> None:
         folder = f"{FOLDER}/{job_id}"
         try:
             job = await storage.read_record(self._store, job_id)
         except FileNotFoundError:
-            logger.info("files of job %s, which there is no more, are removed", job_id)
-            await delete_folder(self._store, folder)
+            self._recordless.add(job_id)
             return
         except (ValueError, KeyError, TypeError) as error:
             logger.error("%s/%s cannot be read: %r", folder, RECORD, error)
@@ -104,7 +106,9 @@ class Keeper:
             finished = (await obstore.head_async(self._store, job.path(job.order.name)))["last_modified"].timestamp()
         except FileNotFoundError:
             logger.info("job %s goes on, which Redis did not know", job.id)
-            await self._board.admit(job)
+            if await self._board.admit(job) != job.id:
+                # Its client was told so little of it that it asked again, and has the other one.
+                await storage.remove_record(self._store, job.id)
             return
         await self._board.remember(job, finished, told=await exists(self._store, job.path(TOLD)))
 

@@ -3,12 +3,16 @@
 A job is a hash (``state``, ``order``, ``created``, ``total``, ``done``, ``next``, ``open`` …). ``next`` is the first
 tile that is not queued yet, ``open`` counts its entries in the queue; the entry numbered ``total`` finishes the job.
 Whoever settles an entry also queues the tiles that come next, so no process has to stay alive for a job to go on.
+
+No id is ever used again, so what is still queued of a forgotten job can be told from all others and counts nowhere.
 """
 
 _COMMON = """
 local stream, group = 'creps:queue:tiles', 'workers'
 local events_kept = 2000
 local webhooks = 'creps:webhooks' -- ended jobs whose webhooks are to be told, by when
+local keys = 'creps:jobs:keys' -- from the digests of idempotency keys to their jobs, of all jobs that have one
+local compared = 'creps:jobs:compared' -- the run of this Redis in which it was compared with the store
 
 local function key(id, part) return 'creps:job:' .. id .. (part and ':' .. part or '') end
 
@@ -37,6 +41,11 @@ local function enter(id, state)
         end
     end
     tell(id, 'state', state)
+end
+
+local function hold(id, digest)
+    if digest == '' or redis.call('HSETNX', keys, digest, id) == 0 then return end
+    redis.call('HSET', key(id), 'key', digest)
 end
 
 local function alive(state) return state == 'queued' or state == 'running' end
@@ -70,30 +79,45 @@ end
 ADMIT = (
     _COMMON
     + """
--- ARGV: id, order, created, tiles, pixels of a tile, window, webhook or nothing. Returns the job's state; one that is
--- known stays as it is.
-local id = ARGV[1]
-local state = redis.call('HGET', key(id), 'state')
-if state then return state end
+-- ARGV: id, order, created, tiles, pixels of a tile, window, webhook or nothing, digest of the idempotency key or
+-- nothing, unfinished jobs that are allowed or nothing for a job that had been accepted, 'ask' where nothing is to be
+-- changed. Returns the id of the job that is there for the order; or 'full' or 'unsettled', and has changed nothing;
+-- or nothing where it was asked and would be admitted. A job that is known stays as it is.
+local id, digest, limit = ARGV[1], ARGV[8], ARGV[9]
+if redis.call('EXISTS', key(id)) == 1 then return id end
+if digest ~= '' then
+    local holder = redis.call('HGET', keys, digest)
+    if holder then return holder end
+    -- What Redis lost at its last start may be the key's job.
+    local run = redis.call('INFO', 'server'):match('run_id:(%x+)')
+    if limit ~= '' and redis.call('GET', compared) ~= run then return 'unsettled' end
+end
+if limit ~= '' then
+    local unfinished = redis.call('ZCARD', 'creps:jobs:queued') + redis.call('ZCARD', 'creps:jobs:running')
+    if unfinished >= tonumber(limit) then return 'full' end
+end
+if ARGV[10] == 'ask' then return end
 redis.call('HSET', key(id), 'order', ARGV[2], 'created', ARGV[3], 'total', ARGV[4], 'pixels', ARGV[5],
     'window', ARGV[6], 'next', 0, 'open', 0, 'done', 0)
 if ARGV[7] ~= '' then redis.call('HSET', key(id), 'webhook', ARGV[7]) end
+hold(id, digest)
 redis.call('ZADD', 'creps:jobs', ARGV[3], id)
 enter(id, 'queued')
 feed(id)
-return 'queued'
+return id
 """
 )
 
 REMEMBER = (
     _COMMON
     + """
--- ARGV: id, order, created, tiles, unix seconds of its end, webhook or nothing, whether that has been told. A job that
--- had succeeded when Redis lost it.
+-- ARGV: id, order, created, tiles, unix seconds of its end, webhook or nothing, whether that has been told, digest of
+-- the idempotency key or nothing. A job that had succeeded when Redis lost it.
 local id, webhook, told = ARGV[1], ARGV[6], ARGV[7] == '1'
 if redis.call('EXISTS', key(id)) == 1 then return end
 redis.call('HSET', key(id), 'order', ARGV[2], 'created', ARGV[3], 'total', ARGV[4], 'done', ARGV[4],
     'next', ARGV[4], 'open', 0)
+hold(id, ARGV[8])
 redis.call('ZADD', 'creps:jobs', ARGV[3], id)
 if webhook ~= '' and not told then redis.call('HSET', key(id), 'webhook', webhook) end
 enter(id, 'succeeded')
@@ -175,10 +199,11 @@ end
 CANCEL = (
     _COMMON
     + """
--- ARGV: id. Returns the state that it had, or nothing. Entries in the queue are dropped by those who take them.
+-- ARGV: id. Returns whether this ended it. Entries in the queue are dropped by those who take them.
 local state = redis.call('HGET', key(ARGV[1]), 'state')
-if state and alive(state) then enter(ARGV[1], 'cancelled') end
-return state
+if not state or not alive(state) then return 0 end
+enter(ARGV[1], 'cancelled')
+return 1
 """
 )
 
@@ -187,7 +212,8 @@ FORGET = (
     + """
 -- ARGV: id. Its files are gone already.
 local id = ARGV[1]
-local state = redis.call('HGET', key(id), 'state')
+local state, digest = unpack(redis.call('HMGET', key(id), 'state', 'key'))
+if digest then redis.call('HDEL', keys, digest) end
 redis.call('DEL', key(id), key(id, 'events'), key(id, 'tiles'))
 redis.call('SREM', 'creps:jobs:untidy', id)
 for _, set in ipairs({webhooks, 'creps:jobs', 'creps:jobs:ended', 'creps:jobs:' .. (state or '')}) do

@@ -27,6 +27,7 @@ from service.gateway.server import address_of, listen, running_server
 from service.gateway.services import Services
 from service.gateway.workers import Workers
 from service.jobs.board import Board
+from service.jobs.keeper import Keeper
 from service.outputs.store import open_store
 from service.picture_cache import PictureCache
 from service.queue import Priority, RenderResult, WorkerInfo, connect
@@ -123,6 +124,7 @@ def run_gateway(folder: Path, asked: Settings) -> Iterator[RunningGateway]:
         async def serve() -> None:
             async with embedded_redis() as url, connect(url) as redis:
                 services = services_of(asked, catalog, queue, redis)
+                await Keeper(services.jobs, services.outputs, days=1).look()
                 async with running_server(create_app(services), listener):
                     ready.set_result(services)
                     await stop.wait()

@@ -3,25 +3,28 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import obstore
 import pytest
 from PIL import Image
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from model.config import GeneratorConfig
-from service.jobs.board import Status
+from service.jobs.keeper import Keeper
 from service.outputs.order import Order
 from service.queue import WorkerInfo
-from service.worker import Worker
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.jobs.stand_in import expected_tiles, make_worker, pattern
-from tests.service.waiting import LONG
+from tests.service.waiting import LONG, eventually
+
+Result = TypeVar("Result")
 
 ORDER = {"seed": 7, "width": 300, "height": 200, "tile": 64}
 
@@ -44,29 +47,37 @@ def gateway(gateway_of_module: RunningGateway) -> Iterator[RunningGateway]:
             gateway_of_module.http.delete(f"/v1/jobs/{job['id']}")
 
 
-@contextmanager
-def drawing(gateway: RunningGateway) -> Iterator[None]:
-    """A worker draws patterns for the gateway's jobs while the block runs."""
-
-    async def start() -> tuple[Worker, "asyncio.Task[None]"]:
-        worker = make_worker(gateway.services.jobs.redis, gateway.models, gateway.services.outputs)
-        return worker, asyncio.create_task(worker.run())
-
-    async def stop(worker: Worker, running: "asyncio.Task[None]") -> None:
-        worker.stop()
-        await running
-
-    worker, running = asyncio.run_coroutine_threadsafe(start(), gateway.loop).result(LONG)
+@asynccontextmanager
+async def worker_of(gateway: RunningGateway) -> AsyncIterator[None]:
+    """A worker draws patterns for the gateway's jobs while the block, of the gateway's loop, runs."""
+    worker = make_worker(gateway.services.jobs.redis, gateway.models, gateway.services.outputs)
+    running = asyncio.create_task(worker.run())
     try:
         yield
     finally:
-        asyncio.run_coroutine_threadsafe(stop(worker, running), gateway.loop).result(LONG)
+        worker.stop()
+        await running
+
+
+@contextmanager
+def drawing(gateway: RunningGateway) -> Iterator[None]:
+    """A worker draws patterns for the gateway's jobs while the block runs."""
+    worker = worker_of(gateway)
+    call(gateway, worker.__aenter__())
+    try:
+        yield
+    finally:
+        call(gateway, worker.__aexit__(None, None, None))
+
+
+def call(gateway: RunningGateway, work: Coroutine[Any, Any, Result]) -> Result:
+    """Does something in the gateway's loop."""
+    return asyncio.run_coroutine_threadsafe(work, gateway.loop).result(LONG)
 
 
 def order_of(gateway: RunningGateway, job: str) -> Order:
     """What the gateway has made of an order."""
-    found: Status = asyncio.run_coroutine_threadsafe(gateway.services.jobs.status(job), gateway.loop).result(LONG)
-    return found.job.order
+    return call(gateway, gateway.services.jobs.status(job)).job.order
 
 
 def order(gateway: RunningGateway, key: str | None = None, **values: Any) -> httpx.Response:
@@ -131,6 +142,91 @@ def test_the_same_key_is_the_same_job(gateway: RunningGateway) -> None:
     assert other.json()["field"] == "Idempotency-Key"
 
 
+def records(gateway: RunningGateway) -> list[str]:
+    """Ids of the jobs whose records are in the store."""
+    found = [found["path"] for part in obstore.list(gateway.services.outputs) for found in part]
+    return [path.split("/")[1] for path in found if path.endswith("/job.json")]
+
+
+def test_a_key_that_many_give_at_once_is_one_job(gateway: RunningGateway) -> None:
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: order(gateway, "at once"), range(24)))
+    assert {answer.status_code for answer in answers} == {202}
+    (job,) = {answer.json()["id"] for answer in answers}
+    assert gateway.http.get("/v1/jobs").json()["total"] == 1
+    assert records(gateway) == [job]
+
+
+def test_a_key_is_free_once_its_job_is_removed(gateway: RunningGateway) -> None:
+    """And nothing of the removed job is taken for the new one's, by a worker that has drawn both."""
+    with drawing(gateway):
+        first = order(gateway, "poster", seed=1).json()["id"]
+        read_events(gateway, first)
+        assert gateway.http.delete(f"/v1/jobs/{first}").status_code == 200
+        second = order(gateway, "poster", seed=2, width=500).json()["id"]
+        assert second != first
+        read_events(gateway, second)
+    for name, content in expected_tiles(order_of(gateway, second)).items():
+        answer = gateway.http.get(f"/v1/jobs/{second}/output/{name}")
+        assert answer.content == content, name
+    assert gateway.http.get(f"/v1/jobs/{first}").status_code == 404
+
+
+def test_a_key_makes_no_second_job_while_redis_does_not_know_the_first(gateway: RunningGateway) -> None:
+    job = order(gateway, "lost").json()["id"]
+
+    async def empty() -> None:
+        await gateway.services.jobs.redis.flushall()
+
+    call(gateway, empty())
+    refused = order(gateway, "lost")
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert "Idempotency-Key" in refused.json()["detail"]
+    assert order(gateway).status_code == 202  # without a key there is nothing to be mixed up
+    call(gateway, Keeper(gateway.services.jobs, gateway.services.outputs, days=1).look())
+    assert order(gateway, "lost").json()["id"] == job
+    assert len(records(gateway)) == 2
+
+
+def test_an_answer_of_redis_that_is_lost_costs_no_job(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job was admitted, and the gateway does not know it: its record has to stay."""
+    board = gateway.services.jobs
+    admit = board.admit
+
+    async def lose(*arguments: Any) -> str:
+        await admit(*arguments)
+        raise RedisConnectionError("Connection closed by server.")
+
+    monkeypatch.setattr(board, "admit", lose)
+    assert order(gateway, "unlucky").status_code == 503
+    monkeypatch.undo()
+    again = order(gateway, "unlucky")
+    assert again.status_code == 202
+    assert records(gateway) == [again.json()["id"]]
+
+
+def test_a_job_that_ends_while_it_is_cancelled_keeps_its_record(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = order(gateway).json()["id"]
+    board = gateway.services.jobs
+    cancel = board.cancel
+
+    async def end_before(job_id: str) -> bool:
+        async def has_ended() -> bool:
+            return (await board.status(job_id)).ended
+
+        async with worker_of(gateway):
+            await eventually(has_ended)
+        return await cancel(job_id)
+
+    monkeypatch.setattr(board, "cancel", end_before)
+    answer = gateway.http.delete(f"/v1/jobs/{job}")
+    assert (answer.status_code, answer.json()["state"]) == (200, "succeeded")
+    assert records(gateway) == [job]
+
+
 def test_the_same_key_draws_the_same_seed(gateway: RunningGateway) -> None:
     first, again = order(gateway, "seedless", seed=None), order(gateway, "seedless", seed=None)
     assert (first.status_code, first.json()["id"]) == (202, again.json()["id"])
@@ -160,10 +256,12 @@ def test_orders_that_cannot_be(gateway: RunningGateway, values: dict[str, Any], 
 
 
 def test_more_jobs_than_allowed_have_to_wait(gateway: RunningGateway) -> None:
-    for seed in range(30):
-        assert order(gateway, seed=seed).status_code == 202
+    with ThreadPoolExecutor(15) as pool:  # all at once
+        statuses = list(pool.map(lambda seed: order(gateway, seed=seed).status_code, range(45)))
+    assert sorted(statuses) == [202] * 30 + [429] * 15
     answer = order(gateway, seed=30)
     assert answer.status_code == 429
+    assert len(records(gateway)) == 30
     assert int(answer.headers["retry-after"]) > 0
     assert gateway.http.get("/v1/jobs?limit=5&offset=28").json()["total"] == 30
     assert len(gateway.http.get("/v1/jobs?limit=5&offset=28").json()["jobs"]) == 2

@@ -1,13 +1,14 @@
 """The rules of jobs on a real queue server, without workers: what is queued when, and what counts."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from service.consumer import Consumer
-from service.jobs.board import WINDOW, Board, UnknownJobError
+from service.jobs.board import WINDOW, Board, TooManyJobsError, UnknownJobError, UnsettledKeysError
 from service.jobs.task import Tasks, TileTask
 from service.queue import DEAD, GROUP, TILES
 from tests.service.jobs.stand_in import make_job
@@ -95,9 +96,9 @@ async def test_no_tile_of_a_cancelled_job_counts_any_more(redis: "Redis", board:
         await tasks.drop(task)
     status = await board.status(job.id)
     assert (status.state, status.done, status.open) == ("cancelled", 0, 0)
-    assert [untidy.job.id for untidy in await board.untidy()] == [job.id]
+    assert await board.untidy() == {job.id: 0}
     await board.tidied(job.id)
-    assert await board.untidy() == []
+    assert await board.untidy() == {}
     assert await redis.xlen(TILES) == 0
 
 
@@ -130,6 +131,56 @@ async def test_a_task_of_a_forgotten_job_changes_nothing(redis: "Redis", board: 
     with pytest.raises(UnknownJobError):
         await board.status(job.id)
     assert sum((await board.counts()).values()) == 0
+
+
+async def test_what_is_queued_of_a_forgotten_job_is_not_counted_for_the_next_one_of_its_key(
+    redis: "Redis", board: Board
+) -> None:
+    old, new = (replace(make_job(DIGEST, number=number), key="k") for number in (1, 2))
+    tasks = Tasks(redis)
+    assert await board.admit(old) == old.id
+    assert await board.admit(new) == old.id
+    one, two, *others = await take(redis, 100)
+    await board.cancel(old.id)
+    for task in others:
+        await tasks.drop(task)
+    await board.forget(old.id)
+    assert await board.admit(new) == new.id
+    await tasks.settle(one)
+    await tasks.drop(two)
+    before = await board.status(new.id)
+    assert (before.done, before.open) == (0, before.total)
+    while taken := await take(redis, 100):
+        for task in taken:
+            await tasks.settle(task)
+    assert (await board.status(new.id)).state == "succeeded"
+    await board.forget(new.id)
+    assert not await redis.hgetall("creps:jobs:keys")
+
+
+async def test_what_is_refused_changes_nothing(redis: "Redis", board: Board) -> None:
+    one, two = make_job(DIGEST, number=1), replace(make_job(DIGEST, number=2), key="k")
+    await board.admit(one, limit=1)
+    assert await board.known(one, limit=1) == one.id
+    keys = await redis.keys()
+    with pytest.raises(UnsettledKeysError):
+        await board.admit(two, limit=2)
+    await board.end_comparison(await board.begin_comparison())
+    with pytest.raises(TooManyJobsError, match="1 jobs"):
+        await board.admit(two, limit=1)
+    assert await board.known(two, limit=2) is None
+    assert set(await redis.keys()) == {*keys, b"creps:jobs:compared"}
+    assert await board.admit(two, limit=2) == two.id == await board.known(two, limit=2)
+
+
+async def test_a_redis_that_was_emptied_meanwhile_is_not_compared(redis: "Redis", board: Board) -> None:
+    run = await board.begin_comparison()
+    assert not await board.is_compared()
+    await redis.flushall()
+    await board.end_comparison(run)
+    assert not await board.is_compared()
+    await board.end_comparison(await board.begin_comparison())
+    assert await board.is_compared()
 
 
 async def test_jobs_are_listed_from_the_newest_and_counted(board: Board) -> None:
