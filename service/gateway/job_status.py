@@ -119,19 +119,20 @@ def _progress(status: Status) -> float:
 
 async def _eta(status: Status, services: Services) -> float | None:
     """Seconds until all tiles are drawn: at the pace of the last ones, or before that at the workers' pace, which all
-    unfinished jobs share."""
+    unfinished jobs share. Then, until all are written into the one file."""
     if status.ended:
         return None
-    tiles = status.total - status.done
     if status.rate is not None:
-        return round(tiles / status.rate, 1)
+        return round(status.left / status.rate, 1)
+    if status.done == status.total:
+        return None
     digest = status.job.order.spec.model
     pace = sum(worker.rates.get(digest, 0.0) for worker in await services.workers.recent())
     if not pace:
         return None
     counts = await services.jobs.counts()
     pixels = sum(level.width * level.height for level in status.job.order.pyramid.levels)
-    return round(pixels * tiles / status.total * sum(counts[state] for state in UNFINISHED) / pace, 1)
+    return round(pixels * status.left / status.total * sum(counts[state] for state in UNFINISHED) / pace, 1)
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -55,7 +55,7 @@ class Status:
         done, total: tiles that are in the store, and all of them.
         stored: tiles of them that are in the file which is being finished.
         open: entries of it in the queue.
-        rate: tiles a second of late; None before there are two.
+        rate: tiles a second of late, drawn or, once all are, written into the one file; None where that cannot be told.
         started, finished: unix seconds.
         error: why it failed.
         told: whether its webhook was, once it has ended and has one.
@@ -76,6 +76,13 @@ class Status:
     @property
     def ended(self) -> bool:
         return self.state not in UNFINISHED
+
+    @property
+    def left(self) -> int:
+        """Tiles that have still to be drawn or, once all are, to be written into the one file."""
+        if self.done < self.total or self.job.order.kind == "dzi":
+            return self.total - self.done
+        return max(self.total - self.stored, 0)
 
 
 class Board:
@@ -223,23 +230,22 @@ class Board:
                 pipeline.zcard(f"{_JOBS}:{state}")
             return dict(zip(STATES, await pipeline.execute(), strict=True))
 
-    async def finished_tiles(self, status: Status) -> list[int]:
-        """Indices of the tiles that are in the store, in their order."""
-        if status.state == "succeeded":
-            return list(range(status.total))
-        bits: Any = await self.redis.get(f"creps:job:{status.job.id}:tiles") or b""
-        return [8 * i + j for i, byte in enumerate(bits) for j in range(8) if byte & 0x80 >> j]
+    async def finished_tiles(self, job_id: str) -> Iterator[int]:
+        """Indices of the tiles that are in the store, in their order: there may be millions."""
+        bits: Any = await self.redis.get(f"creps:job:{job_id}:tiles") or b""
+        return (8 * i + j for i, byte in enumerate(bits) for j in range(8) if byte & 0x80 >> j)
 
     async def last_event(self, job_id: str) -> str:
         """The id of the last thing that has happened to a job."""
         events: Any = await self.redis.xrevrange(f"creps:job:{job_id}:events", count=1)
         return events[0][0].decode() if events else "0-0"
 
-    async def events(self, job_id: str, after: str) -> tuple[str, list[int]]:
-        """What has happened after an event: the id of the last of it, and the tiles that were stored.
+    async def has_event(self, job_id: str, event: str) -> bool:
+        """Whether that has happened to the job, not too long ago."""
+        return bool(await self.redis.xrange(f"creps:job:{job_id}:events", min=event, max=event))
 
-        Of very long ago there may be only the later part.
-        """
+    async def events(self, job_id: str, after: str) -> tuple[str, list[int]]:
+        """What has happened after an event: the id of the last of it, and the tiles that were stored."""
         events: Any = await self.redis.xrange(f"creps:job:{job_id}:events", min=f"({after}")
         last = events[-1][0].decode() if events else after
         return last, [int(fields[b"tile"]) for _, fields in events if b"tile" in fields]
@@ -254,26 +260,31 @@ class Board:
         for job_id, fields, events in zip(ids, answers[::2], answers[1::2], strict=True):
             if fields:
                 try:
-                    statuses.append(_status(job_id, fields, _rate(events)))
+                    statuses.append(_status(job_id, fields, events))
                 except (ValueError, KeyError, TypeError) as error:  # as of a newer gateway, while there are old ones
                     logger.warning("job %s cannot be read: %r", job_id, error)
         return statuses
 
 
-def _status(job_id: str, fields: Mapping[bytes, bytes], rate: float | None) -> Status:
+Events = Sequence[tuple[bytes, Mapping[bytes, bytes]]]
+"""The newest first. Their ids begin with their times in milliseconds."""
+
+
+def _status(job_id: str, fields: Mapping[bytes, bytes], events: Events) -> Status:
     webhook = Webhook(**json.loads(fields[b"webhook"])) if b"webhook" in fields else None
     key = fields[b"key"].decode() if b"key" in fields else None
     job = Job(job_id, float(fields[b"created"]), Order.from_json(fields[b"order"]), webhook, key)
     state: Any = fields[b"state"].decode()
     told: Any = fields[b"told"].decode() if b"told" in fields else None
+    done, total = int(fields[b"done"]), int(fields[b"total"])
     return Status(
         job=job,
         state=state,
-        done=int(fields[b"done"]),
-        total=int(fields[b"total"]),
+        done=done,
+        total=total,
         stored=int(fields.get(b"stored", 0)),
         open=int(fields[b"open"]),
-        rate=rate,
+        rate=_drawing_rate(events) if done < total or job.order.kind == "dzi" else _writing_rate(events),
         started=float(fields[b"started"]) if b"started" in fields else None,
         finished=float(fields[b"finished"]) if b"finished" in fields else None,
         error=fields[b"error"].decode() if b"error" in fields else None,
@@ -285,9 +296,26 @@ def _webhook(job: Job) -> str:
     return "" if job.webhook is None else json.dumps(asdict(job.webhook))
 
 
-def _rate(events: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> float | None:
-    """Tiles a second up to now. The events' ids begin with their times in milliseconds."""
-    times = [int(entry.partition(b"-")[0]) for entry, fields in events if b"tile" in fields]
-    if len(times) < 2:
-        return None
-    return len(times) / max(time.time() - times[-1] / 1000, 0.001)
+def _drawing_rate(events: Events) -> float | None:
+    times = [_seconds(event) for event, fields in events if b"tile" in fields]
+    return len(times) / _since(times[-1]) if len(times) > 1 else None
+
+
+def _writing_rate(events: Events) -> float | None:
+    notes: list[tuple[float, int]] = []
+    for event, fields in events:
+        if b"stored" in fields:
+            written = int(fields[b"stored"])
+            if notes and written > notes[-1][1]:
+                break  # an earlier attempt, which had come further
+            notes.append((_seconds(event), written))
+    written = notes[0][1] - notes[-1][1] if notes else 0
+    return written / _since(notes[-1][0]) if written else None
+
+
+def _seconds(event: bytes) -> float:
+    return int(event.partition(b"-")[0]) / 1000
+
+
+def _since(moment: float) -> float:
+    return max(time.time() - moment, 0.001)

@@ -154,21 +154,24 @@ return 1
 ADVANCE = (
     _COMMON
     + """
--- ARGV: id, tiles that are in the file which is being finished.
+-- ARGV: id, tiles that are in the file which is being finished. Returns whether anybody wants it still.
 local id = ARGV[1]
-if redis.call('EXISTS', key(id)) == 1 then
-    redis.call('HSET', key(id), 'stored', ARGV[2])
-    tell(id, 'stored', ARGV[2])
-end
+local state = redis.call('HGET', key(id), 'state')
+if not state then return 1 end -- if Redis was emptied, the job is found again
+if not alive(state) then return 0 end
+redis.call('HSET', key(id), 'stored', ARGV[2])
+tell(id, 'stored', ARGV[2])
+return 1
 """
 )
 
 RETRY = (
     _COMMON
     + """
--- ARGV: id, entry, tile, tries. Another worker, or this one, shall try again.
+-- ARGV: id, entry, tile, tries. Another worker, or this one, shall try again, where the job has not ended.
 local id = ARGV[1]
-if remove(id, ARGV[2]) and redis.call('EXISTS', key(id)) == 1 then queue(id, ARGV[3], ARGV[4]) end
+local state = redis.call('HGET', key(id), 'state')
+if remove(id, ARGV[2]) and state and alive(state) then queue(id, ARGV[3], ARGV[4]) end
 """
 )
 

@@ -46,7 +46,7 @@ class Tasks:
         return bool(await self._settle(args=[task.job, task.entry, task.tile]))
 
     async def retry(self, task: TileTask, tries: int) -> None:
-        """Queues the task again, behind the others."""
+        """Queues the task again, behind the others; of a job that has ended it is dropped."""
         await self._retry(args=[task.job, task.entry, task.tile, tries])
 
     async def drop(self, task: TileTask) -> None:
@@ -58,6 +58,6 @@ class Tasks:
         arguments: list[Any] = [task.job, task.entry, reason, task.tile, task.tries, worker]
         await self._fail(args=arguments)
 
-    async def advance(self, task: TileTask, tiles: int) -> None:
-        """Notes how many tiles are in the file that is being finished."""
-        await self._advance(args=[task.job, tiles])
+    async def advance(self, task: TileTask, tiles: int) -> bool:
+        """Notes how many tiles are in the file that is being finished. False where the job has ended."""
+        return bool(await self._advance(args=[task.job, tiles]))

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from model.spec import RenderSpec
 from service import metrics
+from service.jobs import storage
 from service.jobs.job import FOLDER
 from service.jobs.task import Tasks, TileTask
 from service.logs import log_context
@@ -43,7 +44,7 @@ Result = TypeVar("Result")
 
 
 class StoppedError(Exception):
-    """The worker ends before the file is finished."""
+    """The worker, or the job, ends before the file is finished."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,11 @@ class TileWork:
             raise
         tiles: list[Tile] = []
         for task in tasks:
-            order = alive.get(task.job)
-            if order is None:
+            if task.job not in alive:
                 await self._end(task, self._tasks.drop(task))
                 metrics.TILES.labels("dropped").inc()
+            elif (order := alive[task.job]) is None:
+                self.failed(task, "the worker cannot read the order; its log tells why", final=True)
             elif task.tile >= order.pyramid.tiles:
                 with log_context(job=task.job):
                     self._start(self._finish(task, order))
@@ -140,8 +142,8 @@ class TileWork:
             await asyncio.wait(self._background)
         self._finisher.shutdown()
 
-    async def _alive(self, ids: Sequence[str]) -> dict[str, Order]:
-        """The orders of those jobs that have not ended."""
+    async def _alive(self, ids: Sequence[str]) -> dict[str, Order | None]:
+        """The orders of those jobs that have not ended. None: it cannot be read, as that of a newer gateway."""
         unique = list(dict.fromkeys(ids))
         async with self._redis.pipeline(transaction=False) as pipeline:
             for job in unique:
@@ -149,17 +151,24 @@ class TileWork:
                 if job not in self._orders:
                     pipeline.hget(f"creps:job:{job}", "order")
             answers: list[Any] = await pipeline.execute()
-        alive: dict[str, Order] = {}
+        alive: dict[str, Order | None] = {}
         replies = iter(answers)
         for job in unique:
             state = next(replies)
-            if job not in self._orders and (text := next(replies)) is not None:
-                self._orders[job] = Order.from_json(text)
+            text = None if job in self._orders else next(replies)
             if state in (b"queued", b"running"):
-                alive[job] = self._orders[job]
+                alive[job] = self._orders[job] if text is None else self._read(job, text)
         while len(self._orders) > _ORDERS_KEPT:
             self._orders.popitem(last=False)
         return alive
+
+    def _read(self, job: str, text: bytes) -> Order | None:
+        try:
+            self._orders[job] = Order.from_json(text)
+        except (ValueError, KeyError, TypeError) as error:
+            logger.error("the order of job %s cannot be read: %r", job, error)
+            return None
+        return self._orders[job]
 
     async def _finish(self, task: TileTask, order: Order) -> None:
         """Makes the job's file in a thread, while the worker goes on with tiles."""
@@ -168,6 +177,7 @@ class TileWork:
         try:
             if not await exists(self._store, path):
                 logger.info("job %s: its %s is being finished", task.job, order.kind)
+                await storage.remove_half_written(self._store, path)
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self._finisher, finish, order, self._store, folder, self._progress(task))
             if order.kind != "dzi":
@@ -185,16 +195,20 @@ class TileWork:
     def _progress(self, task: TileTask) -> Callable[[int], None]:
         """Notes how many tiles are in the file, now and then. Called in the finisher's thread."""
         loop = asyncio.get_running_loop()
-        count, told = 0, time.monotonic()
+        count, told, wanted = 0, time.monotonic(), True
+
+        async def note(tiles: int) -> None:
+            nonlocal wanted
+            wanted = await self._end(None, self._tasks.advance(task, tiles)) is not False
 
         def advance(tiles: int) -> None:
             nonlocal count, told
-            if self._stopping.is_set():
+            if self._stopping.is_set() or not wanted:
                 raise StoppedError
             count += tiles
             if time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
-                loop.call_soon_threadsafe(self._start, self._end(None, self._tasks.advance(task, count)))
+                loop.call_soon_threadsafe(self._start, note(count))
 
         return advance
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx
 import obstore
@@ -16,9 +16,12 @@ from PIL import Image
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from model.config import GeneratorConfig
+from service.consumer import Consumer
+from service.gateway import events
 from service.jobs.keeper import Keeper
+from service.jobs.task import Tasks, TileTask
 from service.outputs.order import Order
-from service.queue import WorkerInfo
+from service.queue import GROUP, TILES, WorkerInfo
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.jobs.stand_in import expected_tiles, make_worker, pattern
@@ -73,6 +76,22 @@ def drawing(gateway: RunningGateway) -> Iterator[None]:
 def call(gateway: RunningGateway, work: Coroutine[Any, Any, Result]) -> Result:
     """Does something in the gateway's loop."""
     return asyncio.run_coroutine_threadsafe(work, gateway.loop).result(LONG)
+
+
+def settle(gateway: RunningGateway, job: str, count: int) -> list[int]:
+    """Notes that so many tiles of a job are in the store, as workers do. Returns which."""
+
+    async def take_and_settle() -> list[int]:
+        redis, settled = gateway.services.jobs.redis, list[int]()
+        await Consumer(redis, "worker", 1.0).join()
+        while len(settled) < count:
+            ((_, ((entry, fields),)),) = cast(Any, await redis.xreadgroup(GROUP, "worker", {TILES: ">"}, count=1))
+            task = TileTask.from_fields(entry, fields)
+            await Tasks(redis).settle(task)
+            settled += [task.tile] if task.job == job else []  # else of a test before
+        return settled
+
+    return call(gateway, take_and_settle())
 
 
 def order_of(gateway: RunningGateway, job: str) -> Order:
@@ -342,7 +361,8 @@ def test_nothing_but_the_jobs_own_files_can_be_fetched(gateway: RunningGateway) 
 def read_events(gateway: RunningGateway, job: str, last: str | None = None) -> list[tuple[str, dict[str, Any]]]:
     """(id, data) of every event until the stream ends."""
     headers = {} if last is None else {"Last-Event-ID": last}
-    events, identifier = [], ""
+    told: list[tuple[str, dict[str, Any]]] = []
+    identifier = ""
     with gateway.http.stream("GET", f"/v1/jobs/{job}/events", headers=headers) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         for line in stream.iter_lines():
@@ -354,27 +374,68 @@ def read_events(gateway: RunningGateway, job: str, last: str | None = None) -> l
             elif name == "id":
                 identifier = value
             elif not line:
-                events.append((identifier, data))
-    return events
+                told.append((identifier, data))
+                identifier = ""
+    return told
 
 
 def test_events_tell_every_tile_once_and_can_be_resumed(gateway: RunningGateway) -> None:
     job = order(gateway).json()
     with drawing(gateway):
-        events = read_events(gateway, job["id"])
-    tiles = [tuple(tile) for _, data in events for tile in data["tiles"]]
+        told = read_events(gateway, job["id"])
+    tiles = [tuple(tile) for _, data in told for tile in data["tiles"]]
     pyramid = order_of(gateway, job["id"]).pyramid
     assert set(tiles) == {pyramid.locate(index) for index in range(pyramid.tiles)}
-    assert events[-1][1]["state"] == "succeeded"
-    assert events[-1][1]["progress"] == 1
-    progress = [data["progress"] for _, data in events]
+    assert told[-1][1]["state"] == "succeeded"
+    assert told[-1][1]["progress"] == 1
+    progress = [data["progress"] for _, data in told]
     assert progress == sorted(progress)
-    middle = len(events) // 2
-    rest = [tuple(tile) for _, data in read_events(gateway, job["id"], events[middle][0]) for tile in data["tiles"]]
-    seen = [tuple(tile) for _, data in events[: middle + 1] for tile in data["tiles"]]
+    middle = len(told) // 2
+    rest = [tuple(tile) for _, data in read_events(gateway, job["id"], told[middle][0]) for tile in data["tiles"]]
+    seen = [tuple(tile) for _, data in told[: middle + 1] for tile in data["tiles"]]
     assert sorted([*seen, *rest]) == sorted(tiles)
-    (again,) = read_events(gateway, job["id"])
-    assert len(again[1]["tiles"]) == pyramid.tiles
+    ((last, again),) = read_events(gateway, job["id"])
+    assert (last, again["state"], again["tiles"]) == (told[-1][0], "succeeded", [])  # they are all there
+
+
+@pytest.mark.parametrize("last", [None, "9999999999999999999-0", "1-0"])
+def test_events_that_are_not_known_are_told_from_the_beginning(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, last: str | None
+) -> None:
+    monkeypatch.setattr(events, "TILES_AT_ONCE", 4)
+    job = order(gateway).json()
+
+    settled = settle(gateway, job["id"], 10)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_events, gateway, job["id"], last)
+        time.sleep(2 * events.POLL_SECONDS)
+        gateway.http.delete(job["links"]["self"])
+        told = reading.result(LONG)
+    locate = order_of(gateway, job["id"]).pyramid.locate
+    assert [len(data["tiles"]) for _, data in told[:3]] == [4, 4, 2]
+    assert [tuple(tile) for _, data in told[:3] for tile in data["tiles"]] == [locate(tile) for tile in settled]
+    # Only who has all tiles goes on after them.
+    assert [identifier != "" for identifier, _ in told[:3]] == [False, False, True]
+    assert told[-1][1]["state"] == "cancelled"
+
+
+def test_an_event_that_cannot_be_is_refused(gateway: RunningGateway) -> None:
+    job = order(gateway).json()
+    answer = gateway.http.get(job["links"]["events"], headers={"Last-Event-ID": "99999999999999999999-0"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "last-event-id")
+
+
+def test_what_is_left_of_the_last_file_is_estimated(gateway: RunningGateway) -> None:
+    job = order(gateway, output="tiff").json()
+
+    settle(gateway, job["id"], job["tiles_total"])
+    finishing = TileTask(b"0-1", job["id"], job["tiles_total"], tries=0)
+    assert gateway.http.get(job["links"]["self"]).json()["eta_seconds"] is None
+    for tiles in (5, 10):
+        call(gateway, Tasks(gateway.services.jobs.redis).advance(finishing, tiles))
+        time.sleep(0.2)
+    described = gateway.http.get(job["links"]["self"]).json()
+    assert described["eta_seconds"] >= 0.2 * (job["tiles_total"] - 10) / 5
 
 
 def test_a_job_can_be_cancelled_and_an_ended_one_removed(gateway: RunningGateway) -> None:

@@ -1,5 +1,6 @@
 """The rules of jobs on a real queue server, without workers: what is queued when, and what counts."""
 
+import asyncio
 import random
 from dataclasses import replace
 from typing import Any
@@ -69,7 +70,7 @@ async def test_what_comes_twice_counts_once(redis: "Redis", board: Board) -> Non
     assert await tasks.settle(first)
     assert await board.status(job.id) == before
     assert (before.done, before.open) == (1, before.total - 1)
-    assert await board.finished_tiles(before) == [first.tile]
+    assert list(await board.finished_tiles(job.id)) == [first.tile]
 
 
 async def test_events_tell_tiles_and_can_be_resumed(redis: "Redis", board: Board) -> None:
@@ -196,6 +197,27 @@ async def test_jobs_are_listed_from_the_newest_and_counted(board: Board) -> None
     assert await board.ids() == {job.id for job in jobs}
 
 
+async def test_the_rate_is_that_of_what_is_being_done(redis: "Redis", board: Board) -> None:
+    job, tasks = make_job(DIGEST, "png"), Tasks(redis)
+    await board.admit(job)
+    for task in await take(redis, 100):
+        await tasks.settle(task)
+    (finishing,) = await take(redis, 100)
+    status = await board.status(job.id)
+    assert (status.rate, status.left) == (None, status.total)
+    for stored in (9, 18, 2, 4, 12):  # the worker of the first two was killed
+        await asyncio.sleep(0.01)
+        assert await tasks.advance(finishing, stored)
+    status = await board.status(job.id)
+    assert status.left == status.total - 12
+    assert status.rate is not None
+    assert 0 < status.rate <= 10 / 0.02
+    await board.cancel(job.id)
+    assert not await tasks.advance(finishing, 14)
+    await tasks.retry(finishing, 0)
+    assert await redis.xlen(TILES) == 0
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_whatever_happens_the_queue_holds_what_the_job_says(redis: "Redis", board: Board, seed: int) -> None:
     chance = random.Random(seed)
@@ -218,4 +240,4 @@ async def test_whatever_happens_the_queue_holds_what_the_job_says(redis: "Redis"
                 await tasks.settle(task)
         status = await board.status(job.id)
         assert status.open == await redis.xlen(TILES)
-        assert status.done == len(await board.finished_tiles(status))
+        assert status.done == len(list(await board.finished_tiles(job.id)))

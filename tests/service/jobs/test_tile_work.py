@@ -1,6 +1,9 @@
 """Jobs drawn by workers in this process: the right files, whatever goes wrong on the way."""
 
 import asyncio
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ from service import consumer
 from service.jobs import tile_work
 from service.jobs.board import Board
 from service.jobs.keeper import Keeper
-from service.outputs.order import Kind
+from service.outputs.finish import Progress, finish
+from service.outputs.order import Kind, Order
 from service.outputs.store import Store, put_once
 from service.queue import DEAD
 from service.render_client import RenderClient
@@ -133,6 +137,82 @@ async def test_a_cancelled_job_stops_and_leaves_nothing(
         assert len(journal(models)) == drawn < job.order.pyramid.tiles
     assert not (outputs / job.folder).exists()
     assert (await board.status(job.id)).state == "cancelled"
+
+
+async def test_a_cancelled_job_is_not_finished(
+    board: Board,
+    store: Store,
+    outputs: Path,
+    checkpoint: Checkpoint,
+    run_worker: RunWorker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tile_work, "PROGRESS_SECONDS", 0.01)
+    tiles = 0
+
+    def finish_slowly(order: Order, store: Store, folder: str, progress: Progress) -> None:
+        def count(more: int) -> None:
+            nonlocal tiles
+            progress(more)
+            tiles += more
+            time.sleep(0.02)
+
+        finish(order, store, folder, count)
+
+    monkeypatch.setattr(tile_work, "finish", finish_slowly)
+    job = make_job(checkpoint.digest, "tiff", size=(1200, 1000))
+    await submit(board, store, job)
+    async with run_worker():
+        await eventually(lambda: tiles > 5)
+        await board.cancel(job.id)
+        keeper = Keeper(board, store, days=1)
+
+        async def is_gone() -> bool:
+            await keeper.look()
+            return not await board.untidy()
+
+        await eventually(is_gone)
+        assert tiles < job.order.pyramid.tiles / 2
+    assert not (outputs / job.folder).exists()
+
+
+async def test_an_order_that_a_worker_cannot_read_fails_with_the_reason(
+    redis: "Redis", board: Board, store: Store, checkpoint: Checkpoint, run_worker: RunWorker
+) -> None:
+    """And no other does."""
+    strange, other = make_job(checkpoint.digest), make_job(checkpoint.digest, number=2)
+    await submit(board, store, strange)
+    text = strange.order.to_json()
+    await redis.hset(f"creps:job:{strange.id}", "order", text.replace('"dzi"', '"zarr"'))
+    await submit(board, store, other)
+    async with run_worker():
+        await ends_as(board, other, "succeeded")
+
+        async def has_failed() -> bool:
+            return await redis.hget(f"creps:job:{strange.id}", "state") == b"failed"
+
+        await eventually(has_failed)
+    await redis.hset(f"creps:job:{strange.id}", "order", text)
+    assert (await board.status(strange.id)).error == "the worker cannot read the order; its log tells why"
+
+
+async def test_what_a_killed_worker_left_of_the_file_goes(
+    board: Board, store: Store, outputs: Path, checkpoint: Checkpoint, run_worker: RunWorker
+) -> None:
+    job = make_job(checkpoint.digest, "tiff")
+    await submit(board, store, job)
+    code = (
+        "import obstore, os, sys; from service.outputs.store import open_store\n"
+        "writer = obstore.open_writer(open_store(sys.argv[1]), sys.argv[2], buffer_size=1 << 20).__enter__()\n"
+        "writer.write(bytes(3 << 20)); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", code, outputs.as_uri(), job.path(job.order.name)]
+    for _ in range(2):
+        await asyncio.to_thread(subprocess.run, command, check=False)
+    assert f"{job.order.name}#2" in files_below(outputs / job.folder)
+    async with run_worker():
+        await ends_as(board, job, "succeeded")
+    assert files_below(outputs / job.folder).keys() == {"job.json", job.order.name}
 
 
 async def test_a_store_that_fails_for_a_while(
