@@ -130,19 +130,15 @@ async def _submit(
 ) -> Status:
     """A new job, or the one that the key stands for."""
     digest = None if key is None else _digest("job", key).hex()
-    job, board, limit = (
-        Job(uuid4().hex, time.time(), order, webhook, digest),
-        services.jobs,
-        services.settings.job_limit,
-    )
-    accepted = await board.known(job, limit)
+    job = Job(uuid4().hex, time.time(), order, webhook, digest)
+    accepted = await services.jobs.known(job, services.settings.job_limit)
     if accepted is None:
         if api_key := key_of(request):
             checkpoint = await services.models.resolve(order.spec.model)
             await services.budgets.charge_pixels(api_key, order.rendered_pixels(checkpoint.config.resolution))
         accepted = await _admit(job, services)
     try:
-        status = await board.status(accepted)
+        status = await services.jobs.status(accepted)
     except UnknownJobError:
         raise UnavailableError("the job of this Idempotency-Key was removed just now") from None
     if not _same(status.job, order, webhook):
@@ -162,7 +158,7 @@ async def _admit(job: Job, services: Services) -> str:
     except (TooManyJobsError, UnsettledKeysError):
         await storage.remove_record(services.outputs, job.id)
         raise
-    if accepted != job.id:
+    if accepted != job.id:  # another order with the key was quicker
         await storage.remove_record(services.outputs, job.id)
     return accepted
 

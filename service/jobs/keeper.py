@@ -25,6 +25,9 @@ COMPARE_SECONDS = 60.0
 """Between two comparisons of all jobs in the store with those in Redis. A Redis that was started anew, and so may have
 forgotten some, is compared at once."""
 
+ADOPTED_AT_ONCE = 16
+"""A bucket answers after tens of milliseconds, and orders with a key wait until a Redis that lost all is compared."""
+
 _LOCK = "creps:keeper"
 _LOCK_MS = 10_000
 
@@ -83,9 +86,9 @@ class Keeper:
         listing = await obstore.list_with_delimiter_async(self._store, FOLDER)
         known = await self._board.ids()
         before, self._recordless = self._recordless, set()
-        for folder in listing["common_prefixes"]:
-            if (job_id := folder.rpartition("/")[2]) not in known:
-                await self._adopt(job_id)
+        unknown = [job_id for path in listing["common_prefixes"] if (job_id := path.rpartition("/")[2]) not in known]
+        for start in range(0, len(unknown), ADOPTED_AT_ONCE):
+            await asyncio.gather(*map(self._adopt, unknown[start : start + ADOPTED_AT_ONCE]))
         await self._board.end_comparison(run)
         for job_id in self._recordless & before:  # no record is being written, then
             logger.info("files of job %s, which there is no more, are removed", job_id)

@@ -81,6 +81,7 @@ async def test_killed_in_the_middle(
     await asyncio.sleep(0.3)
     for victim in victims:
         await cluster.start(victim)
+    assert await order(http, format="jpeg") == job  # the key's, whatever Redis may have lost
     assert (await ended(http, job))["state"] == "succeeded"
     wanted = expected_tiles(recorded_order(cluster, job))
     files = files_below(cluster.outputs / "jobs" / job)
