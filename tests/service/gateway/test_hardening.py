@@ -3,10 +3,11 @@
 import asyncio
 import json
 import re
+import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,43 @@ def test_who_does_not_take_an_answer_loses_it(gateway: RunningGateway, monkeypat
         except ConnectionResetError:
             return
     assert len(rest) < 32 << 20, "what the system had taken, and no more"
+
+
+ANSWERED_IN_SLICES = ("/v1/images/plain/1.png", "/iiif/3/plain:1/full/max/0/default.png")
+
+
+@pytest.mark.parametrize("path", ANSWERED_IN_SLICES)
+def test_an_answer_that_nobody_takes_is_under_way(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(limits, "MAX_REQUESTS", 1)
+    gateway.queue.content = bytes(32 << 20)  # more than the system takes off our hands
+    with connected(gateway) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert gateway.http.get("/v1/models").status_code == 503
+    end = time.monotonic() + LONG
+    while gateway.http.get("/v1/models").status_code != 200:
+        assert time.monotonic() < end
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells the memory of a process so")
+@pytest.mark.parametrize("path", ANSWERED_IN_SLICES)
+def test_answers_that_nobody_takes_are_not_copied(gateway: RunningGateway, path: str) -> None:
+    size, clients = 16 << 20, 10
+    gateway.queue.content = bytes(size)
+    before = _resident_bytes()
+    with ExitStack() as stack:
+        for _ in range(clients):
+            connection = stack.enter_context(connected(gateway))
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        gateway.http.get("/livez")
+        assert _resident_bytes() - before < 2 * size
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_who_takes_an_answer_slowly_gets_all_of_it(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
