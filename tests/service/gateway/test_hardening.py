@@ -5,6 +5,7 @@ import json
 import re
 import resource
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,16 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from model.config import GeneratorConfig
-from service.gateway import limits, protocol
+from service.gateway import iiif_sources, limits, protocol
 from service.gateway.limits import MAX_HEADERS, MAX_TARGET
 from service.gateway.origins import parse_origins
 from service.gateway.proxies import Proxies
+from service.gateway.services import STITCHED_AT_ONCE
+from service.iiif.request import Resolved
+from service.iiif.transform import transform
 from service.queue import WorkerInfo
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
@@ -289,6 +295,52 @@ def test_more_requests_than_allowed_are_told_to_come_back(
     end = time.monotonic() + LONG
     while gateway.http.get("/v1/models").status_code != 200:
         assert time.monotonic() < end
+
+
+def test_no_more_pictures_are_turned_at_once_than_memory_allows(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where their clients leave: a thread cannot be stopped."""
+    lock, release = threading.Lock(), threading.Event()
+    under_way = most = 0
+
+    def slow_transform(pixels: NDArray[np.uint8], request: Resolved) -> bytes:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        release.wait(LONG)
+        with lock:
+            under_way -= 1
+        return transform(pixels, request)
+
+    monkeypatch.setattr(iiif_sources, "transform", slow_transform)
+
+    def ask(connection: socket.socket, seed: int) -> None:
+        request = f"GET /iiif/3/plain:{seed}/full/max/90/default.png HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        connection.sendall(request.encode())
+        end = time.monotonic() + LONG
+        while len(gateway.queue.asked) <= seed or most < min(seed + 1, STITCHED_AT_ONCE):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    try:
+        with ExitStack() as stack:
+            for seed in range(STITCHED_AT_ONCE + 4):
+                ask(stack.enter_context(connected(gateway)), seed)
+        with ExitStack() as stack:
+            connections = [stack.enter_context(connected(gateway)) for _ in range(4)]
+            for i, connection in enumerate(connections):
+                ask(connection, STITCHED_AT_ONCE + 4 + i)
+            for _ in range(20):
+                gateway.http.get("/livez")
+            assert most == STITCHED_AT_ONCE
+            release.set()
+            for connection in connections:
+                assert read_all(connection).startswith(b"HTTP/1.1 200 ")
+        assert most == STITCHED_AT_ONCE
+    finally:
+        release.set()
 
 
 # ---- browsers
