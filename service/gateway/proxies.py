@@ -46,7 +46,7 @@ class Proxies:
         return await self.app(scope, receive, send)
 
     def _is_trusted(self, scope: Scope) -> bool:
-        return self._trusts(scope["client"][0]) if scope.get("client") else False
+        return self._trusts(scope["client"][0].partition("%")[0]) if scope.get("client") else False
 
     def _trusts(self, host: str) -> bool:
         return _is_address(host) and any(ipaddress.ip_address(host) in network for network in self.trusted)
@@ -91,4 +91,4 @@ def _is_address(text: str) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text  # after which IPv6 takes anything, line breaks of the log among it

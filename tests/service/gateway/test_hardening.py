@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -105,6 +105,10 @@ def test_a_head_without_end_is_not_kept(gateway: RunningGateway) -> None:
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\n{}\r\n0\r\n\r\n",
+        b"OPTIONS /v1/jobs HTTP/1.1\r\nHost: x\r\nOrigin: a\r\nAccess-Control-Request-Method: GET\r\n"
+        b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nA: b\nInjected\r\n\r\n",
         b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
@@ -114,6 +118,7 @@ def test_what_is_no_http_is_a_problem_too(gateway: RunningGateway, request_bytes
     assert head.startswith(b"HTTP/1.1 400 ")
     assert PROBLEM in head
     assert b"x-content-type-options: nosniff" in head.lower()
+    assert b"connection: close" in head.lower()
     assert json.loads(body)["status"] == 400
 
 
@@ -430,12 +435,29 @@ def test_pages_of_named_sites_may_use_the_api(shared_gateway: RunningGateway) ->
 
 def test_pages_of_other_sites_may_not(shared_gateway: RunningGateway, gateway: RunningGateway) -> None:
     asked = {"Origin": STRANGER, "Access-Control-Request-Method": "POST"}
-    assert "Access-Control-Allow-Origin" not in shared_gateway.http.options("/v1/jobs", headers=asked).headers
+    refused = shared_gateway.http.options("/v1/jobs", headers=asked)
+    assert "Access-Control-Allow-Origin" not in refused.headers
+    assert refused.headers["Content-Type"] == PROBLEM.decode()
+    assert refused.json()["detail"] == "this site's pages may not ask so: Disallowed CORS origin"
     for running in (shared_gateway, gateway):
         response = running.http.get("/v1/models", headers={"Origin": STRANGER, "X-API-Key": "first-key"})
         assert response.status_code == 200
         assert "Access-Control-Allow-Origin" not in response.headers
     assert "Access-Control-Allow-Origin" not in gateway.http.get("/v1/models", headers={"Origin": SITE}).headers
+
+
+@pytest.mark.parametrize(
+    ("origin", "method", "status"), [(SITE, "PUT", 400), (SITE, "GET", 200), (STRANGER, "GET", 400)]
+)
+def test_preflights_are_logged_as_any_request(
+    shared_gateway: RunningGateway, caplog: pytest.LogCaptureFixture, origin: str, method: str, status: int
+) -> None:
+    asked = {"Origin": origin, "Access-Control-Request-Method": method, "X-Request-Id": "preflight-1"}
+    with caplog.at_level("INFO", "service.gateway.middleware"):
+        response = shared_gateway.http.options("/v1/jobs", headers=asked)
+    assert (response.status_code, response.headers["X-Request-Id"]) == (status, "preflight-1")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert f'"OPTIONS /v1/jobs" {status}' in line
 
 
 def test_iiif_stays_open_to_all_sites(shared_gateway: RunningGateway) -> None:
@@ -476,6 +498,7 @@ VALUES = st.text(st.characters(max_codepoint=255), max_size=40) | st.sampled_fro
         "10.0.0.1",
         "::1",
         "1.2.3.4, 10.0.0.1",
+        "::1%1",
         "https",
         "a.example:80",
         "/a/b",
@@ -488,6 +511,7 @@ VALUES = st.text(st.characters(max_codepoint=255), max_size=40) | st.sampled_fro
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=6), st.sampled_from(["127.0.0.1", "8.8.8.8"]))
+@example([("x-forwarded-for", '::1%" 200 \x1b[31mforged')], "127.0.0.1")
 @hypothesis_settings(suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_proxies_tell(headers: list[tuple[str, str]], client: str) -> None:
     """What is believed makes sense, and from strangers nothing is."""
