@@ -100,13 +100,13 @@ async def _file(path: str, status: Status, request: Request, store: Store) -> Re
         return Response(status_code=304, headers=headers)
     if name == job.order.name and job.order.kind != "dzi":
         headers["Content-Disposition"] = f'attachment; filename="{job.id}-{name}"'
-        if address := await sign(store, job.path(name), LINK_SECONDS):
+        if address := await sign(store, job.path(name), LINK_SECONDS, "HEAD" if request.method == "HEAD" else "GET"):
             return RedirectResponse(address, headers={"Cache-Control": caching.NO_STORE})
     try:
         size = (await obstore.head_async(store, job.path(name)))["size"]
-    except FileNotFoundError:
+        return await _part(job.path(name), size, request, store, headers)
+    except FileNotFoundError:  # also where it is removed just now
         raise missing from None
-    return await _part(job.path(name), size, request, store, headers)
 
 
 def _known_name(path: str, status: Status) -> str | None:
