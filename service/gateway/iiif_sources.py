@@ -91,10 +91,19 @@ async def _live(named: LiveIdentifier, request: Request, services: Services) -> 
         )
         picture = await resolve_picture(wanted, services.models)
     except ValidationError as error:
-        raise UnknownIdentifierError("identifier", explain(error.errors()[0])) from None
+        finding = error.errors()[0]
+        raise _unknown(str(finding["loc"][0]), explain(finding)) from None
     except InputError as error:
-        raise UnknownIdentifierError("identifier", error.message) from None
+        raise _unknown(error.field, error.message) from None
     return LiveSource(named, picture, request, services)
+
+
+_PARTS = {"truncation_psi": "psi", "truncation_cutoff": "cutoff", "class_index": "class", "width": "size"}
+"""What identifiers call fields of ImageRequest."""
+
+
+def _unknown(field: str, message: str) -> UnknownIdentifierError:
+    return UnknownIdentifierError("identifier", f"{_PARTS.get(field, field)}: {message}")
 
 
 class LiveSource:
