@@ -122,6 +122,16 @@ def test_what_is_no_http_is_a_problem_too(gateway: RunningGateway, request_bytes
     assert json.loads(body)["status"] == 400
 
 
+@pytest.mark.parametrize("target", ["http://own.example:80", "HTTPS://own.example:80"])
+def test_an_absolute_address_counts_with_its_host(gateway: RunningGateway, target: str) -> None:
+    end = " HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n"
+    answer = exchange(gateway, f"GET {target}/iiif/3/plain%3A7/info.json?a=b{end}".encode())
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b'"http://own.example:80/iiif/3/plain:7"' in answer
+    assert exchange(gateway, f"GET {target}{end}".encode()).startswith(b"HTTP/1.1 200 ")
+    assert exchange(gateway, f"GET http://user@own.example/{end}".encode()).startswith(b"HTTP/1.1 404 ")
+
+
 # ---- slow clients
 
 
@@ -522,6 +532,7 @@ def test_whatever_proxies_tell(headers: list[tuple[str, str]], client: str) -> N
         "headers": [(b"host", b"own.example"), *raw],
         "scheme": "http",
         "path": "/livez",
+        "raw_path": b"/livez",
         "root_path": "",
     }
     given_scope = dict(scope)
