@@ -6,6 +6,7 @@ import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -106,10 +107,11 @@ def _remove_tree(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-async def sign(store: Store, path: str, seconds: int) -> str | None:
-    """An address under which anyone may read an object for a while, where the store can give one."""
+async def sign(store: Store, path: str, seconds: int, method: Literal["GET", "HEAD"] = "GET") -> str | None:
+    """An address under which anyone may read an object for a while, by this method alone, where the store can give
+    one."""
     if isinstance(store, S3Store):
-        return await obstore.sign_async(store, "GET", path, timedelta(seconds=seconds))
+        return await obstore.sign_async(store, method, path, timedelta(seconds=seconds))
     return None
 
 
