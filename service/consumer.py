@@ -1,5 +1,6 @@
 """The workers' side of the queue: takes requests, keeps them alive, answers them, takes over what dead workers left."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from service import metrics
 from service.jobs.task import Tasks, TileTask
@@ -166,9 +167,10 @@ class Consumer:
         """Takes a request that nobody waits for out of the queue."""
         await self._finish(delivery, lambda transaction: None)
 
-    def release(self, task: TileTask) -> None:
-        """Holds a tile's task no longer: it has been ended, or will be taken over and done again."""
-        self._held.discard((TILES, task.entry))
+    def release(self, batch: Iterable[Taken]) -> None:
+        """Holds these no longer: they have been ended, or will be taken over and done again."""
+        for taken in batch:
+            self._held.discard((taken.stream if isinstance(taken, Delivery) else TILES, taken.entry))
 
     async def beat(self, info: WorkerInfo) -> None:
         """The heartbeat: this worker is alive, and so is every request that it holds."""
@@ -215,7 +217,8 @@ class Consumer:
                     else Delivery(stream, entry, Request.from_fields(fields))
                 )
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                await self._bury(stream, entry, fields, f"a worker could not read the request: {error!r}")
+                with contextlib.suppress(RedisError):  # then it comes again; the others are held
+                    await self._bury(stream, entry, fields, f"a worker could not read the request: {error!r}")
                 continue
             self._held.add((stream, entry))
             accepted.append(taken)
@@ -261,7 +264,7 @@ class Consumer:
                 _remove_entry(transaction, delivery.stream, delivery.entry)
                 await transaction.execute()
         finally:
-            self._held.discard((delivery.stream, delivery.entry))
+            self.release([delivery])
 
 
 def _log_fields(fields: Mapping[bytes, bytes]) -> dict[str, str]:

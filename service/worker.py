@@ -109,7 +109,7 @@ class Worker:
         self._answering: asyncio.Task[None] | None = None
         self._next_look = 0.0
         self._encoders = ThreadPoolExecutor(thread_name_prefix="encode")
-        self._tiles = TileWork(redis, store, self._consumer.release, self.id, self._encoders)
+        self._tiles = TileWork(redis, store, lambda task: self._consumer.release([task]), self.id, self._encoders)
 
     def stop(self) -> None:
         """Takes no further requests. :meth:`run` returns once those that are held have been answered."""
@@ -183,7 +183,11 @@ class Worker:
 
     async def _serve(self, batch: Sequence[Taken]) -> None:
         """Renders a batch and leaves its answers to a task. Returns when nothing else waits to be answered."""
-        wanted = await self._wanted(batch)
+        try:
+            wanted = await self._wanted(batch)
+        except RedisError:
+            self._consumer.release(batch)
+            raise
         for model in _by_model(wanted):
             now = time.time()
             requests = [item.request for item in model if isinstance(item, Delivery)]
