@@ -263,9 +263,10 @@ async def test_a_picture_is_answered_though_the_tile_that_came_with_it_cannot_be
     async with running_worker(redis, tmp_path):
         await eventually(client.workers)
         request = Request("a" * 32, make_spec(checkpoint.digest, 3), time.time(), time.time() + LONG, "creps:replies:x")
+        picture: Any = request.to_fields()
         async with redis.pipeline(transaction=True) as transaction:  # so that the waiting worker is given both
             transaction.xadd(TILES, {"pixels": 1, "job": "broken", "tile": 0, "tries": 0})
-            transaction.xadd(PICTURES, request.to_fields())
+            transaction.xadd(PICTURES, picture)
             await transaction.execute()
         await eventually(lambda: redis.xlen("creps:replies:x"))
         assert await redis.xlen(PICTURES) == 0
