@@ -139,6 +139,9 @@ class Consumer:
 
         They come one at a time, so that a deadly request does not take others with it again.
         """
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            self._claim_held(pipeline)  # else our own late heartbeat would count as a worker lost
+            await pipeline.execute()
         for stream in STREAMS:
             start: Any = "0-0"
             while True:
@@ -177,10 +180,7 @@ class Consumer:
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.sadd(WORKERS, self.name)
             pipeline.set(worker_key(self.name), info.to_json(), px=self._patience_ms)
-            for stream in STREAMS:
-                entries: list[Any] = [entry for name, entry in self._held if name == stream]
-                if entries:
-                    pipeline.xclaim(stream, GROUP, self.name, 0, entries, justid=True)
+            self._claim_held(pipeline)
             await pipeline.execute()
 
     async def sweep(self) -> None:
@@ -197,6 +197,12 @@ class Consumer:
         await self._redis.delete(worker_key(self.name))
         for stream in STREAMS:
             await self._remove(stream, self.name)
+
+    def _claim_held(self, pipeline: Pipeline) -> None:
+        for stream in STREAMS:
+            entries: list[Any] = [entry for name, entry in self._held if name == stream]
+            if entries:
+                pipeline.xclaim(stream, GROUP, self.name, 0, entries, justid=True)
 
     async def _remove(self, stream: str, name: str) -> None:
         if await self._remove_consumer(keys=[stream], args=[GROUP, name]):
