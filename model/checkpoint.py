@@ -5,10 +5,13 @@ safetensors is imported where a file is read or written, so that a machine witho
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,9 @@ SUFFIX = ".safetensors"
 
 TYPES = {"F32": "<f4", "F16": "<f2"}
 """What tensors may be stored as: safetensors' names, and numpy's."""
+
+_MAX_HEADER = 100_000_000
+"""Bytes of the longest header that safetensors reads."""
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a model may be called, in paths, addresses and metrics."""
@@ -77,13 +83,13 @@ class Checkpoint:
         if not content.is_file():
             raise InputError("checkpoint", f"{path} is not a file")
         try:
-            from safetensors import SafetensorError, safe_open
+            from safetensors import SafetensorError
         except ModuleNotFoundError:
             raise InputError("checkpoint", f"{path} cannot be read: safetensors is not installed") from None
         try:
             stamp = _stamp(content)
-            with safe_open(content, framework="numpy") as file:
-                metadata: dict[str, str] = file.metadata() or {}
+            with _open(content) as (header, _):
+                metadata: dict[str, str] = header.metadata() or {}
         except OSError as error:
             raise InputError("checkpoint", f"{path} cannot be read: {error.strerror or error}") from None
         except SafetensorError as error:
@@ -129,17 +135,12 @@ class Checkpoint:
         return generator.eval().requires_grad_(False)
 
     def _tensors(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
-        """Every tensor's name and values, in memory of its own. Raises InputError as :meth:`check`.
-
-        The library would map the file, and a process that reads a mapping is killed where somebody cuts the file off.
-        So it reads the header alone; it has made sure that the tensors follow that one another without gaps.
-        """
-        from safetensors import SafetensorError, safe_open
+        """Every tensor's name and values, in memory of its own. Raises InputError as :meth:`check`."""
+        from safetensors import SafetensorError
 
         try:
-            with safe_open(self.content, framework="numpy") as header, self.content.open("rb") as file:
+            with _open(self.content) as (header, file):
                 types = self._check_shapes(header)
-                file.seek(8 + int.from_bytes(file.read(8), "little"))
                 for name in header.offset_keys():
                     values = np.empty(*types[name])
                     if file.readinto(values.data) < values.nbytes:
@@ -166,6 +167,24 @@ class Checkpoint:
                 )
             types[name] = shape, TYPES[view.get_dtype()]
         return types
+
+
+@contextmanager
+def _open(content: Path) -> Iterator[tuple[Any, BufferedReader]]:
+    """A file's header, read by safetensors, and the file itself, where its tensors begin: they follow one another in
+    the order of ``offset_keys``. Raises OSError or SafetensorError.
+
+    The library maps files, and reading a mapping kills the process where somebody cuts the file off meanwhile. So it is
+    given a copy of the header with a hole in place of the tensors. It makes sure that they fill the file without gaps.
+    """
+    from safetensors import safe_open
+
+    with content.open("rb") as file, os.fdopen(os.memfd_create("header"), "wb") as copy:
+        length = file.read(8)
+        copy.write(length + file.read(min(int.from_bytes(length, "little"), _MAX_HEADER)))
+        copy.truncate(os.fstat(file.fileno()).st_size)
+        with safe_open(f"/dev/fd/{copy.fileno()}", framework="numpy") as header:
+            yield header, file
 
 
 def save_checkpoint(path: Path, generator: "Generator", info: Mapping[str, Any] | None = None) -> Checkpoint:

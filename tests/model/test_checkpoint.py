@@ -335,3 +335,21 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_refused(path: Path, read: st
     command = [sys.executable, "-c", program, str(path), read, str(left)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"checkpoint: {path} was cut off while it was read\n"
+
+
+def test_a_file_that_is_cut_off_while_its_header_is_read_is_refused(path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from model.checkpoint import Checkpoint, InputError\n"
+        "print('ready', flush=True)\n"
+        "while Path(sys.argv[1]).exists():\n"
+        "    try: Checkpoint.open(Path(sys.argv[1]))\n"
+        "    except InputError: pass"
+    )
+    content = path.read_bytes()
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        for _ in range(1000):
+            path.write_bytes(content)  # which cuts it off first
+        path.unlink()
+    assert process.returncode == 0
