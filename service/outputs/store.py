@@ -103,8 +103,9 @@ async def delete_folder(store: Store, folder: str) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+    while folder.exists():
+        with contextlib.suppress(FileNotFoundError):  # another has deleted something in it, where this ends: once more
+            shutil.rmtree(folder)
 
 
 async def sign(store: Store, path: str, seconds: int, method: Literal["GET", "HEAD"] = "GET") -> str | None:
