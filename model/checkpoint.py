@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,7 +180,7 @@ def _open(content: Path) -> Iterator[tuple[Any, BufferedReader]]:
     """
     from safetensors import safe_open
 
-    with content.open("rb") as file, os.fdopen(os.memfd_create("header"), "wb") as copy:
+    with content.open("rb") as file, TemporaryFile() as copy:
         length = file.read(8)
         copy.write(length + file.read(min(int.from_bytes(length, "little"), _MAX_HEADER)))
         copy.truncate(os.fstat(file.fileno()).st_size)
