@@ -82,7 +82,8 @@ async def draw(redis: "Redis", count: int, size: int) -> None:
     requests: Any = await redis.xrange(PICTURES)
     async with redis.pipeline() as transaction:
         for entry, request in requests:
-            transaction.xadd(request[b"reply"], {"id": request[b"id"], **success_fields(bytes(size), 0, 0)})
+            reply: dict[Any, Any] = {"id": request[b"id"], **success_fields(bytes(size), 0, 0)}
+            transaction.xadd(request[b"reply"], reply)
             transaction.xdel(PICTURES, entry)
         await transaction.execute()
 
