@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,22 @@ async def http(redis_url: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]
         yield http
 
 
-@pytest.fixture
-async def worker(redis: "Redis", folder: Path) -> AsyncIterator[None]:
+@asynccontextmanager
+async def drawing_worker(redis: "Redis", folder: Path) -> AsyncIterator[None]:
     worker = make_worker(redis, folder)
     running = asyncio.create_task(worker.run())
-    yield
-    open_gate(folder)
-    worker.stop()
-    await asyncio.wait_for(running, LONG)
+    try:
+        yield
+    finally:
+        open_gate(folder)
+        worker.stop()
+        await asyncio.wait_for(running, LONG)
+
+
+@pytest.fixture
+async def worker(redis: "Redis", folder: Path) -> AsyncIterator[None]:
+    async with drawing_worker(redis, folder):
+        yield
 
 
 async def draw(http: httpx.AsyncClient, key: str, seed: int, side: int = SIDE) -> httpx.Response:
@@ -140,6 +149,20 @@ async def test_who_waits_for_the_same_picture_does_not_pay_and_is_not_refused(
     assert [response.status_code for response in (await first, *await answers)] == [200] * 4
     together = await asyncio.gather(*(draw(http, key, 5) for key in ("small", "other", "small", "other")))
     assert {response.status_code for response in together[1::2]} == {200}
+
+
+async def test_pictures_that_a_full_queue_refuses_do_not_count(redis: "Redis", redis_url: str, folder: Path) -> None:
+    async with keyed_gateway(redis_url, folder, queue_limit=1) as http, drawing_worker(redis, folder):
+        waiting = asyncio.create_task(draw(http, "other", WAITS))
+        await eventually(lambda: seeds_drawn(folder) == [WAITS])
+        for seed in range(5):
+            refused = await draw(http, "painter", seed)
+            assert refused.status_code == 429
+            assert "the queue is full" in refused.json()["detail"]
+        open_gate(folder)
+        assert (await waiting).status_code == 200
+        assert [(await draw(http, "painter", seed)).status_code for seed in range(3)] == [200] * 3
+        assert_exceeded(await draw(http, "painter", 3), "of which 0 are left")
 
 
 async def test_jobs_count_at_admission_and_once(redis: "Redis", http: httpx.AsyncClient) -> None:
