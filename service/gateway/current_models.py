@@ -16,8 +16,8 @@ LOOK_SECONDS = 1.0
 """How old the last look at the files may be. A look costs more than all the rest that the gateway does."""
 
 WAIT_SECONDS = 0.1
-"""How long requests wait for a look. It takes a millisecond, but longer where there is a new file, whose digest is that of
-all its bytes: then they have what was known before."""
+"""How long requests wait for a look. It takes a millisecond, but longer where there is a new file, all of which is read
+for its digest: then they have what was known before."""
 
 
 class CurrentModels:

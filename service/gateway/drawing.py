@@ -23,6 +23,8 @@ async def draw(spec: RenderSpec, request: Request, services: Services) -> Render
         redis.exceptions.RedisError: at once where the queue is known to be lost. Others as RenderClient.render.
     """
     key = key_of(request)
+    priority = key.priority if key else "interactive"
+    timeout = services.settings.request_timeout
 
     request.scope[DRAWN] = {"model": spec.model, "seed": spec.latent.seed}
 
@@ -32,18 +34,18 @@ async def draw(spec: RenderSpec, request: Request, services: Services) -> Render
         services.client.require()  # it may have been lost while the cache was asked
         await services.workers.require()
         if key is None:
-            return await services.client.render(spec, seconds)
+            return await services.client.render(spec, seconds, priority)
         checkpoint = await services.models.resolve(spec.model)
         pixels = spec.viewport.rendered_pixels(checkpoint.config.resolution)
         await services.budgets.charge_pixels(key, pixels)
         try:
-            return await services.client.render(spec, seconds, key.priority)
+            return await services.client.render(spec, seconds, priority)
         except QueueFull:
             await services.budgets.give_back_pixels(key, pixels)
             raise
 
     while True:
-        fetching = services.cache.fetch(caching.picture_key(spec), render, services.settings.request_timeout)
+        fetching = services.cache.fetch(caching.picture_key(spec), render, timeout, priority)
         try:
             return await while_connected(request, fetching)
         except BudgetExceededError as error:
