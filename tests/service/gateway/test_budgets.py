@@ -1,6 +1,8 @@
 """Budgets of keys over HTTP: what counts, what does not, and that all gateways count together."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +12,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from service import queue
+from service.gateway.budgets import Budgets
 from service.gateway.keys import MAX_PIXELS
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.keyed import as_key, keyed_gateway, write_keys
@@ -186,6 +190,28 @@ async def test_large_budgets_are_exact(http: httpx.AsyncClient) -> None:
     for _ in range(2):
         assert (await order(http, "huge", side=60_000)).status_code == 202
     assert (await http.get("/v1/jobs", headers=as_key("other"))).json()["total"] == 2
+
+
+async def test_no_request_waits_for_a_redis_that_is_known_to_hang(
+    redis: "Redis", redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "ANSWER_SECONDS", 1.0)
+    process = int((await redis.info("server"))["process_id"])
+    async with keyed_gateway(redis_url, folder) as http:
+
+        async def is_told() -> bool:
+            return not (await http.get("/readyz")).json()["checks"]["redis"]
+
+        os.kill(process, signal.SIGSTOP)
+        try:
+            await eventually(is_told)
+            with monkeypatch.context() as patient:
+                patient.setattr(Budgets, "charge_request", lambda *_: asyncio.Event().wait())
+                address = f"/v1/images/{NAME}/1.png"
+                assert (await http.head(address, headers=as_key("caller"))).status_code == 200
+                assert (await http.get(address, headers=as_key("caller"))).status_code == 503
+        finally:
+            os.kill(process, signal.SIGCONT)
 
 
 async def test_without_redis_what_needs_no_queue_is_answered_uncounted(redis: "Redis", http: httpx.AsyncClient) -> None:
