@@ -76,7 +76,7 @@ def create_app(services: Services) -> FastAPI:
             Middleware(HeadLimit),
             Middleware(RequestLimit),
             Middleware(Preflights, origins=origins),
-            *([Middleware(ApiKeys, keys=keys, budgets=services.budgets)] if settings.needs_key else []),
+            *([Middleware(ApiKeys, keys, services.budgets, services.client)] if settings.needs_key else []),
             Middleware(BodyLimit),
         ],
     )
