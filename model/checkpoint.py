@@ -5,14 +5,19 @@ safetensors is imported where a file is read or written, so that a machine witho
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.config import GeneratorConfig
 from model.errors import InputError
@@ -26,8 +31,11 @@ FORMAT = "creps"
 FORMAT_VERSION = "1"
 SUFFIX = ".safetensors"
 
-TYPES = ("F32", "F16")
-"""What tensors may be stored as, in safetensors' names."""
+TYPES = {"F32": "<f4", "F16": "<f2"}
+"""What tensors may be stored as: safetensors' names, and numpy's."""
+
+_MAX_HEADER = 100_000_000
+"""Bytes of the longest header that safetensors reads."""
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a model may be called, in paths, addresses and metrics."""
@@ -76,13 +84,13 @@ class Checkpoint:
         if not content.is_file():
             raise InputError("checkpoint", f"{path} is not a file")
         try:
-            from safetensors import SafetensorError, safe_open
+            from safetensors import SafetensorError
         except ModuleNotFoundError:
             raise InputError("checkpoint", f"{path} cannot be read: safetensors is not installed") from None
         try:
             stamp = _stamp(content)
-            with safe_open(content, framework="numpy") as file:
-                metadata: dict[str, str] = file.metadata() or {}
+            with _open(content) as (header, _):
+                metadata: dict[str, str] = header.metadata() or {}
         except OSError as error:
             raise InputError("checkpoint", f"{path} cannot be read: {error.strerror or error}") from None
         except SafetensorError as error:
@@ -100,17 +108,11 @@ class Checkpoint:
         """Reads every tensor, without torch.
 
         Raises:
-            InputError: the tensors do not fit the config, or one holds what no picture can be drawn with.
+            InputError: the tensors do not fit the config, one holds what no picture can be drawn with, or the file
+                was cut off meanwhile.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(self.content, framework="numpy") as file:
-                for name in self._check_shapes(file):
-                    if not np.isfinite(file.get_tensor(name)).all():
-                        raise InputError("checkpoint", f"{self.path}: tensor {name!r} holds values that are not finite")
-        except SafetensorError as error:
-            raise InputError("checkpoint", f"{self.path} cannot be read: {error}") from None
+        for _ in self._tensors():
+            pass
 
     def load(self) -> "Generator":
         """The generator on the CPU, in evaluation mode.
@@ -118,20 +120,14 @@ class Checkpoint:
         Shapes are compared before anything is allocated, and what is returned does not change with the file.
 
         Raises:
-            InputError: the tensors do not fit the config, or the file was written over since its header was read.
+            InputError: as :meth:`check`, or the file was written over since its header was read.
         """
         import torch
-        from safetensors import safe_open
 
         from model.generator import Generator
 
-        state: dict[str, torch.Tensor] = {}
-        with safe_open(self.content, framework="pt") as file:
-            for name in self._check_shapes(file):
-                # A copy: the library's tensors are the file's own pages, and whoever writes to it would change them.
-                state[name] = file.get_tensor(name).to(torch.float32, copy=True)
-                if not state[name].isfinite().all():
-                    raise InputError("checkpoint", f"{self.path}: tensor {name!r} holds values that are not finite")
+        # Copies, since torch aligns its own memory better than numpy does.
+        state = {name: torch.from_numpy(values).to(torch.float32, copy=True) for name, values in self._tensors()}
         if _stamp(self.content) != self.stamp:
             raise InputError("checkpoint", f"{self.path} has been written over; move new files into its place instead")
         with torch.device("meta"):
@@ -139,20 +135,57 @@ class Checkpoint:
         generator.load_state_dict(state, assign=True)
         return generator.eval().requires_grad_(False)
 
-    def _check_shapes(self, file: Any) -> Iterable[str]:
-        """The names of an open file's tensors. Raises InputError where one is missing, unknown or of another shape."""
+    def _tensors(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
+        """Every tensor's name and values, in memory of its own. Raises InputError as :meth:`check`."""
+        from safetensors import SafetensorError
+
+        try:
+            with _open(self.content) as (header, file):
+                types = self._check_shapes(header)
+                for name in header.offset_keys():
+                    values = np.empty(*types[name])
+                    if file.readinto(values.data) < values.nbytes:
+                        raise InputError("checkpoint", f"{self.path} was cut off while it was read")
+                    if not np.isfinite(values).all():
+                        raise InputError("checkpoint", f"{self.path}: tensor {name!r} holds values that are not finite")
+                    yield name, values
+        except (SafetensorError, OSError) as error:
+            raise InputError("checkpoint", f"{self.path} cannot be read: {error}") from None
+
+    def _check_shapes(self, header: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Each tensor's shape and numpy type. Raises InputError where one is missing, unknown or of another shape."""
         expected = tensor_shapes(self.config)
-        if difference := sorted(set(file.keys()) ^ expected.keys()):
+        if difference := sorted(set(header.keys()) ^ expected.keys()):
             where = "lacks" if difference[0] in expected else "has an unknown"
             raise InputError("checkpoint", f"{self.path} {where} tensor {difference[0]!r}")
+        types = {}
         for name, shape in expected.items():
-            view = file.get_slice(name)
+            view = header.get_slice(name)
             if view.get_dtype() not in TYPES or view.get_shape() != list(shape):
                 found = f"{view.get_dtype()} {view.get_shape()}"
                 raise InputError(
                     "checkpoint", f"{self.path}: tensor {name!r} is {found}, its config asks for {list(shape)}"
                 )
-        return expected
+            types[name] = shape, TYPES[view.get_dtype()]
+        return types
+
+
+@contextmanager
+def _open(content: Path) -> Iterator[tuple[Any, BufferedReader]]:
+    """A file's header, read by safetensors, and the file itself, where its tensors begin: they follow one another in
+    the order of ``offset_keys``. Raises OSError or SafetensorError.
+
+    The library maps files, and reading a mapping kills the process where somebody cuts the file off meanwhile. So it is
+    given a copy of the header with a hole in place of the tensors. It makes sure that they fill the file without gaps.
+    """
+    from safetensors import safe_open
+
+    with content.open("rb") as file, TemporaryFile() as copy:
+        length = file.read(8)
+        copy.write(length + file.read(min(int.from_bytes(length, "little"), _MAX_HEADER)))
+        copy.truncate(os.fstat(file.fileno()).st_size)
+        with safe_open(f"/dev/fd/{copy.fileno()}", framework="numpy") as header:
+            yield header, file
 
 
 def save_checkpoint(path: Path, generator: "Generator", info: Mapping[str, Any] | None = None) -> Checkpoint:

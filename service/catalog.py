@@ -78,14 +78,18 @@ class Catalog:
             files: dict[Path, _File] = {}
             served: dict[str, Checkpoint] = {}
             for path in paths:
+                known = self._files.get(path)
                 try:
                     status = path.stat()
-                except OSError:
+                except FileNotFoundError:
                     continue  # removed since it was listed
-                version = status.st_ino, status.st_mtime_ns, status.st_size
-                known = self._files.get(path)
-                if known is None or known.version != version:
-                    known = _File(version, self._read(path))
+                except OSError:
+                    if known is None:
+                        continue
+                else:
+                    version = status.st_ino, status.st_mtime_ns, status.st_size
+                    if known is None or known.version != version:
+                        known = _File(version, self._read(path))
                 files[path] = known
                 if known.checkpoint is not None:
                     served[known.checkpoint.name] = known.checkpoint

@@ -1,5 +1,6 @@
 """The workers' side of the queue: takes requests, keeps them alive, answers them, takes over what dead workers left."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from service import metrics
 from service.jobs.task import Tasks, TileTask
@@ -138,6 +139,9 @@ class Consumer:
 
         They come one at a time, so that a deadly request does not take others with it again.
         """
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            self._claim_held(pipeline)  # else our own late heartbeat would count as a worker lost
+            await pipeline.execute()
         for stream in STREAMS:
             start: Any = "0-0"
             while True:
@@ -166,19 +170,17 @@ class Consumer:
         """Takes a request that nobody waits for out of the queue."""
         await self._finish(delivery, lambda transaction: None)
 
-    def release(self, task: TileTask) -> None:
-        """Holds a tile's task no longer: it has been ended, or will be taken over and done again."""
-        self._held.discard((TILES, task.entry))
+    def release(self, batch: Iterable[Taken]) -> None:
+        """Holds these no longer: they have been ended, or will be taken over and done again."""
+        for taken in batch:
+            self._held.discard((taken.stream if isinstance(taken, Delivery) else TILES, taken.entry))
 
     async def beat(self, info: WorkerInfo) -> None:
         """The heartbeat: this worker is alive, and so is every request that it holds."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.sadd(WORKERS, self.name)
             pipeline.set(worker_key(self.name), info.to_json(), px=self._patience_ms)
-            for stream in STREAMS:
-                entries: list[Any] = [entry for name, entry in self._held if name == stream]
-                if entries:
-                    pipeline.xclaim(stream, GROUP, self.name, 0, entries, justid=True)
+            self._claim_held(pipeline)
             await pipeline.execute()
 
     async def sweep(self) -> None:
@@ -195,6 +197,12 @@ class Consumer:
         await self._redis.delete(worker_key(self.name))
         for stream in STREAMS:
             await self._remove(stream, self.name)
+
+    def _claim_held(self, pipeline: Pipeline) -> None:
+        for stream in STREAMS:
+            entries: list[Any] = [entry for name, entry in self._held if name == stream]
+            if entries:
+                pipeline.xclaim(stream, GROUP, self.name, 0, entries, justid=True)
 
     async def _remove(self, stream: str, name: str) -> None:
         if await self._remove_consumer(keys=[stream], args=[GROUP, name]):
@@ -215,7 +223,8 @@ class Consumer:
                     else Delivery(stream, entry, Request.from_fields(fields))
                 )
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                await self._bury(stream, entry, fields, f"a worker could not read the request: {error!r}")
+                with contextlib.suppress(RedisError):  # then it comes again; the others are held
+                    await self._bury(stream, entry, fields, f"a worker could not read the request: {error!r}")
                 continue
             self._held.add((stream, entry))
             accepted.append(taken)
@@ -261,7 +270,7 @@ class Consumer:
                 _remove_entry(transaction, delivery.stream, delivery.entry)
                 await transaction.execute()
         finally:
-            self._held.discard((delivery.stream, delivery.entry))
+            self.release([delivery])
 
 
 def _log_fields(fields: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -10,7 +10,10 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 HTTP_REQUESTS = Counter("creps_http_requests", "HTTP requests answered.", ["route", "method", "status"])
 HTTP_DURATION = Histogram(
-    "creps_http_request_duration_seconds", "From an HTTP request to its answer.", ["route"], buckets=_SECONDS
+    "creps_http_request_duration_seconds",
+    "From an HTTP request to the beginning of its answer.",
+    ["route"],
+    buckets=_SECONDS,
 )
 
 QUEUE_WAIT = Histogram("creps_queue_wait_seconds", "From a request's submission to its rendering.", buckets=_SECONDS)

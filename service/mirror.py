@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import obstore
 
@@ -74,10 +74,8 @@ class Mirror:
         except InputError as error:
             raise InputError("models", error.message) from None
         self.folder = cache / hashlib.sha256(address.encode()).hexdigest()[:16]
-        self._lock = self.folder / ".lock"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.touch()
+            self._open_lock().close()
         except OSError as error:
             raise InputError("model_cache", f"{cache} cannot be written: {error.strerror}") from None
 
@@ -183,7 +181,7 @@ class Mirror:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Waits for other processes and threads that change the folder. TimeoutError: nobody waits for us any more."""
-        with self._lock.open("w") as lock:
+        with self._open_lock() as lock:
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -192,6 +190,11 @@ class Mirror:
                     if self._stopping.wait(_LOCK_SECONDS):
                         raise TimeoutError from None
             yield
+
+    def _open_lock(self) -> TextIO:
+        """Makes the folder where it is missing: it may be deleted at any time."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return (self.folder / ".lock").open("w")
 
     def _complain(self, message: str) -> None:
         if message not in self._earlier | self._complaints:

@@ -39,11 +39,6 @@ logger = logging.getLogger(__name__)
 MAX_RETRY_AFTER = 60
 """Seconds; the longest that a refused client is told to wait."""
 
-_REPLIES_AT_ONCE = 8
-
-_COURTESY_SECONDS = 0.002
-"""For which the reader leaves the loop to those who have just been answered, before it clears up."""
-
 # KEYS: stream. ARGV: limit, then the entry's fields and values. As entries leave the stream when they are answered, its
 # length counts those that wait and those that run. Returns −1, or the age of the oldest in milliseconds if it is full.
 _SUBMIT = """
@@ -72,8 +67,8 @@ class RenderClient:
         self._redis = redis
         self._queue_limit = queue_limit
         self._submit = redis.register_script(_SUBMIT)
-        self._replies = f"creps:replies:{uuid4().hex}"
-        self._waiting: dict[str, asyncio.Future[dict[bytes, bytes] | RedisConnectionError]] = {}
+        self._replies = _new_stream()
+        self._waiting: dict[bytes, asyncio.Future[dict[bytes, bytes] | RedisConnectionError]] = {}
         self._commands: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -118,7 +113,7 @@ class RenderClient:
             current_log_context(),
             current_traceparent(),
         )
-        answer = self._waiting[request.id] = asyncio.get_running_loop().create_future()
+        answer = self._waiting[request.id.encode()] = asyncio.get_running_loop().create_future()
         enqueuing = self._start(self._enqueue(request, STREAM_OF[priority]))
         try:
             async with asyncio.timeout(timeout):
@@ -130,7 +125,7 @@ class RenderClient:
             self._start(self._mark_cancelled(request, enqueuing))
             raise
         finally:
-            del self._waiting[request.id]
+            del self._waiting[request.id.encode()]
         if isinstance(reply, RedisConnectionError):
             raise reply
         return _result(reply, time.monotonic() - started)
@@ -184,31 +179,63 @@ class RenderClient:
         return task
 
     async def _read_replies(self) -> None:
-        """Hands replies to those who wait. Replies are removed once read, so each read begins with the first."""
+        """Hands replies to those who wait, whatever happens. While none can be read the queue counts as lost."""
+        read: list[bytes] = []
         while True:
             try:
-                streams: Any = await self._redis.xread({self._replies: "0"}, _REPLIES_AT_ONCE, BLOCK_MS)
-                for _, entries in streams:
-                    for _, fields in entries:
-                        self._settle(fields[b"id"].decode(), fields)
-                    await asyncio.sleep(_COURTESY_SECONDS)
-                    await self._redis.xdel(self._replies, *(entry for entry, _ in entries))
+                read = await self._read_reply(read)
                 if self._lost is not None:
                     logger.info("the queue is back")
                 self._lost = None
-            except RedisError as error:
+            except Exception as error:
                 if self._lost is None:
-                    logger.warning("the queue is lost: %s", error)
+                    unexpected = not isinstance(error, RedisError)
+                    logger.warning("the queue is lost: %s", error, exc_info=unexpected)
                 self._lost = str(error)
-                # A server that comes back may have forgotten what was asked. The clients had better ask again.
-                for request_id in self._waiting:
-                    self._settle(request_id, RedisConnectionError(f"the queue was lost: {error}"))
+                self._give_up()
+                read = []
                 await asyncio.sleep(BLOCK_MS / 1000)
 
-    def _settle(self, request_id: str, outcome: dict[bytes, bytes] | RedisConnectionError) -> None:
+    async def _read_reply(self, read: list[bytes]) -> list[bytes]:
+        """Hands over the next reply, if one comes within BLOCK_MS, and returns its entry's id in a list.
+
+        One at a time, since the time that Redis has for an answer is for one picture.
+
+        Args:
+            read: entries that are not needed any more. They are removed on the way.
+        """
+        async with self._redis.pipeline(transaction=False) as pipeline:  # within a transaction, no read waits
+            if read:
+                pipeline.xdel(self._replies, *read)
+            pipeline.xread({self._replies: "0"}, count=1, block=BLOCK_MS)
+            streams: Any = (await pipeline.execute())[-1]
+        entries = [entry for _, entries in streams for entry in entries]
+        for entry, fields in entries:
+            if b"id" in fields:
+                self._settle(fields[b"id"], fields)
+            else:
+                logger.warning("a reply that names no request is removed: %s", entry.decode())
+        return [entry for entry, _ in entries]
+
+    def _give_up(self) -> None:
+        """Tells all who wait that the queue was lost.
+
+        A server that comes back may have forgotten what was asked, so the clients had better ask again. From now on
+        replies come to another stream: a reply that cannot be read, too large for the network perhaps, is not tried for
+        ever. Nobody waits for what the old one holds, and it expires.
+        """
+        for request_id in self._waiting:
+            self._settle(request_id, RedisConnectionError(f"the queue was lost: {self._lost}"))
+        self._replies = _new_stream()
+
+    def _settle(self, request_id: bytes, outcome: dict[bytes, bytes] | RedisConnectionError) -> None:
         answer = self._waiting.get(request_id)
         if answer and not answer.done():  # a second reply to the same request is ignored
             answer.set_result(outcome)
+
+
+def _new_stream() -> str:
+    return f"creps:replies:{uuid4().hex}"
 
 
 def _result(reply: Mapping[bytes, bytes], seconds: float) -> RenderResult:

@@ -90,9 +90,14 @@ class Supervisor:
             if time.monotonic() - started >= STEADY_SECONDS:
                 delay = MIN_DELAY
             logger.error("%s ended with status %d, starts again in %g s", self._name, status, delay)
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, MAX_DELAY)
-            process = await self._start()
+            while True:
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, MAX_DELAY)
+                try:
+                    process = await self._start()
+                    break
+                except OSError as error:  # no memory or process to be had
+                    logger.error("%s cannot be started (%s), is tried again in %g s", self._name, error, delay)
 
     async def _stop(self) -> None:
         process = self._process

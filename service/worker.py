@@ -59,7 +59,7 @@ HUNG_SECONDS = 60.0
 """An event loop hangs that has not come round for so long: what it waits for, Redis too, answers or fails sooner."""
 
 TILE_SECONDS, MAX_TILES = 0.5, 64
-"""How long tiles are rendered in one go, as the model's speed was last measured, and how many at most."""
+"""How long tiles are rendered in one go, as the slowest model's speed was last measured, and how many at most."""
 
 MIN_PAUSE, MAX_PAUSE = 0.1, 5.0
 """Seconds between attempts to reach Redis, doubled from one to the next."""
@@ -109,7 +109,7 @@ class Worker:
         self._answering: asyncio.Task[None] | None = None
         self._next_look = 0.0
         self._encoders = ThreadPoolExecutor(thread_name_prefix="encode")
-        self._tiles = TileWork(redis, store, self._consumer.release, self.id, self._encoders)
+        self._tiles = TileWork(redis, store, lambda task: self._consumer.release([task]), self.id, self._encoders)
 
     def stop(self) -> None:
         """Takes no further requests. :meth:`run` returns once those that are held have been answered."""
@@ -172,8 +172,9 @@ class Worker:
         await self._serve(await self._consumer.take(self._budgets()))
 
     def _budgets(self) -> dict[str, Budget]:
-        """Tiles are taken for half a second's work, since a picture that comes meanwhile has to wait for them."""
-        tiles = round(TILE_SECONDS * max(self._rendering.rates.values(), default=0.0))
+        """Tiles are taken for half a second's work, since a picture that comes meanwhile has to wait for them. Whose
+        they are shows only when they have been taken: they may all be of the slowest model."""
+        tiles = round(TILE_SECONDS * min(self._rendering.rates.values(), default=0.0))
         pictures = Budget(self._batch_limit, BATCH_PIXELS)
         return {
             PICTURES: pictures,
@@ -183,7 +184,11 @@ class Worker:
 
     async def _serve(self, batch: Sequence[Taken]) -> None:
         """Renders a batch and leaves its answers to a task. Returns when nothing else waits to be answered."""
-        wanted = await self._wanted(batch)
+        try:
+            wanted = await self._wanted(batch)
+        except RedisError:
+            self._consumer.release(batch)
+            raise
         for model in _by_model(wanted):
             now = time.time()
             requests = [item.request for item in model if isinstance(item, Delivery)]

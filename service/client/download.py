@@ -53,7 +53,8 @@ class Download:
     def receive(self, response: httpx.Response) -> Iterator[None]:
         """Takes an answer of success, the rest of the file or all of it, whose bytes are written in the block.
 
-        Where it breaks off the rest is missing. Raises httpx.TransportError where that brought nothing.
+        Where it breaks off the rest is missing. Raises httpx.TransportError where that brought nothing. An answer that
+        does not tell its length, as some proxies send it, ends with the file.
         """
         self._tag = response.headers.get("ETag")
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
@@ -63,12 +64,15 @@ class Download:
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {self._written}-"):
             raise httpx.RemoteProtocolError("the service sent another part than was asked for")
         begin = self._written
-        self._size = begin + int(response.headers["Content-Length"])
+        length = response.headers.get("Content-Length")
+        self._size = None if length is None else begin + int(length)
         try:
             yield
         except httpx.TransportError:
             if self._written == begin:
                 raise
+        else:
+            self._size = self._written if length is None else self._size
 
     def write(self, chunk: bytes) -> None:
         self._file.write(chunk)

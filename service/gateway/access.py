@@ -11,6 +11,7 @@ from service.gateway.keys import Key, KeyRing
 from service.gateway.middleware import PROBES
 from service.gateway.problems import ProblemResponse, budget_exceeded
 from service.gateway.proxies import route_path
+from service.render_client import RenderClient
 
 OPEN = PROBES | {"/", "/docs", "/openapi.json"}
 OPEN_FOLDERS = ("/web/", "/docs/")
@@ -33,10 +34,11 @@ class ApiKeys:
     While Redis is away nothing is counted, and they pass: what costs anything fails without it anyway.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyRing, budgets: Budgets) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing, budgets: Budgets, client: RenderClient) -> None:
         self.app = app
         self.keys = keys
         self.budgets = budgets
+        self.client = client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_open(route_path(scope)):
@@ -47,6 +49,7 @@ class ApiKeys:
             return await _refusal(given, key)(scope, receive, send)
         scope.setdefault("state", {})["api_key"] = key
         try:
+            self.client.require()  # the budgets are in the same Redis
             await self.budgets.charge_request(key)
         except BudgetExceededError as error:
             return await budget_exceeded(error)(scope, receive, send)

@@ -56,6 +56,7 @@ def create_app(services: Services) -> FastAPI:
         InputError: the file of keys cannot be used.
     """
     settings = services.settings
+    origins = parse_origins(settings.cors_origins)
     keys = KeyRing([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file)
     app = Gateway(
         title="CREPS Serve",
@@ -70,12 +71,12 @@ def create_app(services: Services) -> FastAPI:
             Middleware(Proxies, trusted=settings.trusted_proxies, root_path=settings.root_path),
             Middleware(BrowserHeaders),
             Middleware(AnyOrigin),
-            Middleware(ApiOrigins, origins=parse_origins(settings.cors_origins)),
+            Middleware(ApiOrigins, origins=origins),
             Middleware(RequestLog),
             Middleware(HeadLimit),
             Middleware(RequestLimit),
-            Middleware(Preflights),
-            *([Middleware(ApiKeys, keys=keys, budgets=services.budgets)] if settings.needs_key else []),
+            Middleware(Preflights, origins=origins),
+            *([Middleware(ApiKeys, keys, services.budgets, services.client)] if settings.needs_key else []),
             Middleware(BodyLimit),
         ],
     )

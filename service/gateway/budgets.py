@@ -35,16 +35,27 @@ class Budgets:
         """Counts pixels that are to be drawn. Raises BudgetExceededError, and then counts nothing."""
         await self._charge(key, "pixels", key.pixels_per_minute, pixels)
 
+    async def give_back_pixels(self, key: Key, pixels: int) -> None:
+        """Takes back what :meth:`charge_pixels` counted a moment ago, for they will not be drawn."""
+        if key.pixels_per_minute is not None:
+            # Where a minute has ended in between, the new one's count begins below zero, which makes up for what the
+            # last one's still counts.
+            await self._limiter.hit(_per_minute("pixels", key.pixels_per_minute), key.name, cost=-pixels)
+
     async def _charge(self, key: Key, unit: str, budget: int | None, cost: int) -> None:
         if budget is None:
             return
         limit = f"the key {key.name} has {budget} {unit} a minute"
         if cost > budget:
             raise BudgetExceededError(key.name, f"this takes {cost} {unit}, and {limit}", retry_after=None)
-        item = RateLimitItemPerMinute(budget, namespace=unit)
+        item = _per_minute(unit, budget)
         if await self._limiter.hit(item, key.name, cost=cost):
             return
         left = (await self._limiter.get_window_stats(item, key.name)).remaining
         # A key at its limit regains its budget evenly over the minute.
         seconds = math.ceil(MINUTE * (cost - left) / budget)
         raise BudgetExceededError(key.name, f"{limit}, of which {left} are left", min(max(seconds, 1), MINUTE))
+
+
+def _per_minute(unit: str, budget: int) -> RateLimitItemPerMinute:
+    return RateLimitItemPerMinute(budget, namespace=unit)

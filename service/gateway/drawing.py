@@ -9,13 +9,13 @@ from service.gateway.connection import while_connected
 from service.gateway.errors import BudgetExceededError
 from service.gateway.middleware import DRAWN
 from service.gateway.services import Services
-from service.queue import RenderResult
+from service.queue import QueueFull, RenderResult
 
 
 async def draw(spec: RenderSpec, request: Request, services: Services) -> RenderResult:
     """The picture of a resolved spec, drawn by a worker where it is not cached, unless all who asked for it leave.
 
-    Its pixels are charged to the key of the one for whom it is drawn.
+    Its pixels are charged to the key of the one for whom it is drawn, unless the queue is full.
 
     Raises:
         UnavailableError: no worker is alive. ClientGoneError: nobody waits any more.
@@ -23,6 +23,8 @@ async def draw(spec: RenderSpec, request: Request, services: Services) -> Render
         redis.exceptions.RedisError: at once where the queue is known to be lost. Others as RenderClient.render.
     """
     key = key_of(request)
+    priority = key.priority if key else "interactive"
+    timeout = services.settings.request_timeout
 
     request.scope[DRAWN] = {"model": spec.model, "seed": spec.latent.seed}
 
@@ -31,13 +33,19 @@ async def draw(spec: RenderSpec, request: Request, services: Services) -> Render
     async def render(seconds: float) -> RenderResult:
         services.client.require()  # it may have been lost while the cache was asked
         await services.workers.require()
-        if key:
-            checkpoint = await services.models.resolve(spec.model)
-            await services.budgets.charge_pixels(key, spec.viewport.rendered_pixels(checkpoint.config.resolution))
-        return await services.client.render(spec, seconds, key.priority if key else "interactive")
+        if key is None:
+            return await services.client.render(spec, seconds, priority)
+        checkpoint = await services.models.resolve(spec.model)
+        pixels = spec.viewport.rendered_pixels(checkpoint.config.resolution)
+        await services.budgets.charge_pixels(key, pixels)
+        try:
+            return await services.client.render(spec, seconds, priority)
+        except QueueFull:
+            await services.budgets.give_back_pixels(key, pixels)
+            raise
 
     while True:
-        fetching = services.cache.fetch(caching.picture_key(spec), render, services.settings.request_timeout)
+        fetching = services.cache.fetch(caching.picture_key(spec), render, timeout, priority)
         try:
             return await while_connected(request, fetching)
         except BudgetExceededError as error:

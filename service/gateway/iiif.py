@@ -15,6 +15,7 @@ from service.gateway.images import PICTURE_HEADERS
 from service.gateway.problems import responses
 from service.gateway.proxies import base_address
 from service.gateway.services import ServicesOfApp
+from service.gateway.slices import SlicedResponse
 from service.iiif.info import CONTEXT, PROFILE, information
 from service.iiif.request import SUFFIXES, ImageRequest
 
@@ -129,7 +130,7 @@ async def get_iiif_image(
     answer = await source.answer(resolved)
     if answer.timing is not None:
         headers["Server-Timing"] = answer.timing
-    return Response(answer.content, headers=headers, media_type=media_type)
+    return SlicedResponse(answer.content, headers=headers, media_type=media_type)
 
 
 def _address(identifier: str, request: Request) -> str:

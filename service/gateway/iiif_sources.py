@@ -1,12 +1,12 @@
 """Where IIIF's pictures come from: drawn at once, or out of the tiles that a job has stored."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import imagecodecs
 import obstore
-from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from starlette.requests import Request
 
@@ -91,10 +91,19 @@ async def _live(named: LiveIdentifier, request: Request, services: Services) -> 
         )
         picture = await resolve_picture(wanted, services.models)
     except ValidationError as error:
-        raise UnknownIdentifierError("identifier", explain(error.errors()[0])) from None
+        finding = error.errors()[0]
+        raise _unknown(str(finding["loc"][0]), explain(finding)) from None
     except InputError as error:
-        raise UnknownIdentifierError("identifier", error.message) from None
+        raise _unknown(error.field, error.message) from None
     return LiveSource(named, picture, request, services)
+
+
+_PARTS = {"truncation_psi": "psi", "truncation_cutoff": "cutoff", "class_index": "class", "width": "size"}
+"""What identifiers call fields of ImageRequest."""
+
+
+def _unknown(field: str, message: str) -> UnknownIdentifierError:
+    return UnknownIdentifierError("identifier", f"{_PARTS.get(field, field)}: {message}")
 
 
 class LiveSource:
@@ -119,8 +128,11 @@ class LiveSource:
         drawn = await draw(self._spec(request), self._request, self._services)
         if request.is_plain:
             return Answer(drawn.content, server_timing(drawn))
-        content = await run_in_threadpool(lambda: transform(imagecodecs.png_decode(drawn.content), request))
-        return Answer(content, server_timing(drawn))
+
+        async def turn() -> bytes:
+            return await _in_thread(lambda: transform(imagecodecs.png_decode(drawn.content), request))
+
+        return Answer(await _in_turn(turn, self._request, self._services), server_timing(drawn))
 
     def _spec(self, request: Resolved) -> RenderSpec:
         resolution = self._picture.checkpoint.config.resolution
@@ -217,12 +229,7 @@ class StoredSource:
         index = tile_of(order.pyramid, request.box, request.sides)
         if index is not None and request.is_plain and order.suffix == request.suffix:
             return Answer(await self._read(index))
-        seconds = self._services.settings.request_timeout
-        try:
-            async with asyncio.timeout(seconds):
-                return Answer(await while_connected(self._request, self._put_together(request)))
-        except TimeoutError:
-            raise DeadlinePassed(f"the tiles were not put together within {seconds:g} s") from None
+        return Answer(await _in_turn(lambda: self._put_together(request), self._request, self._services))
 
     async def _put_together(self, request: Resolved) -> bytes:
         pyramid = self._job.order.pyramid
@@ -232,10 +239,9 @@ class StoredSource:
         async def read(column: int, row: int) -> bytes:
             return await self._read(pyramid.index(number, column, row))
 
-        async with self._services.stitching:
-            edges = edges_in(level, pyramid.levels[-1], request.box)
-            pixels = await read_scaled(level, read, edges, request.sides)
-            return await run_in_threadpool(transform, pixels, request)
+        edges = edges_in(level, pyramid.levels[-1], request.box)
+        pixels = await read_scaled(level, read, edges, request.sides)
+        return await _in_thread(lambda: transform(pixels, request))
 
     async def _read(self, index: int) -> bytes:
         path = self._job.path(self._job.order.tile_name(index))
@@ -244,3 +250,31 @@ class StoredSource:
         except FileNotFoundError:
             raise UnknownJobError("identifier", "names a job whose files are being removed") from None
         return bytes(await found.bytes_async())
+
+
+async def _in_turn(work: Callable[[], Coroutine[Any, Any, bytes]], request: Request, services: Services) -> bytes:
+    """A file that the gateway makes itself, no more than STITCHED_AT_ONCE of which are made at once.
+
+    Raises:
+        DeadlinePassed: it was not ready in time. ClientGoneError: nobody waits any more.
+    """
+
+    async def make() -> bytes:
+        async with services.stitching:
+            return await work()
+
+    seconds = services.settings.request_timeout
+    try:
+        async with asyncio.timeout(seconds):
+            return await while_connected(request, make())
+    except TimeoutError:
+        raise DeadlinePassed(f"the picture was not put together within {seconds:g} s") from None
+
+
+async def _in_thread(work: Callable[[], bytes]) -> bytes:
+    """Cancelled, it waits for its thread, which nobody can stop: until then the memory is taken, and so is the turn."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    finally:
+        await asyncio.wait([working])

@@ -13,6 +13,7 @@ from service.gateway.pictures import Picture, resolve_address, resolve_request
 from service.gateway.problems import responses
 from service.gateway.requests import MAX_NAME, ImageQuery, ImageRequest
 from service.gateway.services import ServicesOfApp
+from service.gateway.slices import SlicedResponse
 from service.queue import RenderResult
 
 router = APIRouter(tags=["images"])
@@ -102,7 +103,7 @@ def _image(picture: Picture, result: RenderResult, cache_control: str) -> Respon
         "Content-Disposition": f'inline; filename="{name}"',
         "Server-Timing": server_timing(result),
     }
-    return Response(
+    return SlicedResponse(
         result.content,
         headers=_picture_headers(picture, cache_control) | headers,
         media_type=f"image/{spec.encoding.format}",

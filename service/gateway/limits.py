@@ -35,7 +35,7 @@ downloads, and clients that hold connections for the harm of it."""
 
 
 class HeadLimit:
-    """Refuses addresses and headers of a size that no client of ours needs."""
+    """Refuses addresses and headers of a size that no client of ours needs, and two lengths of one body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -51,6 +51,10 @@ def _problem_with_head(scope: Scope) -> ProblemResponse | None:
     if target > MAX_TARGET:
         return ProblemResponse(414, f"the address has {target} bytes, above the limit of {MAX_TARGET}")
     headers = scope["headers"]
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
+        # RFC 9112, section 6.1: what stands between us may have believed the other, and have sent two requests.
+        detail = "there must not be both Content-Length and Transfer-Encoding"
+        return ProblemResponse(400, detail, {"Connection": "close"})
     if len(headers) > MAX_HEADERS:
         return ProblemResponse(431, f"there are {len(headers)} headers, above the limit of {MAX_HEADERS}")
     size = sum(len(name) + len(value) for name, value in headers)

@@ -47,11 +47,12 @@ class RequestLog:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         status: int | None = None  # until an answer has begun
+        waited: float | None = None
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, waited
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, waited = message["status"], time.perf_counter() - started
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
@@ -67,7 +68,10 @@ class RequestLog:
                 )
             finally:
                 route, status = getattr(scope.get("route"), "path", "unmatched"), status or 500  # 500: cut off
-                _record(scope, route, status, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                # A client that takes its answer slowly makes no slow service.
+                metrics.HTTP_DURATION.labels(route=route).observe(seconds if waited is None else waited)
+                _record(scope, route, status, seconds)
                 describe(route, status)
 
 
@@ -84,7 +88,6 @@ def _span(scope: Scope) -> AbstractContextManager[Callable[[str, int], None]]:
 def _record(scope: Scope, route: str, status: int, seconds: float) -> None:
     method = _method(scope)
     metrics.HTTP_REQUESTS.labels(route=route, method=method, status=status).inc()
-    metrics.HTTP_DURATION.labels(route=route).observe(seconds)
     client = scope["client"][0] if scope.get("client") else "-"
     key = scope.get("state", {}).get("api_key")  # access.py has put it there
     who = f"{client} ({key.name})" if key else client

@@ -12,6 +12,7 @@ from service.gateway import caching
 from service.gateway.job_status import StatusOfPath
 from service.gateway.problems import ProblemResponse, responses
 from service.gateway.services import ServicesOfApp
+from service.gateway.slices import slices
 from service.jobs.board import Status, UnknownJobError
 from service.outputs.store import Store, sign
 
@@ -99,13 +100,13 @@ async def _file(path: str, status: Status, request: Request, store: Store) -> Re
         return Response(status_code=304, headers=headers)
     if name == job.order.name and job.order.kind != "dzi":
         headers["Content-Disposition"] = f'attachment; filename="{job.id}-{name}"'
-        if address := await sign(store, job.path(name), LINK_SECONDS):
+        if address := await sign(store, job.path(name), LINK_SECONDS, "HEAD" if request.method == "HEAD" else "GET"):
             return RedirectResponse(address, headers={"Cache-Control": caching.NO_STORE})
     try:
         size = (await obstore.head_async(store, job.path(name)))["size"]
-    except FileNotFoundError:
+        return await _part(job.path(name), size, request, store, headers)
+    except FileNotFoundError:  # also where it is removed just now
         raise missing from None
-    return await _part(job.path(name), size, request, store, headers)
 
 
 def _known_name(path: str, status: Status) -> str | None:
@@ -143,9 +144,10 @@ async def _part(path: str, size: int, request: Request, store: Store, headers: d
         return Response(status_code=code, headers=headers, media_type=media_type)
     found = await obstore.get_async(store, path, options={"range": (start, stop)}) if size else None
 
-    async def content() -> AsyncIterator[bytes]:
+    async def content() -> AsyncIterator[memoryview]:
         if found is not None:
             async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
-                yield bytes(chunk)
+                for part in slices(memoryview(chunk)):
+                    yield part
 
     return StreamingResponse(content(), code, headers, media_type)

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
+_ABSOLUTE = re.compile(rf"https?://(?P<host>{_HOST.pattern})(?P<path>/.*)?", re.IGNORECASE)
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
@@ -36,6 +38,7 @@ class Proxies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            _take_origin_form(scope)
             root = self.root_path
             if self._is_trusted(scope):
                 root = self._believe(scope) or root
@@ -46,7 +49,7 @@ class Proxies:
         return await self.app(scope, receive, send)
 
     def _is_trusted(self, scope: Scope) -> bool:
-        return self._trusts(scope["client"][0]) if scope.get("client") else False
+        return self._trusts(scope["client"][0].partition("%")[0]) if scope.get("client") else False
 
     def _trusts(self, host: str) -> bool:
         return _is_address(host) and any(ipaddress.ip_address(host) in network for network in self.trusted)
@@ -67,6 +70,15 @@ class Proxies:
                 break
         prefix = _values(given, "x-forwarded-prefix")[-1].rstrip("/")
         return prefix if _PREFIX.fullmatch(prefix) else None
+
+
+def _take_origin_form(scope: Scope) -> None:
+    """An absolute address is for proxies, but has to be understood; its host counts, and not the header's (RFC 9112,
+    section 3.2.2)."""
+    if match := _ABSOLUTE.fullmatch(scope["raw_path"].decode("ascii")):
+        MutableHeaders(scope=scope)["host"] = match["host"]
+        path = match["path"] or "/"
+        scope["raw_path"], scope["path"] = path.encode("ascii"), unquote(path)
 
 
 def base_address(request: Request) -> str:
@@ -91,4 +103,4 @@ def _is_address(text: str) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text  # after which IPv6 takes anything, line breaks of the log among it

@@ -14,12 +14,16 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_URL = 2000
 
-_TRANSLATED = [
+_NOT_PUBLIC = [
+    ipaddress.ip_network("::/96"),  # IPv4-compatible (RFC 4291, section 2.5.5.1)
+    ipaddress.ip_network("::ffff:0:0:0/96"),  # IPv4-translated (RFC 2765)
+    ipaddress.ip_network("fec0::/10"),  # site-local (RFC 3879)
     ipaddress.ip_network("64:ff9b::/96"),  # NAT64 (RFC 6052)
     ipaddress.ip_network("64:ff9b:1::/48"),  # local NAT64 (RFC 8215)
     ipaddress.ip_network("2002::/16"),  # 6to4 (RFC 3056)
 ]
-"""IPv6 networks whose addresses name IPv4 ones, private ones among them, while they count as public themselves."""
+"""IPv6 networks that count as public in the standard library, but are private, or whose addresses name IPv4 ones,
+private ones among them."""
 
 
 class PrivateAddressError(OSError):
@@ -31,7 +35,7 @@ def is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
-        if any(address in network for network in _TRANSLATED):
+        if any(address in network for network in _NOT_PUBLIC):
             return False
     return address.is_global and not address.is_multicast
 

@@ -101,12 +101,14 @@ async def running_gateway(settings: Settings, redis_url: str, listener: socket.s
             try:
                 async with running_server(app, listener):
                     logger.info("the gateway listens on %s", address_of(listener))
-                    yield client
-                    services.draining.set()
-                    if settings.drain_seconds:
-                        logger.info("not ready any more; stopping in %g s", settings.drain_seconds)
-                        await asyncio.sleep(settings.drain_seconds)
-                    services.leaving.set()
+                    try:
+                        yield client
+                        services.draining.set()
+                        if settings.drain_seconds:
+                            logger.info("not ready any more; stopping in %g s", settings.drain_seconds)
+                            await asyncio.sleep(settings.drain_seconds)
+                    finally:
+                        services.leaving.set()  # where the block has failed, too: streams of events would hold us
             finally:
                 await stop_task(telling)
                 await stop_task(keeping)

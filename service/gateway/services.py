@@ -16,7 +16,7 @@ from service.render_client import RenderClient
 from service.settings import Settings
 
 STITCHED_AT_ONCE = 4
-"""Answers that are put together from stored tiles at once. One of 4096² takes some 200 MB."""
+"""Answers that gateways make themselves at once: from stored tiles, or turned. One of 4096² takes some 200 MB."""
 
 
 @dataclass(frozen=True)

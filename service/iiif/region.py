@@ -47,10 +47,10 @@ class Region:
             raise BadSyntaxError("region", "must have a width and a height above 0")
         if self.kind == "percent":
             x, w, y, h = x * width / 100, w * width / 100, y * height / 100, h * height / 100
-        left, top = round(x), round(y)
-        right, bottom = max(round(x + w), left + 1), max(round(y + h), top + 1)
-        if left >= width or top >= height:
+        if x >= width or y >= height:
             raise BadSyntaxError("region", f"must overlap the picture of {width}×{height} pixels")
+        left, top = min(round(x), width - 1), min(round(y), height - 1)
+        right, bottom = max(round(x + w), left + 1), max(round(y + h), top + 1)
         return left, top, min(right, width) - left, min(bottom, height) - top
 
 

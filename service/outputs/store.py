@@ -6,6 +6,7 @@ import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -102,14 +103,16 @@ async def delete_folder(store: Store, folder: str) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+    while folder.exists():
+        with contextlib.suppress(FileNotFoundError):  # another has deleted something in it, where this ends: once more
+            shutil.rmtree(folder)
 
 
-async def sign(store: Store, path: str, seconds: int) -> str | None:
-    """An address under which anyone may read an object for a while, where the store can give one."""
+async def sign(store: Store, path: str, seconds: int, method: Literal["GET", "HEAD"] = "GET") -> str | None:
+    """An address under which anyone may read an object for a while, by this method alone, where the store can give
+    one."""
     if isinstance(store, S3Store):
-        return await obstore.sign_async(store, "GET", path, timedelta(seconds=seconds))
+        return await obstore.sign_async(store, method, path, timedelta(seconds=seconds))
     return None
 
 

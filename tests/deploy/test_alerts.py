@@ -49,8 +49,8 @@ def test_each_alert_has_a_case_of_either_kind() -> None:
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
 def test_an_alert_says_what_it_means_and_what_to_do(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in ("critical", "warning")
-    assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
-    assert alert["annotations"]["runbook_url"] == f"docs/operations.md#{alert['alert'].lower()}"
+    assert alert["annotations"].keys() == {"summary", "description", "runbook"}
+    assert alert["annotations"]["runbook"] == f"docs/operations.md#{alert['alert'].lower()}"
     guides = "".join(page.read_text() for page in sorted((ROOT / "docs").glob("operations*.md")))
     (section,) = re.findall(rf"^### {alert['alert']}\n+(.*?)(?=^#|\Z)", guides, re.MULTILINE | re.DOTALL)
     assert len(section.split()) > 20

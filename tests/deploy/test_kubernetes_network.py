@@ -32,6 +32,7 @@ def test_the_network_lets_through_what_is_needed_and_no_more(objects: tuple[Obje
         assert allowed(objects, client, dns, 53, "UDP")
         assert allowed(objects, client, outside, 443) == bucket
         assert not allowed(objects, client, outside, 80)
+        assert allowed(objects, client, End(address="169.254.170.23"), 80) == bucket
         assert allowed(objects, client, collector, 4318) == traced
         assert not allowed(objects, client, stranger, 4318)
         assert not allowed(objects, client, stranger, 8080)

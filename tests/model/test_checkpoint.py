@@ -317,3 +317,39 @@ def test_a_file_that_was_written_over_is_not_taken_for_what_it_was(tmp_path: Pat
     os.utime(checkpoint.path, ns=(1, 1))
     with pytest.raises(InputError, match="has been written over"):
         checkpoint.load()
+
+
+@pytest.mark.parametrize("read", ["check", "load"])
+@pytest.mark.parametrize("left", [0, 8000])
+def test_a_file_that_is_cut_off_while_it_is_read_is_refused(path: Path, read: str, left: int) -> None:
+    """As ``cp`` does with a file that it writes over. A process of its own, since the signal SIGBUS would end it."""
+    assert path.stat().st_size > 4096 + left  # so that tensors lie in pages that are cut off
+    program = (
+        "import os, sys; from pathlib import Path; from model import checkpoint as module\n"
+        "path, shapes = Path(sys.argv[1]), module.tensor_shapes\n"
+        "def cut_off(config): os.truncate(path, int(sys.argv[3])); return shapes(config)\n"
+        "checkpoint, module.tensor_shapes = module.Checkpoint.open(path), cut_off\n"  # asked for after the header
+        "try: getattr(checkpoint, sys.argv[2])()\n"
+        "except module.InputError as error: print(error)"
+    )
+    command = [sys.executable, "-c", program, str(path), read, str(left)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"checkpoint: {path} was cut off while it was read\n"
+
+
+def test_a_file_that_is_cut_off_while_its_header_is_read_is_refused(path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from model.checkpoint import Checkpoint, InputError\n"
+        "print('ready', flush=True)\n"
+        "while Path(sys.argv[1]).exists():\n"
+        "    try: Checkpoint.open(Path(sys.argv[1]))\n"
+        "    except InputError: pass"
+    )
+    content = path.read_bytes()
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        for _ in range(1000):
+            path.write_bytes(content)  # which cuts it off first
+        path.unlink()
+    assert process.returncode == 0

@@ -188,6 +188,25 @@ def test_a_volume_that_fails_takes_no_model_away(tmp_path: Path, monkeypatch: py
     assert names(catalog) == ["a"]
 
 
+def test_a_file_that_fails_for_a_moment_is_not_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_hollow_checkpoint(tmp_path, "a", SMALL).path
+    catalog = make(tmp_path)
+    save_hollow_checkpoint(tmp_path, "b", SMALL)
+    stat = Path.stat
+
+    def fail(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == tmp_path:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return stat(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", fail)
+        assert names(catalog) == ["a"]
+    assert names(catalog) == ["a", "b"]
+    path.unlink()
+    assert names(catalog) == ["b"]
+
+
 def test_what_is_asked_for_and_not_there_is_fetched(tmp_path: Path) -> None:
     folder = tmp_path / "models"
     folder.mkdir()

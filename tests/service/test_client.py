@@ -176,9 +176,14 @@ class _Handler(BaseHTTPRequestHandler):
             start += mood == "another"
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("ETag", '"1"')
-        self.send_header("Content-Length", str(len(content) - start))
+        part = content[start : start + 3000 if mood.endswith("breaks") else None]
+        if mood.startswith("chunked"):
+            self.send_header("Transfer-Encoding", "chunked")
+            part = b"%x\r\n%b\r\n%b" % (len(part), part, b"" if mood.endswith("breaks") else b"0\r\n\r\n")
+        else:
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        self.wfile.write(content[start : start + 3000 if mood == "breaks" else None])
+        self.wfile.write(part)
 
     def log_message(self, *args: Any) -> None:
         """Tests are quiet."""
@@ -230,6 +235,13 @@ def test_a_download_goes_on_where_it_broke_off(kind: str, moody: Moody, tmp_path
     moody.moods = ["breaks", "busy", "gone", "breaks", "anew"]
     caller(kind, moody.address, None)("download", SUCCEEDED, tmp_path / "a.tiff")
     assert [part for _, part in moody.asked] == [None, *["bytes=3000-"] * 3, "bytes=6000-"]
+    assert (tmp_path / "a.tiff").read_bytes() == moody.content
+
+
+def test_a_proxy_may_send_a_download_in_chunks(kind: str, moody: Moody, tmp_path: Path) -> None:
+    moody.moods = ["chunked breaks", "chunked breaks", "chunked"]
+    caller(kind, moody.address, None)("download", SUCCEEDED, tmp_path / "a.tiff")
+    assert [part for _, part in moody.asked] == [None, "bytes=3000-", "bytes=6000-"]
     assert (tmp_path / "a.tiff").read_bytes() == moody.content
 
 

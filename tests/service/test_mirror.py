@@ -1,6 +1,7 @@
 """Copies of a bucket's checkpoints: an S3 behind real HTTP, and a folder that changes."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import obstore
@@ -119,6 +120,15 @@ def test_what_a_killed_process_left_is_cleared_up_and_what_is_damaged_is_fetched
     mirror.refresh()
     assert served(mirror, tmp_path) == {"a": digest}
     assert visible(mirror) == {"a.safetensors", ".lock", ".index.json"}
+
+
+def test_a_cache_that_is_deleted_is_made_anew(mirror: Mirror, address: str, tmp_path: Path) -> None:
+    digest = put(address, tmp_path, "a", 32)
+    catalog = Catalog(mirror.folder, demo=tmp_path / "none", refresh=mirror.refresh)
+    assert catalog.resolve("a").digest == digest
+    shutil.rmtree(tmp_path / "cache")
+    assert catalog.models() == []
+    assert catalog.resolve("a").digest == digest
 
 
 def test_a_bucket_that_is_away_takes_no_model_away(

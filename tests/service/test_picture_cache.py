@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service import picture_cache
 from service.embedded_redis import embedded_redis
@@ -23,6 +24,7 @@ from tests.service.waiting import LONG, eventually
 
 KEYS = [f"1-{letter * 64}" for letter in "abcdefgh"]
 KEY = KEYS[0]
+LOCK = f"creps:cache:lock:interactive:{KEY}"
 LIMIT = 1_000_000
 CONTENT = bytes(range(256)) * 4
 
@@ -71,7 +73,7 @@ def fetch(cache: PictureCache, brush: Brush, key: str = KEY, timeout: float = LO
 async def looks(redis: "Redis") -> int:
     """How often somebody has looked whether another gateway is ready."""
     stats: Any = await redis.info("commandstats")
-    return int(stats.get("cmdstat_exists", {"calls": 0})["calls"])
+    return int(stats.get("cmdstat_get", {"calls": 0})["calls"])
 
 
 async def begin(cache: PictureCache, brush: Brush) -> "asyncio.Task[RenderResult]":
@@ -86,7 +88,7 @@ async def begin_to_wait(redis: "Redis", cache: PictureCache, brush: Brush) -> "a
     task = fetch(cache, brush)
 
     async def looked() -> bool:
-        return await looks(redis) > before
+        return await looks(redis) > before + 2  # for the picture itself, and for who draws it
 
     await eventually(looked)
     return task
@@ -288,6 +290,20 @@ class TestKeeping:
             assert await cache.get(KEY) is None
         assert len(caplog.records) == 1
 
+    async def test_every_outage_is_logged(
+        self, cache: PictureCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def fail(**_: Any) -> None:
+            raise RedisConnectionError("away")
+
+        for outage in (1, 2):
+            with monkeypatch.context() as broken:
+                broken.setattr(cache, "_run_look_up", fail)
+                for _ in range(3):
+                    assert await cache.get(KEY) is None
+            assert await cache.get(KEY) is None
+            assert len(caplog.records) == outage
+
 
 @pytest.mark.anyio
 class TestDrawingOnce:
@@ -314,7 +330,7 @@ class TestDrawingOnce:
         assert [result.cache for result in results] == ["miss", *["shared"] * 19]
         after = requests_counted()
         assert after == {"hit": before["hit"], "miss": before["miss"] + 1, "shared": before["shared"] + 19}
-        assert await redis.exists(f"creps:cache:lock:{KEY}") == 0
+        assert await redis.exists(LOCK) == 0
 
     async def test_other_pictures_do_not_wait(self, cache: PictureCache) -> None:
         stuck = await begin(cache, Brush())
@@ -365,7 +381,7 @@ class TestDrawingOnce:
 
     @pytest.mark.parametrize(
         "failure",
-        [QueueFull(3), DeadlinePassed("60 s"), RenderFailed("memory", "too large"), RuntimeError("a mistake")],
+        [QueueFull(3), RenderFailed("memory", "too large"), RuntimeError("a mistake")],
     )
     async def test_an_error_reaches_all_and_is_not_kept(self, cache: PictureCache, failure: Exception) -> None:
         brush = Brush()
@@ -412,6 +428,53 @@ class TestDrawingOnce:
         assert (await first).cache == "miss"
         assert brush.begun == 1
 
+    async def test_those_who_join_have_all_of_their_own_time(self, cache: PictureCache) -> None:
+        hurried, brush = Brush(), Brush(is_open=True)
+        first = asyncio.create_task(cache.fetch(KEY, hurried, LONG))
+        await eventually(lambda: hurried.begun)
+        joined = [fetch(cache, brush) for _ in range(3)]
+        await asyncio.sleep(0)
+        hurried.failure = DeadlinePassed("within 2 s")
+        hurried.gate.set()
+        assert [result.content for result in await asyncio.gather(*joined)] == [CONTENT] * 3
+        assert (hurried.begun, brush.begun) == (1, 1)
+        with pytest.raises(DeadlinePassed, match="within 2 s"):
+            await first
+
+    async def test_those_who_join_have_no_more_than_their_own_time(self, cache: PictureCache) -> None:
+        brush = Brush()
+        first = await begin(cache, brush)
+        with pytest.raises(DeadlinePassed):
+            await cache.fetch(KEY, brush, timeout=0.1)
+        brush.gate.set()
+        assert (await first).content == CONTENT
+        assert brush.begun == 1
+
+    async def test_another_priority_does_not_wait_for_it(
+        self, redis: "Redis", cache: PictureCache, other_cache: PictureCache
+    ) -> None:
+        batch, brush = Brush(), Brush(is_open=True)
+        first = asyncio.create_task(cache.fetch(KEY, batch, LONG, "batch"))
+        await eventually(lambda: batch.begun)
+        for either in (cache, other_cache):
+            await redis.flushdb()
+            assert (await either.fetch(KEY, brush, LONG)).cache == "miss"
+        assert (batch.begun, brush.begun) == (1, 2)
+        first.cancel()
+
+    async def test_what_is_not_kept_is_not_waited_for_by_one_after_the_other(
+        self, redis: "Redis", cache: PictureCache, other_cache: PictureCache
+    ) -> None:
+        first = Brush(bytes(LIMIT + 1))
+        large = Brush(bytes(LIMIT + 1))
+        third = PictureCache(redis, LIMIT)
+        tasks = [await begin(cache, first)]
+        tasks += [await begin_to_wait(redis, either, large) for either in (other_cache, third)]
+        first.gate.set()
+        await eventually(lambda: large.begun == 2)
+        large.gate.set()
+        assert [result.cache for result in await asyncio.gather(*tasks)] == ["miss"] * 3
+
     async def test_the_lease_is_renewed_while_the_picture_is_drawn(
         self, redis: "Redis", cache: PictureCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -421,7 +484,7 @@ class TestDrawingOnce:
         left = [0]
 
         async def rises() -> bool:
-            left.append(await redis.pttl(f"creps:cache:lock:{KEY}"))
+            left.append(await redis.pttl(LOCK))
             return any(before < after for before, after in itertools.pairwise(left[1:]))
 
         await eventually(rises)
@@ -447,14 +510,14 @@ class TestDrawingOnce:
     ) -> None:
         brush, others_brush = Brush(), Brush()
         first = await begin(cache, brush)
-        await redis.delete(f"creps:cache:lock:{KEY}")  # as if it had stood still for longer than its lease
+        await redis.delete(LOCK)  # as if it had stood still for longer than its lease
         second = await begin(other_cache, others_brush)
         brush.gate.set()
         await first
-        assert await redis.exists(f"creps:cache:lock:{KEY}") == 1
+        assert await redis.exists(LOCK) == 1
         others_brush.gate.set()
         await second
-        assert await redis.exists(f"creps:cache:lock:{KEY}") == 0
+        assert await redis.exists(LOCK) == 0
 
 
 DRAWS_FOR_EVER = """

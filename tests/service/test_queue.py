@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from model.errors import InputError
-from service.consumer import Budget, Consumer, Delivery
+from service.consumer import MAX_DELIVERIES, Budget, Consumer, Delivery
 from service.queue import (
     BATCH,
     DEAD,
@@ -280,6 +280,21 @@ async def test_only_requests_without_heartbeat_are_taken_over(
     for delivery in taken:
         await consumer_answers(other, delivery)
     await asyncio.gather(*tasks)
+
+
+async def test_a_workers_own_late_heartbeat_is_no_worker_lost(
+    redis: "Redis", client: RenderClient, consumer: Consumer
+) -> None:
+    task = submit(client)
+    (delivery,) = await take(consumer, 1)
+    for _ in range(MAX_DELIVERIES[PICTURES] + 1):
+        # As it stands when no heartbeat has come for long.
+        await redis.xclaim(PICTURES, GROUP, "first", 0, [delivery.entry], idle=10**6, justid=True)
+        assert await consumer.take_over() is None
+    (pending,) = await redis.xpending_range(PICTURES, GROUP, "-", "+", 2)
+    assert pending["times_delivered"] == 1
+    await consumer_answers(consumer, delivery)
+    await task
 
 
 async def test_who_leaves_keeps_nothing_from_others(redis: "Redis", client: RenderClient, consumer: Consumer) -> None:

@@ -38,6 +38,19 @@ async def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
         await eventually(lambda: log.read_text() == "started started ")
 
 
+async def test_a_child_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Supervisor("child", python("import time; time.sleep(1000)")) as child:
+        first = child.pid
+        assert first is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", "/nowhere/python")
+            os.kill(first, signal.SIGKILL)
+            await eventually(lambda: "child cannot be started" in caplog.text)
+        await eventually(lambda: child.pid not in (None, first))
+
+
 async def test_a_child_with_bad_input_is_given_up() -> None:
     async with Supervisor("child", python("raise SystemExit(2)")) as child:
         await asyncio.wait_for(child.given_up(), LONG)

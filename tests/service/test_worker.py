@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from model.checkpoint import Checkpoint
 from service import worker as worker_module
 from service.loaded_models import CPU_BYTES
-from service.queue import DEAD, GROUP, PICTURES, DeadlinePassed, RenderFailed, RenderResult, WorkerInfo
+from service.queue import DEAD, GROUP, PICTURES, TILES, DeadlinePassed, RenderFailed, RenderResult, Request, WorkerInfo
 from service.render_client import RenderClient
 from tests.service import stand_in
 from tests.service.checkpoints import save_hollow_checkpoint
@@ -253,6 +254,28 @@ async def test_a_killed_redis_is_survived(
         await eventually(is_served_again)
         assert (await redis.info("server"))["process_id"] != server
     assert await redis.xinfo_consumers(PICTURES, GROUP) == []
+
+
+async def test_a_picture_is_answered_though_the_tile_that_came_with_it_cannot_be_looked_up(
+    redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    await redis.set("creps:job:broken", "no job")  # whoever asks for its order gets an error
+    async with running_worker(redis, tmp_path):
+        await eventually(client.workers)
+        request = Request("a" * 32, make_spec(checkpoint.digest, 3), time.time(), time.time() + LONG, "creps:replies:x")
+        picture: Any = request.to_fields()
+        async with redis.pipeline(transaction=True) as transaction:  # so that the waiting worker is given both
+            transaction.xadd(TILES, {"pixels": 1, "job": "broken", "tile": 0, "tries": 0})
+            transaction.xadd(PICTURES, picture)
+            await transaction.execute()
+        await eventually(lambda: redis.xlen("creps:replies:x"))
+        assert await redis.xlen(PICTURES) == 0
+        await redis.delete("creps:job:broken")
+        await eventually(lambda: queue_is_empty(redis, TILES))
+
+
+async def queue_is_empty(redis: "Redis", stream: str) -> bool:
+    return bool(await redis.xlen(stream) == 0)
 
 
 async def test_a_killed_workers_request_is_answered_by_another(

@@ -10,6 +10,7 @@ from service.gateway import current_models
 from service.queue import WorkerInfo
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
+from tests.service.waiting import LONG
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,7 @@ def gateway(gateway_of_session: RunningGateway, monkeypatch: pytest.MonkeyPatch)
     (64², three classes), of which the worker holds ``plain``."""
     running = gateway_of_session
     monkeypatch.setattr(current_models, "LOOK_SECONDS", 0.0)  # a change of the files is seen at once
+    monkeypatch.setattr(current_models, "WAIT_SECONDS", LONG)
     for file in running.models.iterdir():
         file.unlink()
     plain = save_hollow_checkpoint(running.models, "plain", GeneratorConfig(32))

@@ -1,7 +1,10 @@
 """Budgets of keys over HTTP: what counts, what does not, and that all gateways count together."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from service import queue
+from service.gateway.budgets import Budgets
 from service.gateway.keys import MAX_PIXELS
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.keyed import as_key, keyed_gateway, write_keys
@@ -44,14 +49,22 @@ async def http(redis_url: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]
         yield http
 
 
-@pytest.fixture
-async def worker(redis: "Redis", folder: Path) -> AsyncIterator[None]:
+@asynccontextmanager
+async def drawing_worker(redis: "Redis", folder: Path) -> AsyncIterator[None]:
     worker = make_worker(redis, folder)
     running = asyncio.create_task(worker.run())
-    yield
-    open_gate(folder)
-    worker.stop()
-    await asyncio.wait_for(running, LONG)
+    try:
+        yield
+    finally:
+        open_gate(folder)
+        worker.stop()
+        await asyncio.wait_for(running, LONG)
+
+
+@pytest.fixture
+async def worker(redis: "Redis", folder: Path) -> AsyncIterator[None]:
+    async with drawing_worker(redis, folder):
+        yield
 
 
 async def draw(http: httpx.AsyncClient, key: str, seed: int, side: int = SIDE) -> httpx.Response:
@@ -142,6 +155,20 @@ async def test_who_waits_for_the_same_picture_does_not_pay_and_is_not_refused(
     assert {response.status_code for response in together[1::2]} == {200}
 
 
+async def test_pictures_that_a_full_queue_refuses_do_not_count(redis: "Redis", redis_url: str, folder: Path) -> None:
+    async with keyed_gateway(redis_url, folder, queue_limit=1) as http, drawing_worker(redis, folder):
+        waiting = asyncio.create_task(draw(http, "other", WAITS))
+        await eventually(lambda: seeds_drawn(folder) == [WAITS])
+        for seed in range(5):
+            refused = await draw(http, "painter", seed)
+            assert refused.status_code == 429
+            assert "the queue is full" in refused.json()["detail"]
+        open_gate(folder)
+        assert (await waiting).status_code == 200
+        assert [(await draw(http, "painter", seed)).status_code for seed in range(3)] == [200] * 3
+        assert_exceeded(await draw(http, "painter", 3), "of which 0 are left")
+
+
 async def test_jobs_count_at_admission_and_once(redis: "Redis", http: httpx.AsyncClient) -> None:
     side = 64  # 4096 of 4800 pixels
     key = {"Idempotency-Key": "the-same"} | as_key("painter")
@@ -163,6 +190,28 @@ async def test_large_budgets_are_exact(http: httpx.AsyncClient) -> None:
     for _ in range(2):
         assert (await order(http, "huge", side=60_000)).status_code == 202
     assert (await http.get("/v1/jobs", headers=as_key("other"))).json()["total"] == 2
+
+
+async def test_no_request_waits_for_a_redis_that_is_known_to_hang(
+    redis: "Redis", redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "ANSWER_SECONDS", 1.0)
+    process = int((await redis.info("server"))["process_id"])
+    async with keyed_gateway(redis_url, folder) as http:
+
+        async def is_told() -> bool:
+            return not (await http.get("/readyz")).json()["checks"]["redis"]
+
+        os.kill(process, signal.SIGSTOP)
+        try:
+            await eventually(is_told)
+            with monkeypatch.context() as patient:
+                patient.setattr(Budgets, "charge_request", lambda *_: asyncio.Event().wait())
+                address = f"/v1/images/{NAME}/1.png"
+                assert (await http.head(address, headers=as_key("caller"))).status_code == 200
+                assert (await http.get(address, headers=as_key("caller"))).status_code == 503
+        finally:
+            os.kill(process, signal.SIGCONT)
 
 
 async def test_without_redis_what_needs_no_queue_is_answered_uncounted(redis: "Redis", http: httpx.AsyncClient) -> None:

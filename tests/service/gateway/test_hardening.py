@@ -3,24 +3,31 @@
 import asyncio
 import json
 import re
+import resource
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from model.config import GeneratorConfig
-from service.gateway import limits, protocol
+from service.gateway import iiif_sources, limits, protocol
 from service.gateway.limits import MAX_HEADERS, MAX_TARGET
 from service.gateway.origins import parse_origins
 from service.gateway.proxies import Proxies
+from service.gateway.services import STITCHED_AT_ONCE
+from service.iiif.request import Resolved
+from service.iiif.transform import transform
 from service.queue import WorkerInfo
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
@@ -98,6 +105,10 @@ def test_a_head_without_end_is_not_kept(gateway: RunningGateway) -> None:
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\n{}\r\n0\r\n\r\n",
+        b"OPTIONS /v1/jobs HTTP/1.1\r\nHost: x\r\nOrigin: a\r\nAccess-Control-Request-Method: GET\r\n"
+        b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nA: b\nInjected\r\n\r\n",
         b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
@@ -107,7 +118,18 @@ def test_what_is_no_http_is_a_problem_too(gateway: RunningGateway, request_bytes
     assert head.startswith(b"HTTP/1.1 400 ")
     assert PROBLEM in head
     assert b"x-content-type-options: nosniff" in head.lower()
+    assert b"connection: close" in head.lower()
     assert json.loads(body)["status"] == 400
+
+
+@pytest.mark.parametrize("target", ["http://own.example:80", "HTTPS://own.example:80"])
+def test_an_absolute_address_counts_with_its_host(gateway: RunningGateway, target: str) -> None:
+    end = " HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n"
+    answer = exchange(gateway, f"GET {target}/iiif/3/plain%3A7/info.json?a=b{end}".encode())
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b'"http://own.example:80/iiif/3/plain:7"' in answer
+    assert exchange(gateway, f"GET {target}{end}".encode()).startswith(b"HTTP/1.1 200 ")
+    assert exchange(gateway, f"GET http://user@own.example/{end}".encode()).startswith(b"HTTP/1.1 404 ")
 
 
 # ---- slow clients
@@ -200,6 +222,43 @@ def test_who_does_not_take_an_answer_loses_it(gateway: RunningGateway, monkeypat
     assert len(rest) < 32 << 20, "what the system had taken, and no more"
 
 
+ANSWERED_IN_SLICES = ("/v1/images/plain/1.png", "/iiif/3/plain:1/full/max/0/default.png")
+
+
+@pytest.mark.parametrize("path", ANSWERED_IN_SLICES)
+def test_an_answer_that_nobody_takes_is_under_way(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(limits, "MAX_REQUESTS", 1)
+    gateway.queue.content = bytes(32 << 20)  # more than the system takes off our hands
+    with connected(gateway) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert gateway.http.get("/v1/models").status_code == 503
+    end = time.monotonic() + LONG
+    while gateway.http.get("/v1/models").status_code != 200:
+        assert time.monotonic() < end
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells the memory of a process so")
+@pytest.mark.parametrize("path", ANSWERED_IN_SLICES)
+def test_answers_that_nobody_takes_are_not_copied(gateway: RunningGateway, path: str) -> None:
+    size, clients = 16 << 20, 10
+    gateway.queue.content = bytes(size)
+    before = _resident_bytes()
+    with ExitStack() as stack:
+        for _ in range(clients):
+            connection = stack.enter_context(connected(gateway))
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        gateway.http.get("/livez")
+        assert _resident_bytes() - before < 2 * size
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 def test_who_takes_an_answer_slowly_gets_all_of_it(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "STALL_SECONDS", 0.3)
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
@@ -251,6 +310,52 @@ def test_more_requests_than_allowed_are_told_to_come_back(
     end = time.monotonic() + LONG
     while gateway.http.get("/v1/models").status_code != 200:
         assert time.monotonic() < end
+
+
+def test_no_more_pictures_are_turned_at_once_than_memory_allows(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where their clients leave: a thread cannot be stopped."""
+    lock, release = threading.Lock(), threading.Event()
+    under_way = most = 0
+
+    def slow_transform(pixels: NDArray[np.uint8], request: Resolved) -> bytes:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        release.wait(LONG)
+        with lock:
+            under_way -= 1
+        return transform(pixels, request)
+
+    monkeypatch.setattr(iiif_sources, "transform", slow_transform)
+
+    def ask(connection: socket.socket, seed: int) -> None:
+        request = f"GET /iiif/3/plain:{seed}/full/max/90/default.png HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        connection.sendall(request.encode())
+        end = time.monotonic() + LONG
+        while len(gateway.queue.asked) <= seed or most < min(seed + 1, STITCHED_AT_ONCE):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    try:
+        with ExitStack() as stack:
+            for seed in range(STITCHED_AT_ONCE + 4):
+                ask(stack.enter_context(connected(gateway)), seed)
+        with ExitStack() as stack:
+            connections = [stack.enter_context(connected(gateway)) for _ in range(4)]
+            for i, connection in enumerate(connections):
+                ask(connection, STITCHED_AT_ONCE + 4 + i)
+            for _ in range(20):
+                gateway.http.get("/livez")
+            assert most == STITCHED_AT_ONCE
+            release.set()
+            for connection in connections:
+                assert read_all(connection).startswith(b"HTTP/1.1 200 ")
+        assert most == STITCHED_AT_ONCE
+    finally:
+        release.set()
 
 
 # ---- browsers
@@ -340,12 +445,29 @@ def test_pages_of_named_sites_may_use_the_api(shared_gateway: RunningGateway) ->
 
 def test_pages_of_other_sites_may_not(shared_gateway: RunningGateway, gateway: RunningGateway) -> None:
     asked = {"Origin": STRANGER, "Access-Control-Request-Method": "POST"}
-    assert "Access-Control-Allow-Origin" not in shared_gateway.http.options("/v1/jobs", headers=asked).headers
+    refused = shared_gateway.http.options("/v1/jobs", headers=asked)
+    assert "Access-Control-Allow-Origin" not in refused.headers
+    assert refused.headers["Content-Type"] == PROBLEM.decode()
+    assert refused.json()["detail"] == "this site's pages may not ask so: Disallowed CORS origin"
     for running in (shared_gateway, gateway):
         response = running.http.get("/v1/models", headers={"Origin": STRANGER, "X-API-Key": "first-key"})
         assert response.status_code == 200
         assert "Access-Control-Allow-Origin" not in response.headers
     assert "Access-Control-Allow-Origin" not in gateway.http.get("/v1/models", headers={"Origin": SITE}).headers
+
+
+@pytest.mark.parametrize(
+    ("origin", "method", "status"), [(SITE, "PUT", 400), (SITE, "GET", 200), (STRANGER, "GET", 400)]
+)
+def test_preflights_are_logged_as_any_request(
+    shared_gateway: RunningGateway, caplog: pytest.LogCaptureFixture, origin: str, method: str, status: int
+) -> None:
+    asked = {"Origin": origin, "Access-Control-Request-Method": method, "X-Request-Id": "preflight-1"}
+    with caplog.at_level("INFO", "service.gateway.middleware"):
+        response = shared_gateway.http.options("/v1/jobs", headers=asked)
+    assert (response.status_code, response.headers["X-Request-Id"]) == (status, "preflight-1")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert f'"OPTIONS /v1/jobs" {status}' in line
 
 
 def test_iiif_stays_open_to_all_sites(shared_gateway: RunningGateway) -> None:
@@ -386,6 +508,7 @@ VALUES = st.text(st.characters(max_codepoint=255), max_size=40) | st.sampled_fro
         "10.0.0.1",
         "::1",
         "1.2.3.4, 10.0.0.1",
+        "::1%1",
         "https",
         "a.example:80",
         "/a/b",
@@ -398,6 +521,7 @@ VALUES = st.text(st.characters(max_codepoint=255), max_size=40) | st.sampled_fro
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=6), st.sampled_from(["127.0.0.1", "8.8.8.8"]))
+@example([("x-forwarded-for", '::1%" 200 \x1b[31mforged')], "127.0.0.1")
 @hypothesis_settings(suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_proxies_tell(headers: list[tuple[str, str]], client: str) -> None:
     """What is believed makes sense, and from strangers nothing is."""
@@ -408,6 +532,7 @@ def test_whatever_proxies_tell(headers: list[tuple[str, str]], client: str) -> N
         "headers": [(b"host", b"own.example"), *raw],
         "scheme": "http",
         "path": "/livez",
+        "raw_path": b"/livez",
         "root_path": "",
     }
     given_scope = dict(scope)

@@ -179,6 +179,23 @@ def test_errors_can_be_read_by_any_page(gateway: RunningGateway, path: str, stat
     assert gateway.queue.asked == []
 
 
+@pytest.mark.parametrize(
+    ("identifier", "part"),
+    [
+        ("plain:7:psi=9", "psi: must be at most 2, not 9.0"),
+        ("plain:7:cutoff=1000", "cutoff: must be at most 100, not 1000"),
+        ("plain:7:cutoff=99", "cutoff: must be from 0 to 9, not 99"),
+        ("plain:7:class=1", "class: this model "),
+        ("kinds:7", "class: this model "),
+        ("none:7", "model: 'none' is no model"),
+    ],
+)
+def test_errors_name_the_part_of_the_identifier(gateway: RunningGateway, identifier: str, part: str) -> None:
+    problem = gateway.http.get(f"/iiif/3/{identifier}/info.json").json()
+    assert problem["detail"].startswith(f"identifier: {part}")
+    assert problem["field"] == "identifier"
+
+
 def test_errors_that_nobody_expected_can_be_read_too(gateway: RunningGateway) -> None:
     gateway.queue.failure = ZeroDivisionError("on purpose")
     answer = gateway.http.get("/iiif/3/plain:7/full/10,/0/default.jpg")

@@ -1,6 +1,8 @@
 """Jobs over HTTP: ordering, asking, watching, fetching, cancelling. The queue server is real; tests do the drawing."""
 
 import asyncio
+import hashlib
+import hmac
 import json
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -8,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from io import BytesIO
 from typing import Any, TypeVar, cast
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import httpx
 import obstore
@@ -21,6 +24,7 @@ from service.gateway import events
 from service.jobs.keeper import Keeper
 from service.jobs.task import Tasks, TileTask
 from service.outputs.order import Order
+from service.outputs.store import Store, open_store
 from service.queue import GROUP, TILES, WorkerInfo
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
@@ -356,6 +360,66 @@ def test_nothing_but_the_jobs_own_files_can_be_fetched(gateway: RunningGateway) 
         assert gateway.http.get(base + path).status_code == 404, path
     assert gateway.http.get(f"/v1/jobs/{'0' * 32}").status_code == 404
     assert gateway.http.get("/v1/jobs/..%2f..%2fetc").status_code in (404, 422)
+
+
+def test_a_file_that_is_removed_while_it_is_asked_for(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = finished(gateway)
+    base = f"/v1/jobs/{job['id']}/output/"
+    head = obstore.head_async
+
+    async def head_and_remove(store: Store, path: str) -> Any:
+        found = await head(store, path)
+        await obstore.delete_async(store, path)
+        return found
+
+    monkeypatch.setattr(obstore, "head_async", head_and_remove)
+    for name in ("picture.dzi", "picture_files/8/0_0.png"):
+        answer = gateway.http.get(base + name)
+        assert answer.status_code == 404
+        assert answer.json()["field"] == "path"
+
+
+def test_pages_of_all_sites_may_read_files(gateway: RunningGateway) -> None:
+    """And nothing else of a job."""
+    job = finished(gateway)
+    base, stranger = f"/v1/jobs/{job['id']}", {"Origin": "https://viewer.example"}
+    for name in ("picture.dzi", "picture_files/8/0_0.png"):
+        answer = gateway.http.get(f"{base}/output/{name}", headers=stranger)
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    for other in (base, f"{base}/output", f"{base}/output/none.png"):
+        assert "Access-Control-Allow-Origin" not in gateway.http.get(other, headers=stranger).headers
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_links_into_a_bucket_are_signed_for_their_method(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    job = finished(gateway, output="png")
+    for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    memory = gateway.services.outputs
+    object.__setattr__(gateway.services, "outputs", open_store("s3://pictures/prefix"))
+    try:
+        answer = gateway.http.request(method, job["links"]["output"], follow_redirects=False)
+    finally:
+        object.__setattr__(gateway.services, "outputs", memory)
+    assert answer.status_code == 307
+    link = answer.headers["Location"]
+    query = dict(parse_qsl(urlsplit(link).query))
+    assert query.pop("X-Amz-Signature") == sigv4(method, link, query, "secret")
+
+
+def sigv4(method: str, link: str, query: dict[str, str], secret: str) -> str:
+    """The signature that S3 expects in a link (AWS Signature Version 4, query parameters)."""
+    parts = urlsplit(link)
+    canonical = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(query.items()))
+    request = "\n".join((method, parts.path, canonical, f"host:{parts.netloc}", "", "host", "UNSIGNED-PAYLOAD"))
+    scope = query["X-Amz-Credential"].split("/", 1)[1]
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    key = f"AWS4{secret}".encode()
+    for part in (*scope.split("/"), "\n".join(("AWS4-HMAC-SHA256", query["X-Amz-Date"], scope, digest))):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key.hex()
 
 
 def read_events(gateway: RunningGateway, job: str, last: str | None = None) -> list[tuple[str, dict[str, Any]]]:

@@ -1,15 +1,44 @@
 """Models, probes, metrics, pages and the description."""
 
+import asyncio
 import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
+import httpx
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from service.gateway.server import listen
-from tests.service.gateway.stand_in import RunningGateway
+from model.config import GeneratorConfig
+from service.embedded_redis import embedded_redis
+from service.gateway import server
+from service.gateway.server import address_of, listen, running_gateway
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.stand_in import RunningGateway, settings
+from tests.service.waiting import LONG
+
+
+@pytest.mark.anyio
+async def test_who_watches_a_job_does_not_hold_up_the_end_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "GRACE_SECONDS", 10 * LONG)
+    save_hollow_checkpoint(tmp_path, "plain", GeneratorConfig(32))
+    asked = settings(models=tmp_path, outputs=f"file://{tmp_path}/outputs")
+
+    async def fail_while_watched(url: str, listener: socket.socket, http: httpx.AsyncClient) -> None:
+        async with running_gateway(asked, url, listener):
+            job = (await http.post("/v1/jobs", json={"model": "plain", "seed": 1, "width": 64})).json()["id"]
+            stream = await http.send(http.build_request("GET", f"/v1/jobs/{job}/events"), stream=True)
+            assert stream.status_code == 200
+            raise ZeroDivisionError
+
+    with listen("127.0.0.1", 0) as listener:
+        async with embedded_redis() as url, httpx.AsyncClient(base_url=address_of(listener), timeout=LONG) as http:
+            with pytest.raises(ZeroDivisionError):
+                await asyncio.wait_for(fail_while_watched(url, listener, http), LONG)
 
 
 def test_models(gateway: RunningGateway) -> None:

@@ -211,6 +211,9 @@ def test_private_addresses_are_not_connected_to(
         ("https://[::1]/", "public"),
         ("https://[::ffff:10.0.0.1]/", "public"),
         ("https://[64:ff9b::a00:1]/", "public"),
+        ("https://[::ffff:0:10.0.0.1]/", "public"),
+        ("https://[::10.0.0.1]/", "public"),
+        ("https://[fec0::1]/", "public"),
         ("https://user:word@example.org/", "password"),
         ("https://example.org/" + "a" * 2000, "2000"),
         ("ftp://example.org/", "scheme"),
@@ -265,6 +268,9 @@ def test_private_addresses_are_known_however_they_are_written(network: str, offs
     number = int(address)
     assert not is_public(address)
     assert not is_public(ipaddress.IPv6Address((0xFFFF << 32) + number))  # mapped
+    assert not is_public(ipaddress.IPv6Address((0xFFFF << 48) + number))  # translated
+    assert not is_public(ipaddress.IPv6Address(number))  # compatible
+    assert not is_public(ipaddress.IPv6Address((0xFEC0 << 112) + number))  # site-local
     assert not is_public(ipaddress.IPv6Address((0x64FF9B << 96) + number))  # NAT64
     assert not is_public(ipaddress.IPv6Address((0x2002 << 112) + (number << 80)))  # 6to4
 

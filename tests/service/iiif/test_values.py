@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model.errors import InputError
@@ -13,7 +13,7 @@ from service.iiif.info import information
 from service.iiif.region import Region
 from service.iiif.request import ImageRequest, Resolved
 from service.iiif.rotation import Rotation
-from service.iiif.size import Limits, Size
+from service.iiif.size import Limits, Size, canonical
 
 LIMITS = Limits(3000, 2000, 4_000_000)
 SIDES = st.integers(1, 5000)
@@ -30,6 +30,8 @@ SIDES = st.integers(1, 5000)
         ("pct:41.6,7.5,66.6,100", (125, 15, 175, 185)),
         ("0,0,999999999,1", (0, 0, 300, 1)),
         ("pct:0,0,0.001,0.001", (0, 0, 1, 1)),
+        ("pct:99.9,0,0.1,100", (299, 0, 1, 200)),
+        ("pct:0,99.9,100,1", (0, 199, 300, 1)),
     ],
 )
 def test_regions(text: str, box: tuple[int, int, int, int]) -> None:
@@ -215,6 +217,25 @@ def test_a_confined_size_keeps_the_aspect_and_fills_its_box(width: int, height: 
         math.isclose(side, max(1, whole * scale), abs_tol=0.5001)
         for side, whole in zip(sides, (width, height), strict=True)
     )
+
+
+@given(
+    width=st.integers(1, 50),
+    height=st.integers(1, 300_000),
+    lies=st.booleans(),
+    limits=st.builds(Limits, st.integers(1, 70_000), st.integers(1, 70_000), st.integers(1, 1 << 26)),
+    text=st.one_of(
+        st.sampled_from(("max", "^max")), st.tuples(st.integers(1, 9999), st.integers(1, 9999)).map("^!%d,%d".__mod__)
+    ),
+)
+@example(width=1, height=300_000, lies=False, limits=Limits(100, 70_000, 100), text="max")
+@example(width=1, height=300_000, lies=True, limits=Limits(70_000, 100, 100), text="^!9999,9999")
+def test_what_adapts_to_the_limits_never_exceeds_them(
+    width: int, height: int, lies: bool, limits: Limits, text: str
+) -> None:
+    region = (height, width) if lies else (width, height)
+    sides = Size.parse(text).resolve(region, limits)  # which raises for what the limits do not hold
+    assert Size.parse(canonical(sides, region, limits)).resolve(region, limits) == sides
 
 
 def test_identifiers() -> None:

@@ -4,18 +4,20 @@ import asyncio
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 from obstore.exceptions import GenericError
 from PIL import Image
 from redis.asyncio import Redis
 
 from model.checkpoint import Checkpoint
-from model.spec import Format
+from model.spec import Format, RenderSpec
 from service import consumer
 from service.jobs import tile_work
 from service.jobs.board import Board
@@ -25,8 +27,9 @@ from service.outputs.order import Kind, Order
 from service.outputs.store import Store, put_once
 from service.queue import DEAD
 from service.render_client import RenderClient
+from service.rendering import Rendering
 from tests.service.jobs.conftest import RunWorker, ends_as, submit
-from tests.service.jobs.stand_in import BREAKS, expected_tiles, files_below, journal, make_job, pattern
+from tests.service.jobs.stand_in import BREAKS, PatternRenderer, expected_tiles, files_below, journal, make_job, pattern
 from tests.service.stand_in import make_spec
 from tests.service.waiting import LONG, eventually
 
@@ -82,6 +85,24 @@ async def test_pictures_go_before_tiles(
         async with run_worker():
             await waiting
             assert journal(models)[0].startswith("77 ")
+
+
+async def test_no_more_tiles_are_taken_than_the_slowest_model_draws_in_half_a_second(
+    board: Board, store: Store, checkpoint: Checkpoint, run_worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+
+    def draw(renderer: PatternRenderer, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
+        batches.append(len(specs))
+        return [pattern(spec) for spec in specs]
+
+    monkeypatch.setattr(PatternRenderer, "render_batch", draw)
+    monkeypatch.setattr(Rendering, "rates", {"fast": 1e9, "slow": 4.0 * 64 * 64})
+    job = make_job(checkpoint.digest, size=(640, 640), tile=64)
+    await submit(board, store, job)
+    async with run_worker():
+        await ends_as(board, job, "succeeded")
+    assert max(batches) == 2
 
 
 async def test_only_what_is_missing_is_drawn(

@@ -1,5 +1,6 @@
 """Folders and buckets: what is there stays, what is deleted is gone, and what cannot be used is named."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -50,6 +51,26 @@ async def test_all_of_a_folder_is_deleted_and_nothing_else(any_store: Store, mon
     await delete_folder(any_store, "jobs/a")
     assert {found["path"] for part in obstore.list(any_store) for found in part} == {"jobs/ab/1", "jobs/1"}
     await delete_folder(any_store, "jobs/a")
+
+
+async def test_all_of_a_folder_is_deleted_though_others_delete_in_it(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {f"{number}.png" for number in range(10)}
+    for name in names:
+        await put_once(store, f"jobs/a/tiles/{name}", b"x")
+    unlink = os.unlink
+
+    def another_was_quicker(path: str, **folder: int) -> None:
+        for name in names & {path}:
+            names.clear()
+            (root / "jobs/a/tiles" / name).unlink()
+        unlink(path, **folder)
+
+    monkeypatch.setattr(os, "unlink", another_was_quicker)
+    await delete_folder(store, "jobs/a")
+    assert not names
+    assert not (root / "jobs/a").exists()
 
 
 async def test_half_written_files_are_deleted_with_their_folder(store: Store, root: Path) -> None:
