@@ -1,5 +1,6 @@
 """Jobs: pictures too large for one answer, made tile by tile while their clients do something else."""
 
+import asyncio
 import hashlib
 import time
 from typing import Annotated, Any
@@ -26,6 +27,10 @@ from service.outputs.order import Order
 router = APIRouter(tags=["jobs"])
 
 MAX_LISTED = 100
+
+SETTLING_SECONDS = 3.0
+"""How long orders with a key wait, before they are refused, for a Redis that was just started to be compared with the
+store. A keeper looks every two seconds."""
 
 _LOCATION: dict[str, Any] = {
     "Location": {"description": "the job's address", "required": True, "schema": {"type": "string"}}
@@ -131,12 +136,9 @@ async def _submit(
     """A new job, or the one that the key stands for."""
     digest = None if key is None else _digest("job", key).hex()
     job = Job(uuid4().hex, time.time(), order, webhook, digest)
-    accepted = await services.jobs.known(job, services.settings.job_limit)
+    accepted = await _known(job, services)
     if accepted is None:
-        if api_key := key_of(request):
-            checkpoint = await services.models.resolve(order.spec.model)
-            await services.budgets.charge_pixels(api_key, order.rendered_pixels(checkpoint.config.resolution))
-        accepted = await _admit(job, services)
+        accepted = await _charge_and_admit(job, request, services)
     try:
         status = await services.jobs.status(accepted)
     except UnknownJobError:
@@ -144,6 +146,35 @@ async def _submit(
     if not _same(status.job, order, webhook):
         raise InputError("Idempotency-Key", "has been given with another order")
     return status
+
+
+async def _known(job: Job, services: Services) -> str | None:
+    """What Board.known says, for which an order may have to wait a little."""
+    end = time.monotonic() + SETTLING_SECONDS
+    while True:
+        try:
+            return await services.jobs.known(job, services.settings.job_limit)
+        except UnsettledKeysError:
+            if time.monotonic() > end:
+                raise
+        await asyncio.sleep(0.1)
+
+
+async def _charge_and_admit(job: Job, request: Request, services: Services) -> str:
+    """As :func:`_admit`. The client's key pays for what becomes a job alone."""
+    api_key = key_of(request)
+    if api_key is None:
+        return await _admit(job, services)
+    checkpoint = await services.models.resolve(job.order.spec.model)
+    pixels = job.order.rendered_pixels(checkpoint.config.resolution)
+    await services.budgets.charge_pixels(api_key, pixels)
+    accepted = None
+    try:
+        accepted = await _admit(job, services)
+    finally:
+        if accepted != job.id:
+            await services.budgets.give_back_pixels(api_key, pixels)
+    return accepted
 
 
 async def _admit(job: Job, services: Services) -> str:

@@ -180,6 +180,30 @@ async def test_jobs_count_at_admission_and_once(redis: "Redis", http: httpx.Asyn
     assert jobs["total"] == 1
 
 
+async def test_orders_with_one_key_at_once_are_one_job_and_count_once(
+    redis_url: str, folder: Path, http: httpx.AsyncClient
+) -> None:
+    """Though they come to two gateways, and each is charged before it is known which is the first."""
+    key = {"Idempotency-Key": "at once"} | as_key("painter")
+    body = {"model": NAME, "seed": 1, "width": 32, "output": "png", "tile": 64}
+    async with keyed_gateway(redis_url, folder) as other:
+        posts = [gateway.post("/v1/jobs", json=body, headers=key) for _ in range(2) for gateway in (http, other)]
+        answers = await asyncio.gather(*posts)
+    assert {answer.status_code for answer in answers} == {202}
+    (job,) = {answer.json()["id"] for answer in answers}
+    assert [path.name for path in (folder / "outputs" / "jobs").iterdir()] == [job]
+    assert_exceeded(await order(http, "painter", side=64), f"of which {3 * PIXELS - 1024} are left")
+
+
+async def test_jobs_beyond_the_limit_do_not_count(redis_url: str, folder: Path) -> None:
+    async with keyed_gateway(redis_url, folder, job_limit=1) as http:
+        answers = await asyncio.gather(*(order(http, "painter", side=32) for _ in range(4)))
+        assert sorted(answer.status_code for answer in answers) == [202, 429, 429, 429]
+        (job,) = (answer.json()["links"]["self"] for answer in answers if answer.status_code == 202)
+        await http.delete(job, headers=as_key("other"))  # so that the budget alone is in the way
+        assert_exceeded(await order(http, "painter", side=64), f"of which {3 * PIXELS - 1024} are left")
+
+
 async def test_all_levels_of_a_job_count(http: httpx.AsyncClient) -> None:
     # Deep Zoom of 32² has six levels, each of which is drawn from at least 32² pixels: 6 · 1024 > 4800.
     assert (await order(http, "painter", side=32, output="dzi")).status_code == 413

@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from model.config import GeneratorConfig
 from service.consumer import Consumer
-from service.gateway import events
+from service.gateway import events, jobs
 from service.jobs.keeper import Keeper
 from service.jobs.task import Tasks, TileTask
 from service.outputs.order import Order
@@ -195,7 +195,10 @@ def test_a_key_is_free_once_its_job_is_removed(gateway: RunningGateway) -> None:
     assert gateway.http.get(f"/v1/jobs/{first}").status_code == 404
 
 
-def test_a_key_makes_no_second_job_while_redis_does_not_know_the_first(gateway: RunningGateway) -> None:
+def test_a_key_makes_no_second_job_while_redis_does_not_know_the_first(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "SETTLING_SECONDS", 0.0)
     job = order(gateway, "lost").json()["id"]
 
     async def empty() -> None:
@@ -207,8 +210,11 @@ def test_a_key_makes_no_second_job_while_redis_does_not_know_the_first(gateway: 
     assert int(refused.headers["retry-after"]) > 0
     assert "Idempotency-Key" in refused.json()["detail"]
     assert order(gateway).status_code == 202  # without a key there is nothing to be mixed up
-    call(gateway, Keeper(gateway.services.jobs, gateway.services.outputs, days=1).look())
-    assert order(gateway, "lost").json()["id"] == job
+    monkeypatch.undo()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(order, gateway, "lost")
+        call(gateway, Keeper(gateway.services.jobs, gateway.services.outputs, days=1).look())
+        assert waiting.result(LONG).json()["id"] == job
     assert len(records(gateway)) == 2
 
 
