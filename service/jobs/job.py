@@ -64,6 +64,6 @@ class Job:
     def from_json(cls, text: str | bytes) -> "Job":
         """The inverse of :meth:`to_json`. Raises ValueError, KeyError or TypeError for what it did not write."""
         values = json.loads(text)
-        webhook = Webhook(**values["webhook"]) if values.get("webhook") else None
         order = Order.from_json(json.dumps(values["order"]))
+        webhook = Webhook(**values["webhook"]) if values.get("webhook") else None
         return cls(values["id"], values["created"], order, webhook, values.get("key"))

@@ -50,24 +50,25 @@ class Keeper:
 
     async def run(self) -> None:
         """One round after another. Outlives Redis, the store, and whatever else goes wrong in a round."""
-        quiet = False
+        told: type[Exception] | None = None
         while True:
             try:
                 if await self._is_mine():
                     await self.look()
-                quiet = False
-            except (RedisError, *STORE_ERRORS) as error:
-                if not quiet:
-                    logger.warning("jobs cannot be looked after: %s", str(error).partition("\n")[0])
-                quiet = True
-            except Exception:
-                if not quiet:
-                    logger.exception("jobs cannot be looked after")
-                quiet = True
+                told = None
+            except Exception as error:
+                if type(error) is not told:
+                    foreseen = isinstance(error, (RedisError, *STORE_ERRORS))
+                    reason = str(error).partition("\n")[0]
+                    logger.warning("jobs cannot be looked after: %s", reason, exc_info=not foreseen)
+                told = type(error)
             await asyncio.sleep(self._round_seconds)
 
     async def look(self) -> None:
-        """One round."""
+        """One round. Orders wait for the comparison, so that nothing else may keep it from being made."""
+        if time.monotonic() - self._compared >= COMPARE_SECONDS or not await self._board.is_compared():
+            await self.compare()
+            self._compared = time.monotonic()
         for job_id, open_entries in (await self._board.untidy()).items():
             if open_entries == 0:  # else a worker may be writing still
                 await storage.remove(self._store, job_id)
@@ -76,9 +77,6 @@ class Keeper:
             await storage.remove(self._store, job_id)  # first, so that what is interrupted is done again
             await self._board.forget(job_id)
             logger.info("job %s is removed", job_id)
-        if time.monotonic() - self._compared >= COMPARE_SECONDS or not await self._board.is_compared():
-            await self.compare()
-            self._compared = time.monotonic()
 
     async def compare(self) -> None:
         """Has jobs that the store alone knows go on, and removes files that belonged to no job the last time either."""

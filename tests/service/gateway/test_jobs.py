@@ -428,10 +428,9 @@ def sigv4(method: str, link: str, query: dict[str, str], secret: str) -> str:
     return key.hex()
 
 
-def read_events(gateway: RunningGateway, job: str, last: str | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """(id, data) of every event until the stream ends."""
+def watch(gateway: RunningGateway, job: str, last: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(id or nothing, data) of each event until the stream ends."""
     headers = {} if last is None else {"Last-Event-ID": last}
-    told: list[tuple[str, dict[str, Any]]] = []
     identifier = ""
     with gateway.http.stream("GET", f"/v1/jobs/{job}/events", headers=headers) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
@@ -444,9 +443,13 @@ def read_events(gateway: RunningGateway, job: str, last: str | None = None) -> l
             elif name == "id":
                 identifier = value
             elif not line:
-                told.append((identifier, data))
+                yield identifier, data
                 identifier = ""
-    return told
+
+
+def read_events(gateway: RunningGateway, job: str, last: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """Every event until the job has ended."""
+    return list(watch(gateway, job, last))
 
 
 def test_events_tell_every_tile_once_and_can_be_resumed(gateway: RunningGateway) -> None:
@@ -476,17 +479,16 @@ def test_events_that_are_not_known_are_told_from_the_beginning(
     job = order(gateway).json()
 
     settled = settle(gateway, job["id"], 10)
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(read_events, gateway, job["id"], last)
-        time.sleep(2 * events.POLL_SECONDS)
-        gateway.http.delete(job["links"]["self"])
-        told = reading.result(LONG)
+    watching = watch(gateway, job["id"], last)
+    told = [next(watching) for _ in range(3)]
+    gateway.http.delete(job["links"]["self"])
+    *_, (_, end) = watching
     locate = order_of(gateway, job["id"]).pyramid.locate
-    assert [len(data["tiles"]) for _, data in told[:3]] == [4, 4, 2]
-    assert [tuple(tile) for _, data in told[:3] for tile in data["tiles"]] == [locate(tile) for tile in settled]
+    assert [len(data["tiles"]) for _, data in told] == [4, 4, 2]
+    assert [tuple(tile) for _, data in told for tile in data["tiles"]] == [locate(tile) for tile in settled]
     # Only who has all tiles goes on after them.
-    assert [identifier != "" for identifier, _ in told[:3]] == [False, False, True]
-    assert told[-1][1]["state"] == "cancelled"
+    assert [identifier != "" for identifier, _ in told] == [False, False, True]
+    assert end["state"] == "cancelled"
 
 
 def test_an_event_that_cannot_be_is_refused(gateway: RunningGateway) -> None:

@@ -166,11 +166,15 @@ async def test_files_of_no_job_are_removed(store: Store, outputs: Path, keeper: 
     assert files_below(outputs) == {"others/file": b"not ours"}
 
 
-async def test_a_record_that_cannot_be_read_is_left_alone(board: Board, store: Store, keeper: Keeper) -> None:
-    await obstore.put_async(store, "jobs/00ff/job.json", b"{}")
+@pytest.mark.parametrize("record", [b"{}", b"[]", b"", b"null", b'{"order": 1}', b'{"order": {"spec": null}}'])
+async def test_a_record_that_cannot_be_read_is_left_alone(
+    board: Board, store: Store, keeper: Keeper, record: bytes
+) -> None:
+    await obstore.put_async(store, "jobs/00ff/job.json", record)
     await keeper.compare()
     assert await board.ids() == set()
-    assert bytes(await (await obstore.get_async(store, "jobs/00ff/job.json")).bytes_async()) == b"{}"
+    assert await board.is_compared()
+    assert bytes(await (await obstore.get_async(store, "jobs/00ff/job.json")).bytes_async()) == record
 
 
 async def test_files_of_a_cancelled_job_go_when_no_worker_holds_a_tile(
