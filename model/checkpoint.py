@@ -1,19 +1,20 @@
 """Checkpoints: safetensors files with the generator's config as JSON in the header. Nothing in them can run code.
 
-safetensors is imported where a file is read or written, so that a machine without it can train.
+They are read here and not by safetensors, which maps files into memory: reading a mapping kills the process where
+somebody cuts the file off meanwhile. The library is imported where a file is written, so that a machine without it can
+train.
 """
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,7 @@ TYPES = {"F32": "<f4", "F16": "<f2"}
 """What tensors may be stored as: safetensors' names, and numpy's."""
 
 _MAX_HEADER = 100_000_000
-"""Bytes of the longest header that safetensors reads."""
+"""Bytes of the longest header, as safetensors has it."""
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a model may be called, in paths, addresses and metrics."""
@@ -84,17 +85,11 @@ class Checkpoint:
         if not content.is_file():
             raise InputError("checkpoint", f"{path} is not a file")
         try:
-            from safetensors import SafetensorError
-        except ModuleNotFoundError:
-            raise InputError("checkpoint", f"{path} cannot be read: safetensors is not installed") from None
-        try:
             stamp = _stamp(content)
-            with _open(content) as (header, _):
-                metadata: dict[str, str] = header.metadata() or {}
+            with content.open("rb") as file:
+                metadata, _ = _read_header(path, file)
         except OSError as error:
             raise InputError("checkpoint", f"{path} cannot be read: {error.strerror or error}") from None
-        except SafetensorError as error:
-            raise InputError("checkpoint", f"{path} is {_diagnose(content, error)}") from None
         if metadata.get("format") != FORMAT:
             raise InputError("checkpoint", f"{path} is a safetensors file, but not a CREPS checkpoint")
         if metadata.get("format_version") != FORMAT_VERSION:
@@ -137,55 +132,92 @@ class Checkpoint:
 
     def _tensors(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
         """Every tensor's name and values, in memory of its own. Raises InputError as :meth:`check`."""
-        from safetensors import SafetensorError
-
         try:
-            with _open(self.content) as (header, file):
-                types = self._check_shapes(header)
-                for name in header.offset_keys():
-                    values = np.empty(*types[name])
+            with self.content.open("rb") as file:
+                _, tensors = _read_header(self.path, file)
+                self._check_shapes(tensors)
+                for name, tensor in tensors.items():
+                    values = np.empty(tensor.shape, TYPES[tensor.type])
                     if file.readinto(values.data) < values.nbytes:
                         raise InputError("checkpoint", f"{self.path} was cut off while it was read")
                     if not np.isfinite(values).all():
                         raise InputError("checkpoint", f"{self.path}: tensor {name!r} holds values that are not finite")
                     yield name, values
-        except (SafetensorError, OSError) as error:
-            raise InputError("checkpoint", f"{self.path} cannot be read: {error}") from None
+        except OSError as error:
+            raise InputError("checkpoint", f"{self.path} cannot be read: {error.strerror or error}") from None
 
-    def _check_shapes(self, header: Any) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Each tensor's shape and numpy type. Raises InputError where one is missing, unknown or of another shape."""
+    def _check_shapes(self, tensors: "Mapping[str, _Tensor]") -> None:
+        """Raises InputError where a tensor is missing, unknown, or another than the config asks for."""
         expected = tensor_shapes(self.config)
-        if difference := sorted(set(header.keys()) ^ expected.keys()):
+        if difference := sorted(tensors.keys() ^ expected.keys()):
             where = "lacks" if difference[0] in expected else "has an unknown"
-            raise InputError("checkpoint", f"{self.path} {where} tensor {difference[0]!r}")
-        types = {}
-        for name, shape in expected.items():
-            view = header.get_slice(name)
-            if view.get_dtype() not in TYPES or view.get_shape() != list(shape):
-                found = f"{view.get_dtype()} {view.get_shape()}"
+            raise InputError("checkpoint", f"{self.path} {where} tensor {difference[0][:100]!r}")
+        for name, tensor in tensors.items():
+            if tensor.type not in TYPES or tensor.shape != expected[name] or not tensor.fills_its_place:
+                found = f"{tensor.type} {list(tensor.shape)}"
                 raise InputError(
-                    "checkpoint", f"{self.path}: tensor {name!r} is {found}, its config asks for {list(shape)}"
+                    "checkpoint",
+                    f"{self.path}: tensor {name!r} is {found[:100]}, its config asks for {list(expected[name])}",
                 )
-            types[name] = shape, TYPES[view.get_dtype()]
-        return types
 
 
-@contextmanager
-def _open(content: Path) -> Iterator[tuple[Any, BufferedReader]]:
-    """A file's header, read by safetensors, and the file itself, where its tensors begin: they follow one another in
-    the order of ``offset_keys``. Raises OSError or SafetensorError.
+@dataclass(frozen=True)
+class _Tensor:
+    """What a header tells of a tensor: safetensors' name of its type, its shape, and how many bytes it has."""
 
-    The library maps files, and reading a mapping kills the process where somebody cuts the file off meanwhile. So it is
-    given a copy of the header with a hole in place of the tensors. It makes sure that they fill the file without gaps.
+    type: str
+    shape: tuple[int, ...]
+    size: int
+
+    @property
+    def fills_its_place(self) -> bool:
+        return self.size == math.prod(self.shape) * np.dtype(TYPES[self.type]).itemsize
+
+
+def _read_header(path: Path, file: BufferedReader) -> tuple[dict[str, str], dict[str, _Tensor]]:
+    """The metadata, and the tensors in the order in which they follow in the file.
+
+    Raises:
+        InputError: it is no safetensors file, or not all of one.
     """
-    from safetensors import safe_open
+    try:
+        return _understand(file)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        file.seek(0)
+        start = file.read(4)
+        if start[:1] == b"\x80" or start == b"PK\x03\x04":
+            original = "creps import SOURCE.pkl DEST.safetensors converts an original network"
+            raise InputError("checkpoint", f"{path} is a pickle, which is never loaded ({original})") from None
+        raise InputError("checkpoint", f"{path} is not a complete safetensors file ({error})") from None
 
-    with content.open("rb") as file, TemporaryFile() as copy:
-        length = file.read(8)
-        copy.write(length + file.read(min(int.from_bytes(length, "little"), _MAX_HEADER)))
-        copy.truncate(os.fstat(file.fileno()).st_size)
-        with safe_open(f"/dev/fd/{copy.fileno()}", framework="numpy") as header:
-            yield header, file
+
+def _understand(file: BufferedReader) -> tuple[dict[str, str], dict[str, _Tensor]]:
+    """The format (https://github.com/huggingface/safetensors): the header's length in eight bytes, the header as JSON,
+    and the tensors, which fill the rest without gaps. Whatever else there is raises something."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, _MAX_HEADER):
+        raise ValueError(f"its {size} bytes hold no header of {length}")
+    header = json.loads(file.read(length), object_pairs_hook=_unique)
+    metadata = header.pop("__metadata__", {})
+    if not all(isinstance(text, str) for text in metadata.values()):
+        raise TypeError("its metadata are no texts")
+    tensors, end = {}, 0
+    for name, told in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        start, stop = told["data_offsets"]
+        if start != end or stop < start:
+            raise ValueError(f"tensor {name[:100]!r} does not begin where another ends")
+        tensors[name] = _Tensor(told["dtype"], tuple(told["shape"]), stop - start)
+        end = stop
+    if 8 + length + end != size:
+        raise ValueError(f"it has {size} of {8 + length + end} bytes")
+    return metadata, tensors
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(values := dict(pairs)) < len(pairs):
+        raise ValueError("its header tells something twice")
+    return values
 
 
 def save_checkpoint(path: Path, generator: "Generator", info: Mapping[str, Any] | None = None) -> Checkpoint:
@@ -232,11 +264,3 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[GeneratorCon
 def _stamp(content: Path) -> tuple[int, int]:
     status = content.stat()
     return status.st_mtime_ns, status.st_size
-
-
-def _diagnose(path: Path, error: Exception) -> str:
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start[:1] == b"\x80" or start == b"PK\x03\x04":
-        return "a pickle, which is never loaded (creps import SOURCE.pkl DEST.safetensors converts an original network)"
-    return f"not a complete safetensors file ({error})"

@@ -28,8 +28,8 @@ from kernels.gpu import GpuDrawer
 from kernels.network import ARITHMETIC, GpuNetwork
 from kernels.plans import find_plan
 from kernels.precision import Agreement, make_probes, measure
+from model.checkpoint import Checkpoint
 from model.config import PRESETS, RGB, GeneratorConfig
-from model.errors import InputError
 from model.generator import Generator
 from model.spec import Latent
 from model.viewport import Viewport
@@ -107,11 +107,7 @@ def copy_bandwidth() -> float:
 
 
 def measure_demo(device: torch.device) -> list[Agreement]:
-    """The precision of both arithmetics on the demo network; nothing where safetensors is not installed."""
-    try:
-        from model.checkpoint import Checkpoint
-    except ImportError:
-        return []
+    """The precision of both arithmetics on the demo network."""
     generator = Checkpoint.open(DEMO).load().to(device)
     plan, probes = find_plan(*torch.cuda.get_device_capability()), make_probes(generator)
     return [
@@ -217,10 +213,6 @@ def _load(checkpoint: Path | None, preset: str) -> Generator:
     if checkpoint is None:
         torch.manual_seed(0)
         return Generator(PRESETS[preset]).eval().requires_grad_(False)
-    try:
-        from model.checkpoint import Checkpoint
-    except ImportError:
-        raise InputError("--checkpoint", "needs the package safetensors") from None
     return Checkpoint.open(checkpoint).load()
 
 

@@ -29,7 +29,16 @@ print(*sorted(name for name in sys.modules if name.partition(".")[0] in ("kernel
 """
 
 TORCH_FREE = {
-    *("model", "model.arguments", "model.checkpoint", "model.config", "model.errors", "model.files", "model.spec"),
+    *(
+        "model",
+        "model.arguments",
+        "model.checkpoint",
+        "model.config",
+        "model.errors",
+        "model.files",
+        "model.shapes",
+        "model.spec",
+    ),
     "model.viewport",
 }
 """Of the packages that draw, what a gateway knows: which picture is meant, and a checkpoint's header."""

@@ -1,6 +1,7 @@
 """Replies that are large, that cannot be read or that make no sense: who else waits gets a picture all the same."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,12 @@ PICTURE = 1_000_000
 """Bytes."""
 
 
+async def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
 @asynccontextmanager
 async def weak_network(redis_path: str, most: int) -> AsyncIterator[str]:
     """The address of a Redis whose answers stop coming after so many bytes, as on a network that is too slow."""
@@ -33,18 +40,20 @@ async def weak_network(redis_path: str, most: int) -> AsyncIterator[str]:
 
         async def ask() -> None:
             nonlocal answered
-            while data := await client.read(1 << 16):
-                answered = 0
-                to_redis.write(data)
-            to_redis.close()
+            with contextlib.suppress(ConnectionError):  # a client that gives up resets its connection
+                while data := await client.read(1 << 16):
+                    answered = 0
+                    to_redis.write(data)
+            await close(to_redis)
 
         async def answer() -> None:
             nonlocal answered
-            while data := await redis.read(1 << 16):
-                answered += len(data)
-                if answered <= most:
-                    to_client.write(data)
-            to_client.close()
+            with contextlib.suppress(ConnectionError):
+                while data := await redis.read(1 << 16):
+                    answered += len(data)
+                    if answered <= most:
+                        to_client.write(data)
+            await close(to_client)
 
         copying.update((asyncio.create_task(ask()), asyncio.create_task(answer())))
 
