@@ -1,15 +1,18 @@
 """Gateways with a file of keys, around a real queue and a worker that notes what it draws."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+from redis.asyncio import Redis
 
 from service.gateway.keys import hash_of
 from service.gateway.server import address_of, listen, running_gateway
 from service.settings import Settings
+from tests.service.stand_in import make_worker, open_gate
 from tests.service.waiting import LONG
 
 Entries = Mapping[str, Mapping[str, Any]]
@@ -39,3 +42,16 @@ async def keyed_gateway(redis_url: str, folder: Path, **values: Any) -> AsyncIte
             httpx.AsyncClient(base_url=address_of(listener), timeout=LONG, trust_env=False) as http,
         ):
             yield http
+
+
+@asynccontextmanager
+async def drawing_worker(redis: "Redis", folder: Path, batch_limit: int = 8) -> AsyncIterator[None]:
+    """A stand-in worker, whose gate is opened at the end."""
+    worker = make_worker(redis, folder, batch_limit)
+    running = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        open_gate(folder)
+        worker.stop()
+        await asyncio.wait_for(running, LONG)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from service import queue
 from service.gateway.budgets import Budgets
 from service.gateway.keys import MAX_PIXELS
 from tests.service.checkpoints import save_hollow_checkpoint
-from tests.service.gateway.keyed import as_key, keyed_gateway, write_keys
-from tests.service.stand_in import WAITS, journal, make_worker, open_gate
-from tests.service.waiting import LONG, eventually
+from tests.service.gateway.keyed import as_key, drawing_worker, keyed_gateway, write_keys
+from tests.service.stand_in import WAITS, journal, open_gate
+from tests.service.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -47,18 +46,6 @@ def folder(tmp_path: Path) -> Path:
 async def http(redis_url: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     async with keyed_gateway(redis_url, folder) as http:
         yield http
-
-
-@asynccontextmanager
-async def drawing_worker(redis: "Redis", folder: Path) -> AsyncIterator[None]:
-    worker = make_worker(redis, folder)
-    running = asyncio.create_task(worker.run())
-    try:
-        yield
-    finally:
-        open_gate(folder)
-        worker.stop()
-        await asyncio.wait_for(running, LONG)
 
 
 @pytest.fixture

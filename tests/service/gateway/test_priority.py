@@ -1,8 +1,6 @@
 """Priorities of keys: a real queue, real gateways, a real worker."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -24,8 +22,8 @@ from service.queue import (
 )
 from service.render_client import RenderClient
 from tests.service.checkpoints import save_hollow_checkpoint
-from tests.service.gateway.keyed import as_key, keyed_gateway, write_keys
-from tests.service.stand_in import PATIENCE, WAITS, journal, make_spec, make_worker, open_gate
+from tests.service.gateway.keyed import as_key, drawing_worker, keyed_gateway, write_keys
+from tests.service.stand_in import PATIENCE, WAITS, journal, make_spec, open_gate
 from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio
@@ -38,24 +36,12 @@ def seeds_drawn(folder: Path) -> list[int]:
     return [seed for _, _, seeds in journal(folder) for seed in seeds]
 
 
-@asynccontextmanager
-async def worker_of(redis: "Redis", folder: Path) -> AsyncIterator[None]:
-    worker = make_worker(redis, folder, batch_limit=1)
-    running = asyncio.create_task(worker.run())
-    try:
-        yield
-    finally:
-        open_gate(folder)
-        worker.stop()
-        await asyncio.wait_for(running, LONG)
-
-
 async def test_pictures_are_drawn_by_their_keys_priority_and_before_tiles(
     redis: "Redis", redis_url: str, tmp_path: Path
 ) -> None:
     save_hollow_checkpoint(tmp_path, "plain")
     write_keys(tmp_path / "keys.toml", {"page": {}, "program": {"priority": "batch"}})
-    async with keyed_gateway(redis_url, tmp_path) as http, worker_of(redis, tmp_path):
+    async with keyed_gateway(redis_url, tmp_path) as http, drawing_worker(redis, tmp_path, batch_limit=1):
         waiting = [await ask(http, "page", WAITS)]
         await eventually(lambda: seeds_drawn(tmp_path) == [WAITS])
         body = {"model": "plain", "seed": TILE_SEED, "width": 64, "output": "png", "tile": 64}

@@ -146,18 +146,23 @@ async def test_a_cancelled_job_stops_and_leaves_nothing(
     async with run_worker():
         await eventually(lambda: len(journal(models)) > 10)
         await board.cancel(job.id)
-        keeper = Keeper(board, store, days=1)
-
-        async def is_gone() -> bool:
-            await keeper.look()
-            return not await board.untidy()
-
-        await eventually(is_gone)
+        await tidied(board, store)
         drawn = len(journal(models))
         await asyncio.sleep(0.2)
         assert len(journal(models)) == drawn < job.order.pyramid.tiles
     assert not (outputs / job.folder).exists()
     assert (await board.status(job.id)).state == "cancelled"
+
+
+async def tidied(board: Board, store: Store) -> None:
+    """Returns once a keeper has removed the files of all jobs that did not succeed."""
+    keeper = Keeper(board, store, days=1)
+
+    async def is_gone() -> bool:
+        await keeper.look()
+        return not await board.untidy()
+
+    await eventually(is_gone)
 
 
 async def test_a_cancelled_job_is_not_finished(
@@ -186,13 +191,7 @@ async def test_a_cancelled_job_is_not_finished(
     async with run_worker():
         await eventually(lambda: tiles > 5)
         await board.cancel(job.id)
-        keeper = Keeper(board, store, days=1)
-
-        async def is_gone() -> bool:
-            await keeper.look()
-            return not await board.untidy()
-
-        await eventually(is_gone)
+        await tidied(board, store)
         assert tiles < job.order.pyramid.tiles / 2
     assert not (outputs / job.folder).exists()
 
