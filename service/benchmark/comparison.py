@@ -1,6 +1,7 @@
 """The same pictures from LitServe, with the same renderer, encoder and batches.
 
-One runs after the other: LitServe's processes look for requests without a pause, which costs whoever runs beside them.
+They take turns, so that a machine whose speed drifts favours neither. LitServe is held while it is not its turn: its
+processes look for requests without a pause, which costs whoever runs beside them. Ours sleep until they are asked.
 """
 
 import json
@@ -12,10 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection
 from importlib.util import find_spec
+from itertools import count
 
 from model.errors import InputError
 from service.benchmark.clients import Request, ask_all
@@ -24,12 +27,15 @@ from service.benchmark.processes import START_SECONDS, running_service
 
 CLIENTS = (1, 16, 64)
 
+ROUNDS = 6
+"""Turns of each for a number of clients. Who begins changes with every round."""
+
 
 @dataclass(frozen=True)
 class Rates:
-    """Pictures a second, and the median and 99th percentile of what a client waited, in milliseconds."""
+    """Pictures a second in each round, and the median and 99th percentile of all waits of a client in milliseconds."""
 
-    rate: float
+    rounds: tuple[float, ...]
     median_ms: float
     slowest_ms: float
 
@@ -44,15 +50,33 @@ class ComparisonReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.pictures} pictures of {SIZE}×{SIZE} as JPEG for each line, {os.cpu_count()} cores",
-            "clients               pictures/s  median ms  99th percentile ms",
+            f"{self.pictures} pictures of {SIZE}×{SIZE} as JPEG a turn, {ROUNDS} turns each, {os.cpu_count()} cores",
+            "clients               pictures/s (from, to)   median ms  99th percentile ms",
         ]
-        for clients in self.ours:
-            for name, found in (("CREPS Serve", self.ours[clients]), ("LitServe", self.litserve[clients])):
+        for clients, ours in self.ours.items():
+            theirs = self.litserve[clients]
+            for name, found in (("CREPS Serve", ours), ("LitServe", theirs)):
+                low, middle, high = min(found.rounds), statistics.median(found.rounds), max(found.rounds)
                 lines.append(
-                    f"{clients:7}  {name:11} {found.rate:12.2f}  {found.median_ms:9.1f}  {found.slowest_ms:18.1f}"
+                    f"{clients:7}  {name:11} {middle:12.2f} ({low:5.2f}, {high:5.2f}) {found.median_ms:10.1f}"
+                    f"  {found.slowest_ms:18.1f}"
                 )
+            ratios = [ours / theirs for ours, theirs in zip(ours.rounds, theirs.rounds, strict=True)]
+            lines.append(
+                f"         ours by LitServe's, round by round: {statistics.median(ratios):.3f}"
+                f" ({min(ratios):.3f}, {max(ratios):.3f})"
+            )
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Server:
+    """One of both: how it is asked for pictures, and the block within which it runs."""
+
+    name: str
+    port: int
+    requests: Callable[[range], list[Request]]
+    turn: Callable[[], AbstractContextManager[None]]
 
 
 def measure(pictures: int) -> ComparisonReport:
@@ -63,22 +87,34 @@ def measure(pictures: int) -> ComparisonReport:
     """
     if find_spec("litserve") is None:
         raise InputError("parts", "comparison needs LitServe: pip install litserve")
-    with running_service(workers=1) as service:
-        ours = _measure(service.port, requests_of, pictures, "CREPS Serve")
-    with _running_litserve() as port:
-        theirs = _measure(port, _litserve_requests, pictures, "LitServe")
-    return ComparisonReport(pictures, ours, theirs)
+    with _running_litserve() as litserve, running_service(workers=1) as service:
+        ours = _Server("CREPS Serve", service.port, requests_of, nullcontext)
+        seeds = count(step=WARM_UP + pictures)  # for each round some that neither has drawn
+        found = {clients: _take_turns((ours, litserve), pictures, clients, seeds) for clients in CLIENTS}
+    return ComparisonReport(
+        pictures,
+        {clients: rates for clients, (rates, _) in found.items()},
+        {clients: rates for clients, (_, rates) in found.items()},
+    )
 
 
-def _measure(port: int, requests: Callable[[range], list[Request]], pictures: int, name: str) -> dict[int, Rates]:
-    ask_all(port, requests(range(WARM_UP)), 1, "warming up")
-    seeds, found = range(WARM_UP, WARM_UP + pictures), {}
-    for clients in CLIENTS:
-        seconds, answers = ask_all(port, requests(seeds), clients, f"{name}, {clients} clients")
-        waits = [answer.milliseconds for answer in answers]
-        found[clients] = Rates(pictures / seconds, statistics.median(waits), statistics.quantiles(waits, n=100)[98])
-        seeds = range(seeds.stop, seeds.stop + pictures)  # seeds that it has not drawn
-    return found
+def _take_turns(servers: tuple[_Server, _Server], pictures: int, clients: int, seeds: "count[int]") -> list[Rates]:
+    """What each server gives to so many clients."""
+    rates: dict[str, list[float]] = {server.name: [] for server in servers}
+    waits: dict[str, list[float]] = {server.name: [] for server in servers}
+    for number, first in zip(range(ROUNDS), seeds, strict=False):
+        for server in servers if number % 2 == 0 else reversed(servers):
+            with server.turn():
+                ask_all(server.port, server.requests(range(first, first + WARM_UP)), 1, "warming up")
+                fresh = server.requests(range(first + WARM_UP, first + WARM_UP + pictures))
+                what = f"{server.name}, {clients} clients, round {number + 1} of {ROUNDS}"
+                seconds, answers = ask_all(server.port, fresh, clients, what)
+            rates[server.name].append(pictures / seconds)
+            waits[server.name] += [answer.milliseconds for answer in answers]
+    return [
+        Rates(tuple(rates[name]), statistics.median(waits[name]), statistics.quantiles(waits[name], n=100)[98])
+        for name in rates
+    ]
 
 
 def _litserve_requests(seeds: range) -> list[Request]:
@@ -86,8 +122,8 @@ def _litserve_requests(seeds: range) -> list[Request]:
 
 
 @contextmanager
-def _running_litserve() -> Iterator[int]:
-    """Its port."""
+def _running_litserve() -> Iterator[_Server]:
+    """Held, but for its turns."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     command = [sys.executable, "-m", "service.benchmark.litserve_server", str(port)]
@@ -95,9 +131,19 @@ def _running_litserve() -> Iterator[int]:
     with subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True) as process:  # noqa: S603
         try:
             _wait_until_healthy(port, process)
-            yield port
+            os.killpg(process.pid, signal.SIGSTOP)
+            yield _Server("LitServe", port, _litserve_requests, partial(_awake, process.pid))
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # its workers outlive it otherwise
+
+
+@contextmanager
+def _awake(group: int) -> Iterator[None]:
+    os.killpg(group, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        os.killpg(group, signal.SIGSTOP)
 
 
 def _wait_until_healthy(port: int, process: "subprocess.Popen[bytes]") -> None:
