@@ -27,7 +27,7 @@ from service.benchmark.processes import START_SECONDS, running_service
 
 CLIENTS = (1, 16, 64)
 
-ROUNDS = 6
+ROUNDS = 12
 """Turns of each for a number of clients. Who begins changes with every round."""
 
 

@@ -1,8 +1,8 @@
 """Liveness, readiness and metrics. None of them needs a key."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from redis.exceptions import RedisError
@@ -15,6 +15,9 @@ from service.gateway.shared_metrics import shared_metrics
 
 router = APIRouter(tags=["operation"])
 metrics_router = APIRouter(tags=["operation"])
+
+
+Exclude = Annotated[Literal["worker"] | None, Query(description="what may be missing")]
 
 
 class Liveness(BaseModel):
@@ -34,20 +37,23 @@ async def livez() -> Liveness:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Can pictures be drawn?", responses=responses(503))
-async def readyz(services: ServicesOfApp) -> Readiness:
-    """200 where Redis answers and at least one worker is alive, until this gateway is asked to stop."""
+@router.get("/readyz", summary="Can pictures be drawn?", responses=responses(400, 503))
+async def readyz(services: ServicesOfApp, exclude: Exclude = None) -> Readiness:
+    """200 where Redis answers and at least one worker is alive, until this gateway is asked to stop.
+
+    Load balancers exclude the workers: without any, each gateway still answers what is cached or finished.
+    """
     if services.draining.is_set():
         raise UnavailableError("this gateway is stopping")
     try:
         workers = await services.workers.look()
     except RedisError:
         raise UnavailableError("redis does not answer", {"redis": False, "worker": False}) from None
-    if not workers:
+    if not workers and exclude != "worker":
         raise UnavailableError(
             "no worker is alive; one that starts takes some seconds", {"redis": True, "worker": False}
         )
-    return Readiness(checks={"redis": True, "worker": True})
+    return Readiness(checks={"redis": True, "worker": bool(workers)})
 
 
 @metrics_router.head("/metrics", include_in_schema=False)

@@ -84,6 +84,21 @@ def test_not_ready_without_a_worker(gateway: RunningGateway) -> None:
     assert gateway.http.get("/livez").status_code == 200
 
 
+def test_ready_for_a_load_balancer_without_a_worker(gateway: RunningGateway) -> None:
+    gateway.queue.alive = []
+    response = gateway.http.get("/readyz", params={"exclude": "worker"})
+    assert response.status_code == 200
+    assert response.json()["checks"] == {"redis": True, "worker": False}
+    gateway.queue.away = RedisConnectionError("refused")
+    assert gateway.http.get("/readyz", params={"exclude": "worker"}).status_code == 503
+
+
+def test_what_cannot_be_excluded(gateway: RunningGateway) -> None:
+    response = gateway.http.get("/readyz", params={"exclude": "redis"})
+    assert response.status_code in (400, 422)
+    assert "exclude" in response.json()["detail"]
+
+
 def test_not_ready_without_redis(gateway: RunningGateway) -> None:
     gateway.queue.away = RedisConnectionError("refused")
     response = gateway.http.get("/readyz")
