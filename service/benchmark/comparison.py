@@ -1,6 +1,7 @@
 """The same pictures from LitServe, with the same renderer, encoder and batches.
 
-They take turns, so that a machine whose speed drifts favours neither. LitServe is held while it is not its turn: its
+They take turns, so that a machine whose speed drifts favours neither, and are started anew for each round, since one
+start is faster than another by some percent for as long as it lives. LitServe is held while it is not its turn: its
 processes look for requests without a pause, which costs whoever runs beside them. Ours sleep until they are asked.
 """
 
@@ -12,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,9 @@ from service.benchmark.processes import START_SECONDS, running_service
 
 CLIENTS = (1, 16, 64)
 
-ROUNDS = 12
+OURS, LITSERVE = "CREPS Serve", "LitServe"
+
+ROUNDS = 8
 """Turns of each for a number of clients. Who begins changes with every round."""
 
 
@@ -55,7 +58,7 @@ class ComparisonReport:
         ]
         for clients, ours in self.ours.items():
             theirs = self.litserve[clients]
-            for name, found in (("CREPS Serve", ours), ("LitServe", theirs)):
+            for name, found in ((OURS, ours), (LITSERVE, theirs)):
                 low, middle, high = min(found.rounds), statistics.median(found.rounds), max(found.rounds)
                 lines.append(
                     f"{clients:7}  {name:11} {middle:12.2f} ({low:5.2f}, {high:5.2f}) {found.median_ms:10.1f}"
@@ -79,6 +82,12 @@ class _Server:
     turn: Callable[[], AbstractContextManager[None]]
 
 
+@dataclass(frozen=True)
+class _Turn:
+    rate: float
+    waits_ms: list[float]
+
+
 def measure(pictures: int) -> ComparisonReport:
     """The demo network's pictures, every one asked for once. Progress goes to stderr.
 
@@ -87,34 +96,36 @@ def measure(pictures: int) -> ComparisonReport:
     """
     if find_spec("litserve") is None:
         raise InputError("parts", "comparison needs LitServe: pip install litserve")
-    with _running_litserve() as litserve, running_service(workers=1) as service:
-        ours = _Server("CREPS Serve", service.port, requests_of, nullcontext)
-        seeds = count(step=WARM_UP + pictures)  # for each round some that neither has drawn
-        found = {clients: _take_turns((ours, litserve), pictures, clients, seeds) for clients in CLIENTS}
+    seeds = count(step=WARM_UP + pictures)  # for each turn some that have not been drawn
+    turns: dict[tuple[str, int], list[_Turn]] = {}
+    for number in range(ROUNDS):
+        with _running_litserve() as litserve, running_service(workers=1) as service:
+            ours = _Server(OURS, service.port, requests_of, nullcontext)
+            servers = (ours, litserve) if number % 2 == 0 else (litserve, ours)
+            for clients in CLIENTS:
+                for server in servers:
+                    what = f"{server.name}, {clients} clients, round {number + 1} of {ROUNDS}"
+                    turn = _take_turn(server, pictures, clients, next(seeds), what)
+                    turns.setdefault((server.name, clients), []).append(turn)
     return ComparisonReport(
         pictures,
-        {clients: rates for clients, (rates, _) in found.items()},
-        {clients: rates for clients, (_, rates) in found.items()},
+        {clients: _rates(turns[OURS, clients]) for clients in CLIENTS},
+        {clients: _rates(turns[LITSERVE, clients]) for clients in CLIENTS},
     )
 
 
-def _take_turns(servers: tuple[_Server, _Server], pictures: int, clients: int, seeds: "count[int]") -> list[Rates]:
-    """What each server gives to so many clients."""
-    rates: dict[str, list[float]] = {server.name: [] for server in servers}
-    waits: dict[str, list[float]] = {server.name: [] for server in servers}
-    for number, first in zip(range(ROUNDS), seeds, strict=False):
-        for server in servers if number % 2 == 0 else reversed(servers):
-            with server.turn():
-                ask_all(server.port, server.requests(range(first, first + WARM_UP)), 1, "warming up")
-                fresh = server.requests(range(first + WARM_UP, first + WARM_UP + pictures))
-                what = f"{server.name}, {clients} clients, round {number + 1} of {ROUNDS}"
-                seconds, answers = ask_all(server.port, fresh, clients, what)
-            rates[server.name].append(pictures / seconds)
-            waits[server.name] += [answer.milliseconds for answer in answers]
-    return [
-        Rates(tuple(rates[name]), statistics.median(waits[name]), statistics.quantiles(waits[name], n=100)[98])
-        for name in rates
-    ]
+def _take_turn(server: _Server, pictures: int, clients: int, seed: int, what: str) -> _Turn:
+    with server.turn():
+        ask_all(server.port, server.requests(range(seed, seed + WARM_UP)), 1, "warming up")
+        fresh = server.requests(range(seed + WARM_UP, seed + WARM_UP + pictures))
+        seconds, answers = ask_all(server.port, fresh, clients, what)
+    return _Turn(pictures / seconds, [answer.milliseconds for answer in answers])
+
+
+def _rates(turns: Sequence[_Turn]) -> Rates:
+    waits = [wait for turn in turns for wait in turn.waits_ms]
+    rounds = tuple(turn.rate for turn in turns)
+    return Rates(rounds, statistics.median(waits), statistics.quantiles(waits, n=100)[98])
 
 
 def _litserve_requests(seeds: range) -> list[Request]:
@@ -132,7 +143,7 @@ def _running_litserve() -> Iterator[_Server]:
         try:
             _wait_until_healthy(port, process)
             os.killpg(process.pid, signal.SIGSTOP)
-            yield _Server("LitServe", port, _litserve_requests, partial(_awake, process.pid))
+            yield _Server(LITSERVE, port, _litserve_requests, partial(_awake, process.pid))
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # its workers outlive it otherwise
 

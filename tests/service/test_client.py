@@ -18,8 +18,8 @@ import service.client
 from model.config import GeneratorConfig
 from service.client import AsyncClient, Client, Job, JobError, ServiceError
 from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.jobs.ordering import drawing
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
-from tests.service.gateway.test_jobs import drawing
 from tests.service.jobs.stand_in import expected_tiles
 
 ORDER = {"model": "pattern", "seed": 7, "width": 300, "height": 200, "tile": 64}

@@ -16,7 +16,7 @@ from service.embedded_redis import embedded_redis
 from service.gateway import server
 from service.gateway.server import address_of, listen, running_gateway
 from tests.service.checkpoints import save_hollow_checkpoint
-from tests.service.gateway.stand_in import RunningGateway, settings
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.waiting import LONG
 
 
@@ -165,3 +165,13 @@ def test_answers_are_not_held_back_for_acknowledgements() -> None:
         connection, _ = listener.accept()
         with connection:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_documentation_and_metrics_can_be_switched_off(tmp_path: Path) -> None:
+    with run_gateway(tmp_path, settings(docs=False, metrics=False)) as running:
+        for path in ("/docs", "/docs/swagger-ui.css", "/openapi.json", "/metrics"):
+            response = running.http.get(path)
+            assert response.status_code == 404
+            assert "/docs" not in response.json()["detail"]
+        for path in ("/", "/livez"):
+            assert running.http.get(path).status_code == 200

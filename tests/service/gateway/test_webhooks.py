@@ -25,8 +25,8 @@ from service.jobs import storage
 from service.jobs.keeper import Keeper
 from service.queue import stop_task
 from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.jobs.ordering import ORDER, drawing
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
-from tests.service.gateway.test_jobs import ORDER, drawing
 from tests.service.waiting import LONG, eventually
 
 OLD, NEW = "whsec_" + "b2xk" * 10, "whsec_" + "bmV3" * 10

@@ -1,0 +1,68 @@
+"""Watching jobs over HTTP."""
+
+import time
+
+import pytest
+
+from service.gateway import events
+from service.jobs.task import Tasks, TileTask
+from tests.service.gateway.jobs.ordering import call, drawing, order, order_of, read_events, settle, watch
+from tests.service.gateway.stand_in import RunningGateway
+
+
+def test_events_tell_every_tile_once_and_can_be_resumed(gateway: RunningGateway) -> None:
+    job = order(gateway).json()
+    with drawing(gateway):
+        told = read_events(gateway, job["id"])
+    tiles = [tuple(tile) for _, data in told for tile in data["tiles"]]
+    pyramid = order_of(gateway, job["id"]).pyramid
+    assert set(tiles) == {pyramid.locate(index) for index in range(pyramid.tiles)}
+    assert told[-1][1]["state"] == "succeeded"
+    assert told[-1][1]["progress"] == 1
+    progress = [data["progress"] for _, data in told]
+    assert progress == sorted(progress)
+    middle = len(told) // 2
+    rest = [tuple(tile) for _, data in read_events(gateway, job["id"], told[middle][0]) for tile in data["tiles"]]
+    seen = [tuple(tile) for _, data in told[: middle + 1] for tile in data["tiles"]]
+    assert sorted([*seen, *rest]) == sorted(tiles)
+    ((last, again),) = read_events(gateway, job["id"])
+    assert (last, again["state"], again["tiles"]) == (told[-1][0], "succeeded", [])  # they are all there
+
+
+@pytest.mark.parametrize("last", [None, "9999999999999999999-0", "1-0"])
+def test_events_that_are_not_known_are_told_from_the_beginning(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, last: str | None
+) -> None:
+    monkeypatch.setattr(events, "TILES_AT_ONCE", 4)
+    job = order(gateway).json()
+
+    settled = settle(gateway, job["id"], 10)
+    watching = watch(gateway, job["id"], last)
+    told = [next(watching) for _ in range(3)]
+    gateway.http.delete(job["links"]["self"])
+    *_, (_, end) = watching
+    locate = order_of(gateway, job["id"]).pyramid.locate
+    assert [len(data["tiles"]) for _, data in told] == [4, 4, 2]
+    assert [tuple(tile) for _, data in told for tile in data["tiles"]] == [locate(tile) for tile in settled]
+    # Only who has all tiles goes on after them.
+    assert [identifier != "" for identifier, _ in told] == [False, False, True]
+    assert end["state"] == "cancelled"
+
+
+def test_an_event_that_cannot_be_is_refused(gateway: RunningGateway) -> None:
+    job = order(gateway).json()
+    answer = gateway.http.get(job["links"]["events"], headers={"Last-Event-ID": "99999999999999999999-0"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "last-event-id")
+
+
+def test_what_is_left_of_the_last_file_is_estimated(gateway: RunningGateway) -> None:
+    job = order(gateway, output="tiff").json()
+
+    settle(gateway, job["id"], job["tiles_total"])
+    finishing = TileTask(b"0-1", job["id"], job["tiles_total"], tries=0)
+    assert gateway.http.get(job["links"]["self"]).json()["eta_seconds"] is None
+    for tiles in (5, 10):
+        call(gateway, Tasks(gateway.services.jobs.redis).advance(finishing, tiles))
+        time.sleep(0.2)
+    described = gateway.http.get(job["links"]["self"]).json()
+    assert described["eta_seconds"] >= 0.2 * (job["tiles_total"] - 10) / 5
