@@ -26,7 +26,6 @@ from service.queue import (
     RenderFailed,
     Request,
     WorkerInfo,
-    cancelled_key,
     failure_fields,
     live_workers,
     worker_key,
@@ -46,18 +45,61 @@ MAX_DEAD_LETTERS = 1000
 REPLY_SECONDS = 60
 """How long replies stay for a gateway that does not fetch them."""
 
-# KEYS: stream. ARGV: group, consumer, most entries, pixels that are enough. Each entry's first field is its pixels.
-_TAKE = """
-local taken, pixels = {}, 0
-while #taken < tonumber(ARGV[3]) and pixels < tonumber(ARGV[4]) do
-    local reply = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[1], '>')
-    if not reply then break end
-    local entry = reply[1][2][1]
-    taken[#taken + 1] = entry
-    pixels = pixels + (tonumber(entry[2][2]) or 0)
+_CANCELLED = """
+-- Gives the fields of a request that nobody waits for any more one more: 'cancelled'.
+local function marked(fields)
+    for i = 1, #fields, 2 do
+        if fields[i] == 'id' and redis.call('EXISTS', 'creps:cancelled:' .. fields[i + 1]) == 1 then
+            fields[#fields + 1], fields[#fields + 2] = 'cancelled', '1'
+            break
+        end
+    end
+    return fields
 end
-return taken
 """
+
+# One script, since the device is idle while this goes to Redis and back.
+_TAKE = (
+    _CANCELLED
+    + """
+-- KEYS: streams, the most urgent first. ARGV: group, consumer, then for each stream most entries, and pixels that are
+-- enough. Each entry's first field is its pixels. Returns the first stream in which something waits, and what is taken.
+for i, stream in ipairs(KEYS) do
+    local taken, pixels = {}, 0
+    while #taken < tonumber(ARGV[2 * i + 1]) and pixels < tonumber(ARGV[2 * i + 2]) do
+        local reply = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', stream, '>')
+        if not reply then break end
+        local entry, fields = unpack(reply[1][2][1])
+        taken[#taken + 1] = {entry, marked(fields)}
+        pixels = pixels + (tonumber(fields[2]) or 0)
+    end
+    if #taken > 0 then return {stream, taken} end
+end
+return false
+"""
+)
+
+_TAKE_OVER = (
+    _CANCELLED
+    + """
+-- KEYS: streams, the most urgent first. ARGV: group, consumer, ms without a heartbeat, then stream and entry of each
+-- that the consumer holds. Returns stream, entry, fields and deliveries, this one included, of the first request whose
+-- worker is dead.
+for i = 4, #ARGV, 2 do -- else our own late heartbeat would count as a worker lost
+    redis.call('XCLAIM', ARGV[i], ARGV[1], ARGV[2], 0, ARGV[i + 1], 'JUSTID')
+end
+for _, stream in ipairs(KEYS) do
+    while true do
+        local pending = redis.call('XPENDING', stream, ARGV[1], 'IDLE', ARGV[3], '-', '+', 1)[1]
+        if not pending then break end
+        local claimed = redis.call('XCLAIM', stream, ARGV[1], ARGV[2], ARGV[3], pending[1])[1]
+        if claimed then return {stream, claimed[1], marked(claimed[2]), pending[4] + 1} end
+        redis.call('XACK', stream, ARGV[1], pending[1]) -- it is in the stream no more
+    end
+end
+return false
+"""
+)
 
 # KEYS: stream. ARGV: group, consumer. Removing a consumer drops what it still holds, so it must hold nothing.
 _REMOVE_CONSUMER = """
@@ -71,11 +113,16 @@ return 0
 
 @dataclass(frozen=True)
 class Delivery:
-    """A request in the hands of this worker, until it is answered or dropped. ``entry`` of ``stream`` is its place."""
+    """A request in the hands of this worker, until it is answered or dropped. ``entry`` of ``stream`` is its place.
+
+    Attributes:
+        cancelled: nobody waited for it any more when it was taken.
+    """
 
     stream: str
     entry: bytes
     request: Request
+    cancelled: bool = False
 
 
 Taken = Delivery | TileTask
@@ -105,7 +152,8 @@ class Consumer:
         self._patience_ms = round(patience * 1000)
         self._held: set[tuple[str, bytes]] = set()
         self._tasks = Tasks(redis)
-        self._take_script = redis.register_script(_TAKE)
+        self._take_waiting = redis.register_script(_TAKE)
+        self._take_over = redis.register_script(_TAKE_OVER)
         self._remove_consumer = redis.register_script(_REMOVE_CONSUMER)
 
     @property
@@ -127,9 +175,10 @@ class Consumer:
 
         No more are taken once their pixels are enough, so that no worker sits on what another could render.
         """
-        for stream in STREAMS:
-            if taken := await self._take_waiting(stream, budgets[stream]):
-                return taken
+        limits = [limit for stream in STREAMS for limit in (budgets[stream].entries, budgets[stream].pixels)]
+        if waiting := await self._take_waiting(keys=STREAMS, args=[GROUP, self.name, *limits]):
+            stream, entries = waiting
+            return await self._accept(stream.decode(), [(entry, _pairs(flat)) for entry, flat in entries])
         awaited: dict[Any, Any] = dict.fromkeys(STREAMS, ">")
         streams: Any = await self._redis.xreadgroup(GROUP, self.name, awaited, count=1, block=BLOCK_MS)
         return [one for name, entries in streams for one in await self._accept(name.decode(), entries)]
@@ -139,27 +188,12 @@ class Consumer:
 
         They come one at a time, so that a deadly request does not take others with it again.
         """
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            self._claim_held(pipeline)  # else our own late heartbeat would count as a worker lost
-            await pipeline.execute()
-        for stream in STREAMS:
-            start: Any = "0-0"
-            while True:
-                start, entries, *_ = await self._redis.xautoclaim(
-                    stream, GROUP, self.name, self._patience_ms, start, count=1
-                )
-                for entry, fields in entries:
-                    if delivery := await self._accept_again(stream, entry, fields):
-                        return delivery
-                if start == b"0-0":
-                    break
+        held = [text for place in self._held for text in place]
+        while found := await self._take_over(keys=STREAMS, args=[GROUP, self.name, self._patience_ms, *held]):
+            stream, entry, flat, deliveries = found
+            if taken := await self._accept_again(stream.decode(), entry, _pairs(flat), deliveries):
+                return taken
         return None
-
-    async def cancelled(self, deliveries: Sequence[Delivery]) -> set[str]:
-        """Ids of those requests that nobody waits for any more."""
-        ids = [delivery.request.id for delivery in deliveries]
-        marks = await self._redis.mget([cancelled_key(id_) for id_ in ids])
-        return {id_ for id_, mark in zip(ids, marks, strict=True) if mark is not None}
 
     async def answer(self, delivery: Delivery, fields: Mapping[str, Any]) -> None:
         """Publishes the reply, then takes the request out of the queue, in one transaction."""
@@ -208,11 +242,6 @@ class Consumer:
         if await self._remove_consumer(keys=[stream], args=[GROUP, name]):
             await self._redis.srem(WORKERS, name)
 
-    async def _take_waiting(self, stream: str, budget: Budget) -> list[Taken]:
-        entries = await self._take_script(keys=[stream], args=[GROUP, self.name, budget.entries, budget.pixels])
-        pairs = [(entry, dict(zip(flat[::2], flat[1::2], strict=True))) for entry, flat in entries]
-        return await self._accept(stream, pairs)
-
     async def _accept(self, stream: str, entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Taken]:
         accepted: list[Taken] = []
         for entry, fields in entries:
@@ -220,7 +249,7 @@ class Consumer:
                 taken: Taken = (
                     TileTask.from_fields(entry, fields)
                     if stream == TILES
-                    else Delivery(stream, entry, Request.from_fields(fields))
+                    else Delivery(stream, entry, Request.from_fields(fields), b"cancelled" in fields)
                 )
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 with contextlib.suppress(RedisError):  # then it comes again; the others are held
@@ -230,12 +259,10 @@ class Consumer:
             accepted.append(taken)
         return accepted
 
-    async def _accept_again(self, stream: str, entry: bytes, fields: Mapping[bytes, bytes]) -> Taken | None:
-        if (stream, entry) in self._held:
-            return None  # our own heartbeat was late
+    async def _accept_again(
+        self, stream: str, entry: bytes, fields: Mapping[bytes, bytes], deliveries: int
+    ) -> Taken | None:
         metrics.REDELIVERIES.inc()
-        pending = await self._redis.xpending_range(stream, GROUP, entry, entry, 1)
-        deliveries = int(pending[0]["times_delivered"]) if pending else 1
         if deliveries > (most := MAX_DELIVERIES[stream]):
             await self._bury(stream, entry, fields, f"given up: {most} workers were lost while they drew it")
             return None
@@ -271,6 +298,11 @@ class Consumer:
                 await transaction.execute()
         finally:
             self.release([delivery])
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """An entry's fields as scripts return them."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _log_fields(fields: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -167,7 +167,6 @@ class Worker:
                 await self._serve([suspect])
                 await self._answered()
                 return
-            await self._consumer.sweep()
             self._next_look = time.monotonic() + self._beat_seconds
         await self._serve(await self._consumer.take(self._budgets()))
 
@@ -214,16 +213,12 @@ class Worker:
         tasks = [taken for taken in batch if isinstance(taken, TileTask)]
         tiles = await self._tiles.wanted(tasks) if tasks else []
         requests = [taken for taken in batch if isinstance(taken, Delivery)]
-        return [*(await self._wanted_requests(requests) if requests else []), *tiles]
+        return [*(await self._wanted_requests(requests)), *tiles]
 
     async def _wanted_requests(self, batch: Sequence[Delivery]) -> list[Delivery]:
-        try:
-            cancelled = await self._consumer.cancelled(batch)
-        except RedisError:
-            cancelled = set()  # to render for nobody is no harm
         wanted = []
         for delivery in batch:
-            if delivery.request.id in cancelled:
+            if delivery.cancelled:
                 await self._drop(delivery, "cancelled")
             elif delivery.request.deadline < time.time():
                 await self._drop(delivery, "deadline")
@@ -293,6 +288,7 @@ class Worker:
                 state = "stopping"
             with contextlib.suppress(RedisError):  # what serves will tell of it
                 await self._consumer.beat(self._info(state))
+                await self._consumer.sweep()
             await asyncio.sleep(self._beat_seconds)
 
     async def _watch_models(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from service.queue import (
     RenderResult,
     Request,
     WorkerInfo,
+    cancelled_key,
     connect,
     failure_fields,
     success_fields,
@@ -192,13 +194,9 @@ async def test_a_cancelled_request_is_marked_and_stays_in_its_place(
     with pytest.raises(asyncio.CancelledError):
         await tasks[1]
     assert await lag_and_pending(redis) == (3, 0)
+    await eventually(lambda: redis.keys("creps:cancelled:*"))
     taken = await take(consumer, 3)
-    gone = next(delivery.request.id for delivery in taken if delivery.request.spec.latent.seed == 1)
-
-    async def is_marked() -> bool:
-        return await consumer.cancelled(taken) == {gone}
-
-    await eventually(is_marked)
+    assert [delivery.request.spec.latent.seed for delivery in taken if delivery.cancelled] == [1]
     for delivery in taken:
         await consumer_answers(consumer, delivery)
     await asyncio.gather(tasks[0], tasks[2])
@@ -295,6 +293,28 @@ async def test_a_workers_own_late_heartbeat_is_no_worker_lost(
     assert pending["times_delivered"] == 1
     await consumer_answers(consumer, delivery)
     await task
+
+
+async def test_of_what_a_dead_worker_left_only_what_is_wanted_is_drawn(
+    redis: "Redis", client: RenderClient, consumer: Consumer
+) -> None:
+    tasks = [submit(client, seed) for seed in range(3)]
+    lost, gone, wanted = await take(consumer, 3)
+    await redis.xdel(PICTURES, lost.entry)
+    await redis.set(cancelled_key(gone.request.id), 1)
+    await asyncio.sleep(1.1 * PATIENCE)
+    other = await joined(redis, "other")
+    taken = [await other.take_over() for _ in range(3)]
+    assert taken == [replace(gone, cancelled=True), wanted, None]
+    assert await redis.xpending(PICTURES, GROUP) | {"min": 0, "max": 0} == {
+        "pending": 2,
+        "min": 0,
+        "max": 0,
+        "consumers": [{"name": b"other", "pending": 2}],
+    }
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 async def test_who_leaves_keeps_nothing_from_others(redis: "Redis", client: RenderClient, consumer: Consumer) -> None:
