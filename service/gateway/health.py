@@ -37,7 +37,7 @@ async def livez() -> Liveness:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Can pictures be drawn?", responses=responses(400, 503))
+@router.get("/readyz", summary="Can pictures be drawn?", responses=responses(422, 503))
 async def readyz(services: ServicesOfApp, exclude: Exclude = None) -> Readiness:
     """200 where Redis answers and at least one worker is alive, until this gateway is asked to stop.
 
