@@ -1,12 +1,14 @@
 """The same pictures from LitServe, with the same renderer, encoder and batches.
 
-They take turns, so that a machine whose speed drifts favours neither, and are started anew for each round, since one
-start is faster than another by some percent for as long as it lives. LitServe is held while it is not its turn: its
-processes look for requests without a pause, which costs whoever runs beside them. Ours sleep until they are asked.
+They take turns and are started anew for each round, so that a machine whose speed drifts favours neither. As far as it
+does nevertheless, the time in which nothing is rendered tells what the service around the renderer costs. LitServe is
+held while it is not its turn: its processes look for requests without a pause, at the cost of whoever runs beside them.
+Ours sleep until they are asked.
 """
 
 import json
 import os
+import re
 import signal
 import socket
 import statistics
@@ -36,9 +38,17 @@ ROUNDS = 8
 
 @dataclass(frozen=True)
 class Rates:
-    """Pictures a second in each round, and the median and 99th percentile of all waits of a client in milliseconds."""
+    """What clients got.
+
+    Attributes:
+        rounds: pictures a second in each round.
+        idle_ms: milliseconds of each picture in which nothing was rendered, the median of all rounds.
+        median_ms: of what a client waited, in milliseconds.
+        slowest_ms: the 99th percentile of it.
+    """
 
     rounds: tuple[float, ...]
+    idle_ms: float
     median_ms: float
     slowest_ms: float
 
@@ -54,15 +64,15 @@ class ComparisonReport:
     def __str__(self) -> str:
         lines = [
             f"{self.pictures} pictures of {SIZE}×{SIZE} as JPEG a turn, {ROUNDS} turns each, {os.cpu_count()} cores",
-            "clients               pictures/s (from, to)   median ms  99th percentile ms",
+            "clients               pictures/s (from, to)   not rendering ms  median ms  99th percentile ms",
         ]
         for clients, ours in self.ours.items():
             theirs = self.litserve[clients]
             for name, found in ((OURS, ours), (LITSERVE, theirs)):
                 low, middle, high = min(found.rounds), statistics.median(found.rounds), max(found.rounds)
                 lines.append(
-                    f"{clients:7}  {name:11} {middle:12.2f} ({low:5.2f}, {high:5.2f}) {found.median_ms:10.1f}"
-                    f"  {found.slowest_ms:18.1f}"
+                    f"{clients:7}  {name:11} {middle:12.2f} ({low:5.2f}, {high:5.2f}) {found.idle_ms:18.2f}"
+                    f" {found.median_ms:10.1f}  {found.slowest_ms:18.1f}"
                 )
             ratios = [ours / theirs for ours, theirs in zip(ours.rounds, theirs.rounds, strict=True)]
             lines.append(
@@ -85,6 +95,7 @@ class _Server:
 @dataclass(frozen=True)
 class _Turn:
     rate: float
+    idle_ms: float
     waits_ms: list[float]
 
 
@@ -119,13 +130,16 @@ def _take_turn(server: _Server, pictures: int, clients: int, seed: int, what: st
         ask_all(server.port, server.requests(range(seed, seed + WARM_UP)), 1, "warming up")
         fresh = server.requests(range(seed + WARM_UP, seed + WARM_UP + pictures))
         seconds, answers = ask_all(server.port, fresh, clients, what)
-    return _Turn(pictures / seconds, [answer.milliseconds for answer in answers])
+    # All pictures of a batch tell the same time, and no other batch takes as long to the hundredth of a millisecond.
+    batches = {re.findall(r"render;dur=([\d.]+)", answer.timing)[0] for answer in answers}
+    idle_ms = (1000 * seconds - sum(map(float, batches))) / pictures
+    return _Turn(pictures / seconds, idle_ms, [answer.milliseconds for answer in answers])
 
 
 def _rates(turns: Sequence[_Turn]) -> Rates:
     waits = [wait for turn in turns for wait in turn.waits_ms]
-    rounds = tuple(turn.rate for turn in turns)
-    return Rates(rounds, statistics.median(waits), statistics.quantiles(waits, n=100)[98])
+    rounds, idle_ms = tuple(turn.rate for turn in turns), statistics.median(turn.idle_ms for turn in turns)
+    return Rates(rounds, idle_ms, statistics.median(waits), statistics.quantiles(waits, n=100)[98])
 
 
 def _litserve_requests(seeds: range) -> list[Request]:

@@ -1,6 +1,7 @@
 """A LitServe server of the demo network's pictures: ``python -m service.benchmark.litserve_server PORT``."""
 
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -29,11 +30,14 @@ class PictureApi(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
         return RenderSpec(DEMO_NAME, Latent(seed=request["seed"]), viewport, Encoding("jpeg"))
 
     def predict(self, specs: Sequence[RenderSpec]) -> list[bytes]:
+        began = time.perf_counter()
         pictures = self.renderer.render_batch(specs)
+        self.render_ms = 1000 * (time.perf_counter() - began)
         return list(self.encoders.map(encode, pictures, [spec.encoding for spec in specs]))
 
     def encode_response(self, content: bytes) -> Response:
-        return Response(content, media_type="image/jpeg")
+        timing = {"Server-Timing": f"render;dur={self.render_ms:.2f}"}  # as ours
+        return Response(content, headers=timing, media_type="image/jpeg")
 
 
 if __name__ == "__main__":
