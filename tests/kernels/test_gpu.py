@@ -277,7 +277,7 @@ def test_a_closed_renderer_leaves_no_memory_behind(checkpoint: Checkpoint) -> No
     weights = sum(tensor.nbytes for tensor in checkpoint.load().state_dict().values())
     assert allocated() > before + weights / 4  # kept in less precision than in the checkpoint
     renderer.close()
-    assert allocated() == before
+    assert allocated() <= before  # less where matrices have been multiplied before
     assert reserved() <= reserved_before
 
 

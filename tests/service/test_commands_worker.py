@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from model.generator import Generator
 from service.queue import RenderFailed
 from service.render_client import RenderClient
 from tests.service.stand_in import make_spec
-from tests.service.waiting import LONG
+from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio
+
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 CONFIG = GeneratorConfig(16, z_dim=8, w_dim=8, mapping_layers=1, channel_base=128, channel_max=16, thickness=2)
 
@@ -79,6 +82,48 @@ async def test_it_renders_answers_counts_and_stops(redis: "Redis", redis_url: st
     assert f'creps_model_loaded{{digest="{checkpoint.digest}",model="tiny"}} 1.0' in metrics
     assert 'creps_render_duration_seconds_count{backend="cpu",model="tiny"} 1.0' in metrics
     assert 'creps_encode_duration_seconds_count{format="png"} 1.0' in metrics
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda:0", marks=NEEDS_GPU), "cpu"])
+async def test_a_model_that_is_removed_leaves_the_memory(
+    redis: "Redis", redis_url: str, tmp_path: Path, device: str
+) -> None:
+    checkpoint = save_checkpoint(tmp_path / "tiny.safetensors", Generator(CONFIG))
+    where = ["--gpus", "0"] if device == "cuda:0" else ["--device", device]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    worker = await run_creps(
+        "worker", "--redis-url", redis_url, "--models", str(tmp_path), *where, "--metrics-port", str(port)
+    )
+
+    async def is_unloaded() -> bool:
+        return 'model="tiny"' not in loaded_models(await fetch(port))
+
+    try:
+        async with RenderClient(redis, 10) as client, asyncio.timeout(LONG):
+            await client.render(make_spec(checkpoint.digest, seed=3, width=20, height=10), LONG)
+            metrics = await fetch(port)
+            assert 'model="tiny"' in loaded_models(metrics)
+            held = gpu_memory(metrics)
+            assert ("allocated" in held) == (device != "cpu")
+            (tmp_path / "tiny.safetensors").unlink()
+            await eventually(is_unloaded)
+            left = gpu_memory(await fetch(port))
+            assert all(left[kind] < held[kind] for kind in held if kind != "total")
+    finally:
+        worker.terminate()
+        await worker.communicate()
+
+
+def loaded_models(metrics: str) -> list[str]:
+    """The models that are loaded, and what is told of their memory."""
+    return re.findall(r"^creps_model_(?:loaded|memory_bytes)\{.*(model=\".*?\")\}", metrics, re.MULTILINE)
+
+
+def gpu_memory(metrics: str) -> dict[str, float]:
+    """Bytes of each kind; of a CPU there are none."""
+    found = re.findall(r'^creps_gpu_memory_bytes\{.*kind="(.*?)"\} (\S+)$', metrics, re.MULTILINE)
+    return {kind: float(size) for kind, size in found}
 
 
 @pytest.mark.parametrize(
