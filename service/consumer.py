@@ -26,6 +26,7 @@ from service.queue import (
     RenderFailed,
     Request,
     WorkerInfo,
+    cancelled_key,
     failure_fields,
     live_workers,
     worker_key,
@@ -45,11 +46,11 @@ MAX_DEAD_LETTERS = 1000
 REPLY_SECONDS = 60
 """How long replies stay for a gateway that does not fetch them."""
 
-_CANCELLED = """
+_CANCELLED = f"""
 -- Gives the fields of a request that nobody waits for any more one more: 'cancelled'.
 local function marked(fields)
     for i = 1, #fields, 2 do
-        if fields[i] == 'id' and redis.call('EXISTS', 'creps:cancelled:' .. fields[i + 1]) == 1 then
+        if fields[i] == 'id' and redis.call('EXISTS', '{cancelled_key("")}' .. fields[i + 1]) == 1 then
             fields[#fields + 1], fields[#fields + 2] = 'cancelled', '1'
             break
         end

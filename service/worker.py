@@ -128,7 +128,7 @@ class Worker:
         """Serves requests. Outlives Redis: waits until it is back, and begins anew with an empty one."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                background = [tasks.create_task(work()) for work in (self._beat, self._watch_models)]
+                background = [tasks.create_task(work()) for work in (self._beat, self._sweep, self._watch_models)]
                 await self._serve_until_stopped()
                 await self._answered()
                 await self._tiles.stop()
@@ -288,6 +288,12 @@ class Worker:
                 state = "stopping"
             with contextlib.suppress(RedisError):  # what serves will tell of it
                 await self._consumer.beat(self._info(state))
+            await asyncio.sleep(self._beat_seconds)
+
+    async def _sweep(self) -> None:
+        """Apart from the heartbeat, which must not wait for it."""
+        while True:
+            with contextlib.suppress(RedisError):
                 await self._consumer.sweep()
             await asyncio.sleep(self._beat_seconds)
 
