@@ -87,7 +87,7 @@ class Renderer:
         del self._drawer
         gc.collect()  # captured graphs and what they hold refer to each other
         if self.device.type == "cuda":
-            # empty_cache leaves those of cuBLAS: one for each stream that has multiplied matrices, 32 MiB on an H100.
+            # empty_cache leaves cuBLAS' workspaces: one for each stream that multiplied matrices, 32 MiB on an H100.
             with contextlib.suppress(AttributeError):  # torch makes no promise that it stays
                 torch._C._cuda_clearCublasWorkspaces()
             torch.cuda.empty_cache()

@@ -199,9 +199,10 @@ def test_the_operator_gets_the_alerts_that_prometheus_gets() -> None:
 
 def test_probes_are_routes(objects: tuple[Object, ...]) -> None:
     pods = all_pods(objects)
-    asked = {urlsplit(probe["httpGet"]["path"]).path for probe in probes(pods["creps-gateway"].container)}
-    assert asked == {"/livez", "/readyz"}
-    assert asked <= {str(getattr(route, "path", "")) for router in ROUTERS for route in router.routes}
+    asked = {probe["httpGet"]["path"] for probe in probes(pods["creps-gateway"].container)}
+    assert asked == {"/livez", "/readyz?exclude=worker"}
+    routes = {str(getattr(route, "path", "")) for router in ROUTERS for route in router.routes}
+    assert {urlsplit(path).path for path in asked} <= routes
 
 
 def test_probes_tell_a_worker_that_hangs() -> None:

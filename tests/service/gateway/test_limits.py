@@ -48,6 +48,18 @@ def exchange(gateway: RunningGateway, *parts: bytes) -> bytes:
         return read_all(connection)
 
 
+def assert_closed_while(connection: socket.socket, drop: bytes) -> None:
+    """The gateway closes the connection of a client that goes on sending."""
+    end = time.monotonic() + LONG
+    try:
+        while time.monotonic() < end:
+            connection.sendall(drop)
+            time.sleep(0.05)
+    except OSError:
+        return
+    pytest.fail("it was borne for ever")
+
+
 # ---- sizes
 
 
@@ -136,15 +148,8 @@ def test_a_head_that_does_not_come(gateway: RunningGateway, monkeypatch: pytest.
 def test_a_head_that_comes_drop_by_drop(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
     with connected(gateway) as connection:
-        end = time.monotonic() + LONG
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
-        try:
-            while time.monotonic() < end:
-                connection.sendall(b"A: b\r\n")
-                time.sleep(0.05)
-        except OSError:
-            return
-    pytest.fail("it was borne for ever")
+        assert_closed_while(connection, b"A: b\r\n")
 
 
 def test_a_second_request_has_as_much_time_and_no_more(
@@ -178,14 +183,7 @@ def test_a_body_that_nobody_reads_holds_nothing(gateway: RunningGateway, monkeyp
     with connected(gateway) as connection:
         connection.sendall(head)
         assert connection.recv(100).startswith(b"HTTP/1.1 404 ")
-        end = time.monotonic() + LONG
-        try:
-            while time.monotonic() < end:
-                connection.sendall(b"x")
-                time.sleep(0.05)
-        except OSError:
-            return
-    pytest.fail("it was borne for ever")
+        assert_closed_while(connection, b"x")
 
 
 def test_the_body_of_a_picture_at_an_address_is_not_awaited_for_ever(
