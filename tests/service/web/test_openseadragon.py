@@ -86,7 +86,7 @@ def open_source(viewer: Page, site: str, source: str) -> set[str]:
     refused: list[tuple[str, int]] = []
 
     def watch(response: Response) -> None:
-        if response.status != 200 and not response.url.endswith("favicon.ico"):
+        if response.status >= 400 and not response.url.endswith("favicon.ico"):
             refused.append((response.url, response.status))
 
     viewer.on("response", watch)
