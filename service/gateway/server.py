@@ -24,6 +24,7 @@ from service.jobs.keeper import Keeper
 from service.mirror import open_catalog
 from service.outputs.store import open_shared_store
 from service.picture_cache import PictureCache
+from service.picture_store import PictureStore
 from service.queue import connect, stop_task
 from service.render_client import RenderClient
 from service.settings import Settings
@@ -91,7 +92,7 @@ async def running_gateway(settings: Settings, redis_url: str, listener: socket.s
     try:
         async with RenderClient(redis, settings.queue_limit) as client, open_catalog(settings) as catalog:
             board = Board(redis)
-            cache = PictureCache(redis, settings.cache_bytes)
+            cache = PictureCache(PictureStore(redis, settings.cache_bytes))
             services = Services(
                 settings, CurrentModels(catalog), client, Workers(client), board, store, cache, Budgets(redis)
             )
@@ -112,6 +113,7 @@ async def running_gateway(settings: Settings, redis_url: str, listener: socket.s
             finally:
                 await stop_task(telling)
                 await stop_task(keeping)
+                await cache.finish()
     finally:
         await redis.aclose()
 

@@ -57,7 +57,7 @@ async def _look(services: Services) -> list[Metric]:
                services.settings.queue_limit),
         _gauges("creps_jobs", "Jobs, ended ones until they are removed.", "state", await services.jobs.counts()),
         _gauges("creps_cache_bytes", "Bytes that a cache holds, over all gateways.", "cache",
-                {"pictures": await services.cache.held()}),
+                {"pictures": await services.cache.store.held()}),
     ]  # fmt: skip
 
 

@@ -2,23 +2,17 @@
 
 import asyncio
 import itertools
-import random
 import sys
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service import picture_cache
-from service.embedded_redis import embedded_redis
-from service.picture_cache import ALWAYS_KEPT, LARGEST_PART, OVERHEAD, PictureCache
+from service.picture_cache import PictureCache
+from service.picture_store import PictureStore
 from service.queue import DeadlinePassed, QueueFull, RenderFailed, RenderResult, connect
 from tests.service.waiting import LONG, eventually
 
@@ -55,15 +49,19 @@ class Brush:
 
 
 @pytest.fixture
-async def cache(redis: "Redis") -> PictureCache:
-    return PictureCache(redis, LIMIT)
+async def cache(redis: "Redis") -> AsyncIterator[PictureCache]:
+    cache = PictureCache(PictureStore(redis, LIMIT))
+    yield cache
+    await cache.finish()
 
 
 @pytest.fixture
 async def other_cache(redis_url: str) -> AsyncIterator[PictureCache]:
     """Another gateway's."""
     async with connect(redis_url) as redis:
-        yield PictureCache(redis, LIMIT)
+        cache = PictureCache(PictureStore(redis, LIMIT))
+        yield cache
+        await cache.finish()
 
 
 def fetch(cache: PictureCache, brush: Brush, key: str = KEY, timeout: float = LONG) -> "asyncio.Task[RenderResult]":
@@ -101,212 +99,29 @@ def requests_counted() -> dict[str, float]:
     }
 
 
-async def check_accounts(redis: "Redis", cache: PictureCache) -> None:
-    """The index and the sum are true, and every picture that the index knows is there."""
-    sizes: Any = await redis.hgetall("creps:cache:sizes")
-    total = int(sizes.pop(b"total", 0))
-    assert await redis.zcard("creps:cache:used") == len(sizes)
-    for key, size in sizes.items():
-        assert await redis.strlen(f"creps:cache:picture:{key.decode()}") + OVERHEAD == int(size)
-    assert total == sum(map(int, sizes.values())) == await cache.held()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[BlockingPortal, str]]:
-    """A server for many examples of one property, and the loop to talk to it."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(embedded_redis()) as url:
-        yield portal, url
-
-
-class TestBound:
-    @settings(max_examples=150, deadline=None)
-    @given(
-        limit=st.integers(1, 6_000),
-        actions=st.lists(st.tuples(st.sampled_from(KEYS), st.none() | st.integers(0, 3_000)), max_size=40),
-    )
-    def test_holds_whatever_is_put_and_the_least_recently_used_goes_first(
-        self, server: tuple[BlockingPortal, str], limit: int, actions: list[tuple[str, int | None]]
-    ) -> None:
-        portal, url = server
-        portal.call(self.act, url, limit, actions)
-
-    async def act(self, url: str, limit: int, actions: list[tuple[str, int | None]]) -> None:
-        """Gets a key, or puts so many bytes; a plain model of the cache must agree after each step."""
-        expected = OrderedDict[str, bytes]()
-        async with connect(url) as redis:
-            await redis.flushdb()
-            cache = PictureCache(redis, limit)
-            for i, (key, size) in enumerate(actions):
-                if size is None:
-                    assert await cache.get(key) == expected.get(key)
-                    if key in expected:
-                        expected.move_to_end(key)
-                else:
-                    content = random.Random(i).randbytes(size)
-                    await cache.put(key, content)
-                    if len(content) + OVERHEAD <= limit:
-                        expected.pop(key, None)
-                        expected[key] = content
-                    while cost(expected) > limit:
-                        expected.popitem(last=False)
-                assert await cache.held() == cost(expected) <= limit
-                names = {f"creps:cache:picture:{name}".encode() for name in expected}
-                assert set(await redis.keys("creps:cache:picture:*")) == names
-            for key in KEYS:
-                assert await cache.get(key) == expected.get(key)
-
-
-def cost(pictures: "OrderedDict[str, bytes]") -> int:
-    return sum(len(content) + OVERHEAD for content in pictures.values())
-
-
 @pytest.mark.anyio
-class TestKeeping:
-    async def test_what_is_too_large_for_its_part_is_not_kept(self, redis: "Redis") -> None:
-        cache = PictureCache(redis, 2 * LARGEST_PART * ALWAYS_KEPT)
-        largest = 2 * ALWAYS_KEPT - OVERHEAD
-        for i, (size, kept) in enumerate([(largest, True), (largest + 1, False)]):
-            await cache.put(KEYS[i], bytes(size))
-            assert (await cache.get(KEYS[i]) is not None) == kept
-
-    async def test_a_tile_is_kept_in_a_small_cache_too(self, redis: "Redis") -> None:
-        cache = PictureCache(redis, 2 * ALWAYS_KEPT)
-        await cache.put(KEY, bytes(512 * 512 * 3))
-        assert await cache.get(KEY) == bytes(512 * 512 * 3)
-
-    async def test_a_smaller_limit_takes_hold_with_the_next_picture(self, redis: "Redis", cache: PictureCache) -> None:
-        for key in KEYS:
-            await cache.put(key, CONTENT)
-        smaller = PictureCache(redis, 2 * (len(CONTENT) + OVERHEAD))
-        await smaller.put(KEYS[0], CONTENT)
-        assert [await cache.get(key) is not None for key in KEYS] == [True, *[False] * 6, True]
-        assert await cache.held() == 2 * (len(CONTENT) + OVERHEAD)
-
-    async def test_pictures_expire_unless_asked_for(
-        self, redis: "Redis", cache: PictureCache, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(picture_cache, "KEEP_SECONDS", 1)
-        for key in KEYS[:3]:
-            await cache.put(key, CONTENT)
-        monkeypatch.undo()
-        await cache.get(KEYS[1])
-
-        async def expired() -> bool:
-            return len(await redis.keys("creps:cache:picture:*")) == 1
-
-        await eventually(expired)
-        await cache.put(KEYS[3], CONTENT)
-        assert await cache.held() == 2 * (len(CONTENT) + OVERHEAD), "the oldest are counted no more"
-        assert await cache.get(KEYS[1]) == CONTENT
-        assert await cache.get(KEYS[2]) is None
-        await check_accounts(redis, cache)
-
-    @pytest.mark.parametrize(
-        "lost",
-        ["creps:cache:used", "creps:cache:sizes", f"creps:cache:picture:{KEYS[0]}", f"creps:cache:picture:{KEYS[2]}"],
-    )
-    async def test_what_redis_loses_is_put_right(self, redis: "Redis", lost: str) -> None:
-        cache = PictureCache(redis, limit := 4 * (len(CONTENT) + OVERHEAD))
-        for key in KEYS[:4]:
-            await cache.put(key, CONTENT)
-        await redis.delete(lost)
-        for key in KEYS:
-            assert await cache.get(key) in (CONTENT, None)
-            await cache.put(key, CONTENT)
-            assert await cache.get(key) == CONTENT
-            assert await cache.held() <= limit
-        await check_accounts(redis, cache)
-        assert await cache.held() == limit
-        assert [await cache.get(key) for key in KEYS[4:]] == [CONTENT] * 4
-        for name in await redis.keys("creps:cache:picture:*"):
-            assert await redis.pttl(name) > 0, "nothing is left for ever, though no index knows it"
-
-    async def test_a_picture_that_is_gone_counts_no_more_once_it_was_missed(
-        self, redis: "Redis", cache: PictureCache
-    ) -> None:
-        for key in KEYS[:3]:
-            await cache.put(key, CONTENT)
-        await redis.delete(f"creps:cache:picture:{KEYS[1]}")
-        assert await cache.get(KEYS[1]) is None
-        assert await cache.held() == 2 * (len(CONTENT) + OVERHEAD)
-        await check_accounts(redis, cache)
-
-    async def test_an_empty_cache_counts_from_nothing(self, redis: "Redis", cache: PictureCache) -> None:
-        await redis.hset("creps:cache:sizes", "total", str(2 * LIMIT))
-        await cache.put(KEY, CONTENT)
-        assert await cache.get(KEY) == CONTENT
-        await check_accounts(redis, cache)
-
-    async def test_the_server_forgets_everything(self, redis: "Redis", cache: PictureCache) -> None:
-        await cache.put(KEY, CONTENT)
-        await redis.flushall()
-        await redis.script_flush()
-        assert await cache.get(KEY) is None
-        assert await cache.held() == 0
-        await cache.put(KEY, CONTENT)
-        assert await cache.get(KEY) == CONTENT
-        await check_accounts(redis, cache)
-
-    async def test_the_server_evicts_by_a_policy_of_its_own(self, redis: "Redis") -> None:
-        cache = PictureCache(redis, 100 * LIMIT)
-        memory: Any = await redis.info("memory")
-        await redis.config_set("maxmemory-policy", "allkeys-random")
-        await redis.config_set("maxmemory", memory["used_memory"] + 1_000_000)
-        keys = [f"1-{i:064}" for i in range(100)]
-        for key in keys:
-            await cache.put(key, bytes(20_000))
-        await redis.config_set("maxmemory", 0)
-        kept = [await cache.get(key) is not None for key in keys]
-        assert 0 < sum(kept) < 100
-        await cache.put(KEY, CONTENT)
-        await check_accounts(redis, cache)
-
-    async def test_memory_is_short(self, redis: "Redis", cache: PictureCache) -> None:
-        await cache.put(KEYS[0], CONTENT)
-        await redis.config_set("maxmemory", 1)
-        await cache.put(KEYS[1], CONTENT)
-        assert await cache.get(KEYS[0]) == CONTENT
-        assert await cache.get(KEYS[1]) is None
-        await redis.config_set("maxmemory", 0)
-        await check_accounts(redis, cache)
-
+class TestDrawingOnce:
     async def test_no_bytes_no_cache(self, redis: "Redis") -> None:
-        cache, brush = PictureCache(redis, 0), Brush(is_open=True)
+        cache, brush = PictureCache(PictureStore(redis, 0)), Brush(is_open=True)
         before = requests_counted()
         for _ in range(2):
             assert await cache.fetch(KEY, brush, LONG) == RenderResult(CONTENT, 0.125, 0.25, 0.5, "miss")
-        await cache.put(KEY, CONTENT)
-        assert await cache.get(KEY) is None
+        await cache.store.put(KEY, CONTENT)
+        assert await cache.store.get(KEY) is None
         assert brush.begun == 2
         assert await redis.dbsize() == 0
         assert requests_counted() == before
 
     async def test_without_a_server_all_is_missed(self, caplog: pytest.LogCaptureFixture) -> None:
         async with connect("unix:///nowhere/socket") as redis:
-            cache, brush = PictureCache(redis, LIMIT), Brush(is_open=True)
+            cache, brush = PictureCache(PictureStore(redis, LIMIT)), Brush(is_open=True)
             for count in (1, 2):
                 assert (await cache.fetch(KEY, brush, LONG)).content == CONTENT
                 assert brush.begun == count
-            assert await cache.get(KEY) is None
+                await cache.finish()
+            assert await cache.store.get(KEY) is None
         assert len(caplog.records) == 1
 
-    async def test_every_outage_is_logged(
-        self, cache: PictureCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        async def fail(**_: Any) -> None:
-            raise RedisConnectionError("away")
-
-        for outage in (1, 2):
-            with monkeypatch.context() as broken:
-                broken.setattr(cache, "_run_look_up", fail)
-                for _ in range(3):
-                    assert await cache.get(KEY) is None
-            assert await cache.get(KEY) is None
-            assert len(caplog.records) == outage
-
-
-@pytest.mark.anyio
-class TestDrawingOnce:
     async def test_a_picture_is_drawn_once_and_then_found(self, cache: PictureCache, other_cache: PictureCache) -> None:
         before, brush = requests_counted(), Brush(is_open=True)
         assert await cache.fetch(KEY, brush, LONG) == RenderResult(CONTENT, 0.125, 0.25, 0.5, "miss")
@@ -330,6 +145,7 @@ class TestDrawingOnce:
         assert [result.cache for result in results] == ["miss", *["shared"] * 19]
         after = requests_counted()
         assert after == {"hit": before["hit"], "miss": before["miss"] + 1, "shared": before["shared"] + 19}
+        await cache.finish()
         assert await redis.exists(LOCK) == 0
 
     async def test_other_pictures_do_not_wait(self, cache: PictureCache) -> None:
@@ -346,7 +162,8 @@ class TestDrawingOnce:
         brush.gate.set()
         assert (await second).cache == "shared"
         assert (brush.begun, brush.cancelled) == (1, 0)
-        assert await cache.get(KEY) == CONTENT
+        await cache.finish()
+        assert await cache.store.get(KEY) == CONTENT
 
     async def test_all_leave(self, redis: "Redis", cache: PictureCache) -> None:
         brush = Brush()
@@ -415,6 +232,8 @@ class TestDrawingOnce:
         results = await asyncio.gather(*tasks)
         assert [len(result.content) for result in results] == [LIMIT + 1] * 3
         assert [result.cache for result in results] == ["miss", "shared", "miss"]
+        for either in (cache, other_cache):
+            await either.finish()
         assert await redis.keys("creps:cache:*") == []
 
     async def test_another_gateway_is_not_waited_for_beyond_the_deadline(
@@ -467,13 +286,14 @@ class TestDrawingOnce:
     ) -> None:
         first = Brush(bytes(LIMIT + 1))
         large = Brush(bytes(LIMIT + 1))
-        third = PictureCache(redis, LIMIT)
+        third = PictureCache(PictureStore(redis, LIMIT))
         tasks = [await begin(cache, first)]
         tasks += [await begin_to_wait(redis, either, large) for either in (other_cache, third)]
         first.gate.set()
         await eventually(lambda: large.begun == 2)
         large.gate.set()
         assert [result.cache for result in await asyncio.gather(*tasks)] == ["miss"] * 3
+        await third.finish()
 
     async def test_the_lease_is_renewed_while_the_picture_is_drawn(
         self, redis: "Redis", cache: PictureCache, monkeypatch: pytest.MonkeyPatch
@@ -514,15 +334,68 @@ class TestDrawingOnce:
         second = await begin(other_cache, others_brush)
         brush.gate.set()
         await first
+        await cache.finish()
         assert await redis.exists(LOCK) == 1
         others_brush.gate.set()
         await second
+        await other_cache.finish()
         assert await redis.exists(LOCK) == 0
+
+
+@pytest.mark.anyio
+class TestKeepingAfterTheAnswer:
+    async def test_the_answer_comes_first(self, redis: "Redis", other_cache: PictureCache) -> None:
+        store, brush = SlowStore(redis, LIMIT), Brush(is_open=True)
+        cache = PictureCache(store)
+        assert (await cache.fetch(KEY, brush, LONG)).cache == "miss"
+        assert await store.get(KEY) is None
+        for priority in ("interactive", "batch"):
+            result = await cache.fetch(KEY, brush, LONG, priority)
+            assert (result.content, result.cache) == (CONTENT, "hit"), "nobody draws again what is being kept"
+        elsewhere = await begin_to_wait(redis, other_cache, brush)
+        assert await redis.exists(LOCK) == 1
+        store.gate.set()
+        assert ((await elsewhere).content, (await elsewhere).cache) == (CONTENT, "shared")
+        await cache.finish()
+        assert await store.get(KEY) == CONTENT
+        assert await redis.exists(LOCK) == 0
+        assert brush.begun == 1
+
+    async def test_answers_wait_for_a_slow_store(self, redis: "Redis", monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(picture_cache, "MOST_AT_ONCE", 2)
+        store = SlowStore(redis, LIMIT)
+        cache = PictureCache(store)
+        brushes = [Brush(is_open=True) for _ in range(4)]
+        tasks = [fetch(cache, brush, key) for brush, key in zip(brushes, KEYS, strict=False)]
+        await eventually(lambda: all(brush.begun for brush in brushes) and sum(task.done() for task in tasks) == 2)
+        await asyncio.sleep(0.1)
+        assert sum(task.done() for task in tasks) == 2
+        leaves = next(task for task in tasks if not task.done())
+        leaves.cancel()
+        store.gate.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results].count(RenderResult) == 3
+        await cache.finish()
+        assert len(await redis.keys("creps:cache:picture:*")) == 3
+        assert await redis.keys("creps:cache:lock:*") == []
+
+
+class SlowStore(PictureStore):
+    """Keeps pictures once its gate is open."""
+
+    def __init__(self, redis: "Redis", limit: int) -> None:
+        super().__init__(redis, limit)
+        self.gate = asyncio.Event()
+
+    async def put(self, key: str, content: bytes) -> None:
+        await self.gate.wait()
+        await super().put(key, content)
 
 
 DRAWS_FOR_EVER = """
 import asyncio, sys
 from service import picture_cache
+from service.picture_store import PictureStore
 from service.queue import connect
 
 picture_cache.LEASE_SECONDS = 1.0
@@ -532,7 +405,7 @@ async def render(seconds):
     await asyncio.Event().wait()
 
 async def main():
-    await picture_cache.PictureCache(connect(sys.argv[1]), 1000).fetch(sys.argv[2], render, 60.0)
+    await picture_cache.PictureCache(PictureStore(connect(sys.argv[1]), 1000)).fetch(sys.argv[2], render, 60.0)
 
 asyncio.run(main())
 """

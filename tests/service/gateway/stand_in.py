@@ -30,6 +30,7 @@ from service.jobs.board import Board
 from service.jobs.keeper import Keeper
 from service.outputs.store import open_store
 from service.picture_cache import PictureCache
+from service.picture_store import PictureStore
 from service.queue import Priority, RenderResult, WorkerInfo, connect
 from service.render_client import RenderClient
 from service.settings import Settings
@@ -109,7 +110,9 @@ def settings(*keys: str, **values: Any) -> Settings:
 def services_of(asked: Settings, catalog: Catalog, queue: "StandInClient", redis: "Redis") -> Services:
     """Pictures come from ``queue``, and none is cached; jobs are queued, but nobody draws them."""
     models, workers, store = CurrentModels(catalog), Workers(queue), open_store("memory://")
-    return Services(asked, models, queue, workers, Board(redis), store, PictureCache(redis, 0), Budgets(redis))
+    return Services(
+        asked, models, queue, workers, Board(redis), store, PictureCache(PictureStore(redis, 0)), Budgets(redis)
+    )
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from service.gpu_memory import GpuMemory
 from service.jobs.board import Board
 from service.outputs.store import open_store
 from service.picture_cache import PictureCache
+from service.picture_store import PictureStore
 from service.queue import WorkerInfo
 from service.render_client import RenderClient
 from tests.service.checkpoints import save_hollow_checkpoint
@@ -163,7 +164,7 @@ class TestWithRedis:
         }
 
     def services(self, client: RenderClient, redis: "Redis", folder: Path) -> Services:
-        models, cache = CurrentModels(Catalog(folder, demo=folder / "none")), PictureCache(redis, 10_000)
+        models, cache = CurrentModels(Catalog(folder, demo=folder / "none")), PictureCache(PictureStore(redis, 10_000))
         store, budgets = open_store("memory://"), Budgets(redis)
         return Services(settings(), models, client, Workers(client), Board(redis), store, cache, budgets)
 
@@ -174,7 +175,7 @@ class TestWithRedis:
         async with RenderClient(redis, 256) as one, RenderClient(redis, 256) as other:
             gateways = [self.services(client, redis, tmp_path) for client in (one, other)]
             await gateways[0].jobs.admit(make_job(checkpoint.digest))
-            await gateways[0].cache.put("key", b"x" * 100)
+            await gateways[0].cache.store.put("key", b"x" * 100)
             waiting = asyncio.create_task(one.render(make_spec(checkpoint.digest, WAITS), LONG))
             running = asyncio.create_task(worker.run())
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from service.gateway import workers
 from service.gateway.server import address_of, listen, running_gateway
-from service.picture_cache import OVERHEAD
+from service.picture_store import OVERHEAD, PictureStore
 from service.settings import Settings
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.stand_in import INVALID, WAITS, journal, make_worker, open_gate
@@ -244,3 +244,20 @@ async def test_no_bytes_no_cache(redis: "Redis", redis_url: str, folder: Path) -
         assert await requests_counted(http) == before
     assert drawn(folder) == [3, 3]
     assert await redis.keys("creps:cache:*") == []
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_gateway_that_stops_keeps_what_it_has_answered(
+    redis: "Redis", redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = PictureStore.put
+
+    async def keep_slowly(store: PictureStore, key: str, content: bytes) -> None:
+        await asyncio.sleep(0.5)
+        await keep(store, key, content)
+
+    monkeypatch.setattr(PictureStore, "put", keep_slowly)
+    async with running(redis_url, folder) as http:
+        assert (await http.get("/v1/images/plain/3.png")).status_code == 200
+        assert await redis.keys("creps:cache:picture:*") == []
+    assert len(await redis.keys("creps:cache:picture:*")) == 1
