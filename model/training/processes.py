@@ -7,6 +7,7 @@ processes there are does not change what is learnt. The gradients are averaged a
 between the penalties' second derivatives and the optimiser, where its hooks do not reach.
 """
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -81,6 +82,12 @@ class Processes:
         dist.broadcast_object_list(values, src=0, group=self._host)
         return values[0]
 
+    def leave(self) -> None:
+        """Ends the exchange and all of its threads: one that drops its last tensor while Python ends would abort the
+        process. A group's threads run for as long as anything refers to it."""
+        self._host = None
+        dist.destroy_process_group()
+
 
 @contextmanager
 def join(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
@@ -104,8 +111,11 @@ def join(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    # Defaults of its functions hold whatever group exists when it is imported, which an optimiser's first step may do.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    processes = Processes(dist.get_rank(), size)
     try:
-        yield Processes(dist.get_rank(), size), device
+        yield processes, device
     finally:
-        dist.destroy_process_group()
+        processes.leave()
