@@ -29,7 +29,8 @@ MEDIA_TYPES = {
 LINK_SECONDS = 3600
 """How long an address in a bucket can be used: to begin a download, which may take longer."""
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 256 << 10
+"""What a download reads at once of its file, and holds: as many as there may be hold no more than pictures may."""
 
 _TILE = re.compile(r"picture_files/(\d{1,2})/(\d{1,6})_(\d{1,6})\.(\w{3,4})", re.ASCII)
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from service.gateway.budgets import Budgets
 from service.gateway.current_models import CurrentModels
+from service.gateway.slices import AnswersUnderWay
 from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.outputs.store import Store
@@ -15,7 +16,7 @@ from service.picture_cache import PictureCache
 from service.render_client import RenderClient
 from service.settings import Settings
 
-STITCHED_AT_ONCE = 4
+STITCHED_AT_ONCE = 2
 """Answers that gateways make themselves at once: from stored tiles, or turned. One of 4096² takes some 200 MB."""
 
 
@@ -36,6 +37,7 @@ class Services:
     cache: PictureCache
     budgets: Budgets
     stitching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STITCHED_AT_ONCE))
+    answers: AnswersUnderWay = field(default_factory=AnswersUnderWay)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.gateway import iiif_sources, limits, protocol
+from service.gateway import iiif_sources, limits, protocol, slices
 from service.gateway.limits import MAX_HEADERS, MAX_TARGET
 from service.gateway.services import STITCHED_AT_ONCE
 from service.iiif.request import Resolved
@@ -226,6 +226,27 @@ def test_an_answer_that_nobody_takes_is_under_way(
     end = time.monotonic() + LONG
     while gateway.http.get("/v1/models").status_code != 200:
         assert time.monotonic() < end
+
+
+@pytest.mark.parametrize("path", ANSWERED_IN_SLICES)
+def test_more_bytes_of_answers_than_allowed_have_to_wait(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(slices, "MAX_UNDER_WAY", 33 << 20)
+    gateway.queue.content = bytes(32 << 20)  # more than the system takes off our hands
+    with connected(gateway) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        response = gateway.http.get(path)
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
+        assert response.json()["detail"] == "answers of 33 MiB are under way in this gateway, which is the limit"
+        gateway.queue.content = bytes(1 << 20)
+        assert gateway.http.get(path).status_code == 200, "there is room for a small one"
+    gateway.queue.content = bytes(34 << 20)
+    end = time.monotonic() + LONG
+    while (response := gateway.http.get(path)).status_code != 200:
+        assert time.monotonic() < end
+    assert len(response.content) == 34 << 20, "an answer that is alone may be of any size"
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells the memory of a process so")
