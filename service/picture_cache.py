@@ -15,9 +15,12 @@ from service.single_flight import SingleFlight
 LEASE_SECONDS = 3.0
 """How long others wait for a picture after the gateway that has it drawn was killed. It is renewed every third."""
 
-MOST_AT_ONCE = 16
-"""Pictures that are written into the store at once, after their answers. Where Redis takes them more slowly than
-workers draw, answers wait, and memory does not fill."""
+MOST_UNKEPT = 64 << 20
+"""Bytes of pictures that are answered and wait to be kept: what Redis takes in a tenth of a second. Where it does not,
+what is drawn is not kept."""
+
+FINISH_SECONDS = 5.0
+"""How long a gateway that stops waits for them."""
 
 _POLL_PART, _POLL_BOUNDS = 0.1, (0.01, 0.25)
 """Others look for the picture in steps of a tenth of the time that they have waited, of 10 to 250 ms."""
@@ -29,7 +32,8 @@ class PictureCache:
     def __init__(self, store: PictureStore) -> None:
         self.store = store
         self._flights = SingleFlight[RenderResult]()
-        self._answered: dict[str, bytes] = {}
+        self._unkept: dict[str, bytes] = {}
+        self._unkept_bytes = 0
         self._keeping = set[asyncio.Task[None]]()
 
     async def fetch(
@@ -57,7 +61,7 @@ class PictureCache:
         if not self.store.limit:
             return await render(timeout)
         started, flight = time.monotonic(), f"{priority}:{key}"
-        if (content := self._answered.get(key)) is not None:
+        if (content := self._unkept.get(key)) is not None:
             _count("hit")
             return _found(content, started, "hit")
         if flight in self._flights:
@@ -79,9 +83,11 @@ class PictureCache:
             return _found(result.content, started, "shared")
 
     async def finish(self) -> None:
-        """Returns when all that was drawn is kept."""
-        while self._keeping:
-            await asyncio.wait(self._keeping)
+        """Returns when all that was drawn is kept, or given up after FINISH_SECONDS."""
+        if self._keeping:
+            _, late = await asyncio.wait(self._keeping, timeout=FINISH_SECONDS)
+            for task in late:
+                await stop_task(task)
 
     async def _obtain(
         self, key: str, flight: str, render: Callable[[float], Awaitable[RenderResult]], limit: float
@@ -102,9 +108,6 @@ class PictureCache:
             if found:
                 await lock.enter_async_context(self._lock(flight, token, left))
             result = await render(left)
-            while len(self._keeping) >= MOST_AT_ONCE:
-                await asyncio.wait(self._keeping, return_when=asyncio.FIRST_COMPLETED)
-            self._answered[key] = result.content
             task = asyncio.create_task(self._keep(key, result.content, lock.pop_all()))
             self._keeping.add(task)
             task.add_done_callback(self._keeping.discard)
@@ -112,10 +115,15 @@ class PictureCache:
 
     async def _keep(self, key: str, content: bytes, lock: AsyncExitStack) -> None:
         async with lock:
+            if self._unkept_bytes + len(content) > MOST_UNKEPT:
+                return
+            self._unkept[key] = content
+            self._unkept_bytes += len(content)
             try:
                 await self.store.put(key, content)
             finally:
-                self._answered.pop(key, None)
+                self._unkept.pop(key, None)
+                self._unkept_bytes -= len(content)
 
     async def _wait_for_other(self, flight: str, limit: float) -> None:
         """Returns when the gateway that draws the picture has ended, whether or not the next one draws it by then: a

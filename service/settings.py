@@ -129,6 +129,12 @@ class Settings(BaseSettings):
         le=2**40,
         description="bytes of encoded pictures that are kept in Redis for those who ask again; 0 keeps none",
     )
+    answer_bytes: int = Field(
+        default=256 * 2**20,
+        ge=2**20,
+        le=2**40,
+        description="bytes of pictures that clients may be taking from one gateway; others are told to come back",
+    )
     root_path: str = Field(
         default="",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",

@@ -10,7 +10,7 @@ between the penalties' second derivatives and the optimiser, where its hooks do 
 import importlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
@@ -83,10 +83,9 @@ class Processes:
         return values[0]
 
     def leave(self) -> None:
-        """Ends the exchange and all of its threads: one that drops its last tensor while Python ends would abort the
-        process. A group's threads run for as long as anything refers to it."""
+        """Lets the exchange go before it is destroyed. A group's threads run for as long as anything refers to it, and
+        one that drops its last tensor while Python ends would abort the process."""
         self._host = None
-        dist.destroy_process_group()
 
 
 @contextmanager
@@ -114,8 +113,8 @@ def join(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     # Defaults of its functions hold whatever group exists when it is imported, which an optimiser's first step may do.
     importlib.import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-    processes = Processes(dist.get_rank(), size)
-    try:
+    with ExitStack() as leaving:
+        leaving.callback(dist.destroy_process_group)
+        processes = Processes(dist.get_rank(), size)
+        leaving.callback(processes.leave)
         yield processes, device
-    finally:
-        processes.leave()

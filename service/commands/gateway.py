@@ -30,6 +30,7 @@ OPTIONS = (
     "webhook_secrets",
     "webhook_private",
     "cache_bytes",
+    "answer_bytes",
     "queue_limit",
     "request_timeout",
     "root_path",

@@ -18,7 +18,8 @@ async def draw(spec: RenderSpec, request: Request, services: Services) -> Render
     Its pixels are charged to the key of the one for whom it is drawn, unless the queue is full.
 
     Raises:
-        UnavailableError: no worker is alive. ClientGoneError: nobody waits any more.
+        UnavailableError: no worker is alive, or clients are taking their pictures too slowly.
+        ClientGoneError: nobody waits any more.
         BudgetExceededError: the key of this request may not have it drawn.
         redis.exceptions.RedisError: at once where the queue is known to be lost. Others as RenderClient.render.
     """
@@ -29,6 +30,7 @@ async def draw(spec: RenderSpec, request: Request, services: Services) -> Render
     request.scope[DRAWN] = {"model": spec.model, "seed": spec.latent.seed}
 
     services.client.require()
+    services.answers.require_room()
 
     async def render(seconds: float) -> RenderResult:
         services.client.require()  # it may have been lost while the cache was asked

@@ -132,7 +132,8 @@ class LiveSource:
         async def turn() -> bytes:
             return await _in_thread(lambda: transform(imagecodecs.png_decode(drawn.content), request))
 
-        return Answer(await _in_turn(turn, self._request, self._services), server_timing(drawn))
+        with self._services.answers.hold(drawn.content):
+            return Answer(await _in_turn(turn, self._request, self._services), server_timing(drawn))
 
     def _spec(self, request: Resolved) -> RenderSpec:
         resolution = self._picture.checkpoint.config.resolution

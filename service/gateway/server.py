@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from model.errors import InputError
+from service.gateway.answers import AnswersUnderWay
 from service.gateway.app import create_app
 from service.gateway.budgets import Budgets
 from service.gateway.current_models import CurrentModels
@@ -93,9 +94,9 @@ async def running_gateway(settings: Settings, redis_url: str, listener: socket.s
         async with RenderClient(redis, settings.queue_limit) as client, open_catalog(settings) as catalog:
             board = Board(redis)
             cache = PictureCache(PictureStore(redis, settings.cache_bytes))
-            services = Services(
-                settings, CurrentModels(catalog), client, Workers(client), board, store, cache, Budgets(redis)
-            )
+            models, workers, budgets = CurrentModels(catalog), Workers(client), Budgets(redis)
+            answers = AnswersUnderWay(settings.answer_bytes)
+            services = Services(settings, models, client, workers, board, store, cache, budgets, answers)
             app = create_app(services)
             keeping = asyncio.create_task(Keeper(board, store, settings.job_days).run())
             telling = asyncio.create_task(Webhooks(services).run())

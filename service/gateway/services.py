@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.gateway.answers import AnswersUnderWay
 from service.gateway.budgets import Budgets
 from service.gateway.current_models import CurrentModels
-from service.gateway.slices import AnswersUnderWay
 from service.gateway.workers import Workers
 from service.jobs.board import Board
 from service.outputs.store import Store
@@ -36,8 +36,8 @@ class Services:
     outputs: Store
     cache: PictureCache
     budgets: Budgets
+    answers: AnswersUnderWay
     stitching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STITCHED_AT_ONCE))
-    answers: AnswersUnderWay = field(default_factory=AnswersUnderWay)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
 

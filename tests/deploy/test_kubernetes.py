@@ -19,6 +19,10 @@ from pydantic import BaseModel
 from service.commands import worker as worker_command
 from service.gateway import server as gateway_server
 from service.gateway.app import ROUTERS
+from service.gateway.limits import MAX_REQUESTS
+from service.gateway.outputs import CHUNK_BYTES
+from service.gateway.services import STITCHED_AT_ONCE
+from service.picture_cache import FINISH_SECONDS, MOST_UNKEPT
 from service.settings import ENVIRONMENT_PREFIX, Settings
 from service.worker_port import WorkerPort
 from tests.deploy.manifests import (
@@ -281,8 +285,16 @@ def test_volumes_of_one_node_hold_their_pods_there(objects: tuple[Object, ...]) 
 def test_there_is_time_to_finish(objects: tuple[Object, ...]) -> None:
     pods = all_pods(objects)
     pause = float(settings_of(objects)["CREPS_DRAIN_SECONDS"])
-    assert pods["creps-gateway"].spec["terminationGracePeriodSeconds"] >= pause + gateway_server.GRACE_SECONDS + 5
+    gateway = pause + gateway_server.GRACE_SECONDS + FINISH_SECONDS + 5
+    assert pods["creps-gateway"].spec["terminationGracePeriodSeconds"] >= gateway
     assert pods["creps-worker"].spec["terminationGracePeriodSeconds"] >= worker_command.GRACE_SECONDS + 5
+
+
+def test_gateways_have_memory_for_all_that_their_limits_allow(objects: tuple[Object, ...]) -> None:
+    at_work, one_stitched = 99 * 2**20, 200 * 10**6  # as measured: BENCHMARKS.md, and the comment at STITCHED_AT_ONCE
+    pictures = int(settings_of(objects).get("CREPS_ANSWER_BYTES", Settings().answer_bytes))
+    worst = at_work + pictures + MOST_UNKEPT + MAX_REQUESTS * CHUNK_BYTES + STITCHED_AT_ONCE * one_stitched
+    assert in_bytes(all_pods(objects)["creps-gateway"].container["resources"]["limits"]["memory"]) >= worst
 
 
 @pytest.mark.parametrize("variant", ["gpu", "cpu"])

@@ -278,6 +278,7 @@ class TestDrawingOnce:
         for either in (cache, other_cache):
             await redis.flushdb()
             assert (await either.fetch(KEY, brush, LONG)).cache == "miss"
+            await either.finish()
         assert (batch.begun, brush.begun) == (1, 2)
         first.cancel()
 
@@ -361,23 +362,32 @@ class TestKeepingAfterTheAnswer:
         assert await redis.exists(LOCK) == 0
         assert brush.begun == 1
 
-    async def test_answers_wait_for_a_slow_store(self, redis: "Redis", monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(picture_cache, "MOST_AT_ONCE", 2)
-        store = SlowStore(redis, LIMIT)
+    async def test_a_slow_store_delays_no_answer_and_fills_no_memory(
+        self, redis: "Redis", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(picture_cache, "MOST_UNKEPT", 2 * len(CONTENT))
+        store, brush = SlowStore(redis, LIMIT), Brush(is_open=True)
         cache = PictureCache(store)
-        brushes = [Brush(is_open=True) for _ in range(4)]
-        tasks = [fetch(cache, brush, key) for brush, key in zip(brushes, KEYS, strict=False)]
-        await eventually(lambda: all(brush.begun for brush in brushes) and sum(task.done() for task in tasks) == 2)
-        await asyncio.sleep(0.1)
-        assert sum(task.done() for task in tasks) == 2
-        leaves = next(task for task in tasks if not task.done())
-        leaves.cancel()
+        for key in KEYS[:4]:
+            assert (await cache.fetch(key, brush, LONG)).cache == "miss"
         store.gate.set()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(result) for result in results].count(RenderResult) == 3
         await cache.finish()
-        assert len(await redis.keys("creps:cache:picture:*")) == 3
+        assert [await store.get(key) for key in KEYS[:4]] == [CONTENT, CONTENT, None, None]
         assert await redis.keys("creps:cache:lock:*") == []
+        assert (await cache.fetch(KEYS[2], brush, LONG)).cache == "miss"
+        await cache.finish()
+        assert await store.get(KEYS[2]) == CONTENT, "there is room again"
+
+    async def test_a_store_that_hangs_holds_nobody_for_ever(
+        self, redis: "Redis", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(picture_cache, "FINISH_SECONDS", 0.2)
+        cache, others = PictureCache(SlowStore(redis, LIMIT)), asyncio.all_tasks()
+        await cache.fetch(KEY, Brush(is_open=True), LONG)
+        assert asyncio.all_tasks() > others
+        async with asyncio.timeout(LONG):
+            await cache.finish()
+        assert asyncio.all_tasks() == others
 
 
 class SlowStore(PictureStore):

@@ -20,6 +20,7 @@ from model.checkpoint import Checkpoint
 from model.spec import RenderSpec
 from service.catalog import Catalog
 from service.embedded_redis import embedded_redis
+from service.gateway.answers import AnswersUnderWay
 from service.gateway.app import create_app
 from service.gateway.budgets import Budgets
 from service.gateway.current_models import CurrentModels
@@ -110,9 +111,8 @@ def settings(*keys: str, **values: Any) -> Settings:
 def services_of(asked: Settings, catalog: Catalog, queue: "StandInClient", redis: "Redis") -> Services:
     """Pictures come from ``queue``, and none is cached; jobs are queued, but nobody draws them."""
     models, workers, store = CurrentModels(catalog), Workers(queue), open_store("memory://")
-    return Services(
-        asked, models, queue, workers, Board(redis), store, PictureCache(PictureStore(redis, 0)), Budgets(redis)
-    )
+    cache, answers = PictureCache(PictureStore(redis, 0)), AnswersUnderWay(asked.answer_bytes)
+    return Services(asked, models, queue, workers, Board(redis), store, cache, Budgets(redis), answers)
 
 
 @contextmanager

@@ -1,64 +1,25 @@
-"""What a gateway bears from clients that are slow, large, many or strange."""
+"""What a gateway bears from requests that are slow, large, many or strange."""
 
 import json
 import re
-import resource
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
 import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.gateway import iiif_sources, limits, protocol, slices
+from service.gateway import iiif_sources, limits, protocol
 from service.gateway.limits import MAX_HEADERS, MAX_TARGET
 from service.gateway.services import STITCHED_AT_ONCE
 from service.iiif.request import Resolved
 from service.iiif.transform import transform
+from tests.service.gateway.sockets import PROBLEM, assert_closed_while, connected, exchange, read_all
 from tests.service.gateway.stand_in import RunningGateway
 from tests.service.waiting import LONG
-
-PROBLEM = b"application/problem+json"
-
-
-@contextmanager
-def connected(gateway: RunningGateway) -> Iterator[socket.socket]:
-    url = gateway.http.base_url
-    with socket.create_connection((url.host, url.port or 80), timeout=LONG) as connection:
-        yield connection
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Until the gateway closes the connection."""
-    received = b""
-    while part := connection.recv(65_536):
-        received += part
-    return received
-
-
-def exchange(gateway: RunningGateway, *parts: bytes) -> bytes:
-    with connected(gateway) as connection:
-        for part in parts:
-            connection.sendall(part)
-        return read_all(connection)
-
-
-def assert_closed_while(connection: socket.socket, drop: bytes) -> None:
-    """The gateway closes the connection of a client that goes on sending."""
-    end = time.monotonic() + LONG
-    try:
-        while time.monotonic() < end:
-            connection.sendall(drop)
-            time.sleep(0.05)
-    except OSError:
-        return
-    pytest.fail("it was borne for ever")
-
 
 # ---- sizes
 
@@ -194,91 +155,6 @@ def test_the_body_of_a_picture_at_an_address_is_not_awaited_for_ever(
     answer = exchange(gateway, b"GET /v1/images/plain/1.png HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert gateway.queue.cancelled.wait(LONG)
-
-
-def test_who_does_not_take_an_answer_loses_it(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.2)
-    gateway.queue.content = bytes(32 << 20)  # more than the system takes off our hands
-    with connected(gateway) as connection:
-        connection.sendall(b"GET /v1/images/plain/1.png HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
-        time.sleep(1.5)
-        try:
-            rest = read_all(connection)
-        except ConnectionResetError:
-            return
-    assert len(rest) < 32 << 20, "what the system had taken, and no more"
-
-
-ANSWERED_IN_SLICES = ("/v1/images/plain/1.png", "/iiif/3/plain:1/full/max/0/default.png")
-
-
-@pytest.mark.parametrize("path", ANSWERED_IN_SLICES)
-def test_an_answer_that_nobody_takes_is_under_way(
-    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
-    monkeypatch.setattr(limits, "MAX_REQUESTS", 1)
-    gateway.queue.content = bytes(32 << 20)  # more than the system takes off our hands
-    with connected(gateway) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
-        assert gateway.http.get("/v1/models").status_code == 503
-    end = time.monotonic() + LONG
-    while gateway.http.get("/v1/models").status_code != 200:
-        assert time.monotonic() < end
-
-
-@pytest.mark.parametrize("path", ANSWERED_IN_SLICES)
-def test_more_bytes_of_answers_than_allowed_have_to_wait(
-    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
-    monkeypatch.setattr(slices, "MAX_UNDER_WAY", 33 << 20)
-    gateway.queue.content = bytes(32 << 20)  # more than the system takes off our hands
-    with connected(gateway) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
-        response = gateway.http.get(path)
-        assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
-        assert response.json()["detail"] == "answers of 33 MiB are under way in this gateway, which is the limit"
-        gateway.queue.content = bytes(1 << 20)
-        assert gateway.http.get(path).status_code == 200, "there is room for a small one"
-    gateway.queue.content = bytes(34 << 20)
-    end = time.monotonic() + LONG
-    while (response := gateway.http.get(path)).status_code != 200:
-        assert time.monotonic() < end
-    assert len(response.content) == 34 << 20, "an answer that is alone may be of any size"
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells the memory of a process so")
-@pytest.mark.parametrize("path", ANSWERED_IN_SLICES)
-def test_answers_that_nobody_takes_are_not_copied(gateway: RunningGateway, path: str) -> None:
-    size, clients = 16 << 20, 10
-    gateway.queue.content = bytes(size)
-    before = _resident_bytes()
-    with ExitStack() as stack:
-        for _ in range(clients):
-            connection = stack.enter_context(connected(gateway))
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
-        gateway.http.get("/livez")
-        assert _resident_bytes() - before < 2 * size
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def test_who_takes_an_answer_slowly_gets_all_of_it(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.3)
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
-    gateway.queue.content = bytes(32 << 20)
-    received = 0
-    with connected(gateway) as connection:
-        connection.sendall(b"GET /v1/images/plain/1.png HTTP/1.1\r\nHost: x\r\n\r\n")
-        while part := connection.recv(1 << 20):
-            received += len(part)
-            time.sleep(0.02)
-    assert received > 32 << 20
 
 
 # ---- many clients

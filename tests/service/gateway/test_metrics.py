@@ -20,6 +20,7 @@ from model.checkpoint import Checkpoint
 from service import metrics
 from service.catalog import Catalog
 from service.gateway import shared_metrics
+from service.gateway.answers import AnswersUnderWay
 from service.gateway.budgets import Budgets
 from service.gateway.current_models import CurrentModels
 from service.gateway.services import Services
@@ -165,8 +166,8 @@ class TestWithRedis:
 
     def services(self, client: RenderClient, redis: "Redis", folder: Path) -> Services:
         models, cache = CurrentModels(Catalog(folder, demo=folder / "none")), PictureCache(PictureStore(redis, 10_000))
-        store, budgets = open_store("memory://"), Budgets(redis)
-        return Services(settings(), models, client, Workers(client), Board(redis), store, cache, budgets)
+        store, budgets, answers = open_store("memory://"), Budgets(redis), AnswersUnderWay(1)
+        return Services(settings(), models, client, Workers(client), Board(redis), store, cache, budgets, answers)
 
     async def test_every_gateway_tells_the_state_that_all_share(
         self, redis: "Redis", checkpoint: Checkpoint, tmp_path: Path

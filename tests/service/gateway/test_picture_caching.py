@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from service.gateway import workers
 from service.gateway.server import address_of, listen, running_gateway
+from service.picture_cache import PictureCache
 from service.picture_store import OVERHEAD, PictureStore
 from service.settings import Settings
 from tests.service.checkpoints import save_hollow_checkpoint
@@ -250,13 +251,19 @@ async def test_no_bytes_no_cache(redis: "Redis", redis_url: str, folder: Path) -
 async def test_a_gateway_that_stops_keeps_what_it_has_answered(
     redis: "Redis", redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = PictureStore.put
+    keep, finish = PictureStore.put, PictureCache.finish
+    stopping = asyncio.Event()
 
-    async def keep_slowly(store: PictureStore, key: str, content: bytes) -> None:
-        await asyncio.sleep(0.5)
+    async def keep_late(store: PictureStore, key: str, content: bytes) -> None:
+        await stopping.wait()
         await keep(store, key, content)
 
-    monkeypatch.setattr(PictureStore, "put", keep_slowly)
+    async def begin_to_finish(cache: PictureCache) -> None:
+        stopping.set()
+        await finish(cache)
+
+    monkeypatch.setattr(PictureStore, "put", keep_late)
+    monkeypatch.setattr(PictureCache, "finish", begin_to_finish)
     async with running(redis_url, folder) as http:
         assert (await http.get("/v1/images/plain/3.png")).status_code == 200
         assert await redis.keys("creps:cache:picture:*") == []
