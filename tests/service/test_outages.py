@@ -47,11 +47,14 @@ async def ask(http: httpx.AsyncClient, seed: int) -> int:
 
 @pytest.mark.parametrize("outage", ["frozen", "killed"])
 async def test_outages_are_told_and_end(cluster: Cluster, http: httpx.AsyncClient, outage: str) -> None:
-    assert await ask(http, 1) == 200
-
     async def works() -> bool:
         return await ask(http, 3) == 200
 
+    async def is_kept() -> bool:
+        return 'creps_cache_bytes{cache="pictures"} 0.0' not in (await http.get("/metrics")).text
+
+    assert await ask(http, 1) == 200
+    await eventually(is_kept)
     if outage == "frozen":
         cluster.signal("redis", signal.SIGSTOP)
     else:
