@@ -232,7 +232,11 @@ async def test_metrics(http: httpx.AsyncClient) -> None:
     after = await requests_counted(http)
     assert {result: after[result] - before[result] for result in after} == {"hit": 2, "miss": 2, "shared": 0}
     held = sum(len(picture.content) + OVERHEAD for picture in pictures[:2])
-    assert await metric(http, 'creps_cache_bytes{cache="pictures"}') == held
+
+    async def are_kept() -> bool:
+        return await metric(http, 'creps_cache_bytes{cache="pictures"}') == held
+
+    await eventually(are_kept)
 
 
 @pytest.mark.usefixtures("worker")
