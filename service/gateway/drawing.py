@@ -30,10 +30,10 @@ async def draw(spec: RenderSpec, request: Request, services: Services) -> Render
     request.scope[DRAWN] = {"model": spec.model, "seed": spec.latent.seed}
 
     services.client.require()
-    services.answers.require_room()
 
     async def render(seconds: float) -> RenderResult:
         services.client.require()  # it may have been lost while the cache was asked
+        services.answers.require_room()
         await services.workers.require()
         if key is None:
             return await services.client.render(spec, seconds, priority)
