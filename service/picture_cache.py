@@ -16,8 +16,8 @@ LEASE_SECONDS = 3.0
 """How long others wait for a picture after the gateway that has it drawn was killed. It is renewed every third."""
 
 MOST_UNKEPT = 64 << 20
-"""Bytes of pictures that are answered and wait to be kept: what Redis takes in a tenth of a second. Where it does not,
-what is drawn is not kept."""
+"""Bytes of pictures that are answered and wait to be kept. A Redis on the same machine takes them in 0.1 to 0.2 s
+(measured with pictures of 50 kB to 1 MB); where it is slower than the workers, what is drawn above it is not kept."""
 
 FINISH_SECONDS = 5.0
 """How long a gateway that stops waits for them."""
@@ -49,7 +49,7 @@ class PictureCache:
         for the end of another's time; it is cancelled when all have left. Errors are not kept, and not told to other
         gateways, which then draw for themselves. So they do where a picture was too large to be kept.
 
-        What was drawn is returned first and kept then, which takes as long as to answer from the store.
+        What was drawn is returned first and kept then. Until it is, whoever asks here gets it as a hit.
 
         Args:
             render: draws the picture within so many seconds, with this priority.
