@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -11,13 +11,21 @@ from playwright.sync_api import Page
 from tests.service.waiting import LONG
 from tests.service.web.stand_in import Asked, StandIn, colour
 
+T = TypeVar("T")
 
-def eventually(condition: Callable[[], bool], page: Page) -> None:
-    """Waits, while the page goes on."""
+
+def eventually(condition: Callable[[], T | None], page: Page) -> T:
+    """Waits for something true, while the page goes on."""
     deadline = time.monotonic() + LONG
-    while not condition():
+    while not (result := condition()):
         assert time.monotonic() < deadline, "it never happened"
         page.wait_for_timeout(20)
+    return result
+
+
+def is_busy(page: Page) -> bool:
+    """Whether the page waits for a larger picture than it shows."""
+    return page.locator("#canvas").get_attribute("aria-busy") != "false"
 
 
 def wait_for_full(page: Page, service: StandIn) -> Asked:
@@ -26,16 +34,19 @@ def wait_for_full(page: Page, service: StandIn) -> Asked:
 
     def at_rest() -> bool:
         nonlocal quiet_since, count
-        busy = page.locator("#canvas").get_attribute("aria-busy") != "false"
-        if busy or len(service.asked) != count:
+        if is_busy(page) or len(service.asked) != count:
             quiet_since, count = time.monotonic(), len(service.asked)
         return count > service.seen and time.monotonic() - quiet_since > 0.4
 
+    def shown() -> Asked | None:
+        """The last one that the canvas shows: one that was aborted may have come later."""
+        size = canvas_size(page)
+        full = (asked for asked in service.asked[service.seen :] if (asked.width, asked.height) == size)
+        return next((asked for asked in reversed([*full]) if shows(page, asked)), None)
+
     eventually(at_rest, page)
+    asked = eventually(shown, page)
     service.seen = len(service.asked)
-    asked = service.asked[-1]
-    assert (asked.width, asked.height) == canvas_size(page)
-    eventually(lambda: shows(page, asked), page)
     return asked
 
 

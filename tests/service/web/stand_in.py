@@ -77,7 +77,7 @@ class StandIn(ThreadingHTTPServer):
         self.tiles: list[str] = []  # that were fetched
         self.parts: list[tuple[int, ...]] = []  # of stored pictures that were fetched: x, y, w, h, width, height
         self.streams: list[tuple[str, str | None]] = []  # the job and Last-Event-ID of each stream of events
-        self.cut = False  # whether such a stream breaks after its first event
+        self.cuts = 0  # how many of the next streams break after their first event
         self.tell = threading.Event()  # the next event waits for it
 
     @property
@@ -174,6 +174,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_events(self, job: dict[str, Any]) -> None:
         """What the test has prescribed, when it says so, until the job has ended."""
+        cut, self.stand_in.cuts = self.stand_in.cuts > 0, max(self.stand_in.cuts - 1, 0)
         self.stand_in.streams.append((job["id"], self.headers["Last-Event-ID"]))
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -183,7 +184,7 @@ class Handler(BaseHTTPRequestHandler):
             data["tiles"] = self.stand_in.stored
             self.wfile.write(f"event: progress\ndata: {json.dumps(data)}\nid: {number}-0\n\n".encode())
             self.wfile.flush()
-            if self.stand_in.cut or job["state"] not in ("queued", "running"):
+            if cut or job["state"] not in ("queued", "running"):
                 return
             self.stand_in.tell.wait()
             self.stand_in.tell.clear()

@@ -170,14 +170,13 @@ class TestProgress:
         assert map_pixel(page, 72, 60)[2] == pytest.approx(veiled, abs=4)
 
     def test_a_broken_stream_goes_on_where_it_was(self, page: Page, service: StandIn) -> None:
-        service.cut = True
+        service.cuts = 1
         order(page, 2000)
         eventually(lambda: len(service.streams) == 1, page)
-        service.cut = False
         progress(service, state="running", tiles_done=5)
         expect(page.locator("#job-list p")).to_have_text("5 of 40 tiles")
         job = service.jobs[0]["id"]
-        assert service.streams == [(job, None), (job, "1-0")]
+        eventually(lambda: service.streams == [(job, None), (job, "1-0")], page)
 
     def test_two_jobs_are_followed_and_the_others_asked_for(
         self, new_page: Callable[..., Page], service: StandIn
@@ -198,7 +197,7 @@ class TestProgress:
         held: list[tuple[Route, APIResponse]] = []
         page.route("**/v1/jobs?limit=*", lambda route: held.append((route, route.fetch())), times=1)
         page.goto(service.url)
-        wait_for_full(page, service)
+        eventually(lambda: len(held) == 1, page)
         order(page, 2000)
         expect(page.locator("#job-list li")).to_have_count(1)
         ((route, empty),) = held
@@ -226,6 +225,7 @@ class TestProgress:
 
     def test_why_a_job_failed(self, page: Page, service: StandIn) -> None:
         order(page, 2000)
+        expect(page.locator("#job-list p")).to_have_text("Seed 0, waiting")
         progress(service, state="failed", error="tile 3 failed five times")
         expect(page.locator("#job-list p")).to_have_text("Failed: tile 3 failed five times")
 

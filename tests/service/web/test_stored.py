@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.service.web.canvas import eventually, link, pixel, wait_for_full
+from tests.service.web.canvas import eventually, is_busy, link, pixel, wait_for_full
 from tests.service.web.stand_in import StandIn, new_job
 from tests.service.web.test_jobs import ORDER
 
@@ -21,7 +21,7 @@ def opened(new_page: Callable[..., Page], service: StandIn) -> Page:
     page.goto(f"{service.url}#seed=8&x=0.4&extent=0.5")
     wait_for_full(page, service)
     page.get_by_role("button", name="Open", exact=True).click()
-    eventually(lambda: shows(page, (100, 150, 700, 450)), page)
+    eventually(lambda: not is_busy(page) and shows(page, (100, 150, 700, 450)), page)
     return page
 
 
@@ -48,7 +48,8 @@ def test_no_more_pixels_are_asked_for_than_there_are(opened: Page, service: Stan
     opened.mouse.move(400, 300)
     for _ in range(3):
         opened.mouse.wheel(0, -500)  # twice as large each time
-    eventually(lambda: shows(opened, (400 - 2400, 300 - 1200, 400 + 2400, 300 + 1200)), opened)
+    box = (400 - 2400, 300 - 1200, 400 + 2400, 300 + 1200)
+    eventually(lambda: not is_busy(opened) and shows(opened, box), opened)
     assert service.parts[-1] == (833, 375, 334, 250, 334, 250)
     expect(opened.locator("#pixel")).to_have_text("at 240 %")
 
