@@ -61,13 +61,13 @@ def pixel(page: Page, x: int, y: int) -> list[int]:
 
 
 def shows(page: Page, asked: Asked, tolerance: float = 3) -> bool:
-    """Whether places all over the canvas have the colours of this region and seed, up to what JPEG may change."""
+    """Whether places all over the canvas have the colours of this picture, up to what JPEG may change."""
     width, height = canvas_size(page)
     x0, y0, x1, y1 = asked.region
     for column, row in ((5, 5), (width // 2, height // 3), (width - 6, height - 6), (7, height - 9)):
         x = x0 + (x1 - x0) * (column + 0.5) / width
         y = y0 + (y1 - y0) * (row + 0.5) / height
-        if not np.allclose(pixel(page, column, row), colour(x, y, asked.seed), atol=tolerance, rtol=0):
+        if not np.allclose(pixel(page, column, row), colour(x, y, asked.blue), atol=tolerance, rtol=0):
             return False
     return True
 

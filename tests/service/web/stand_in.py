@@ -1,7 +1,7 @@
 """A stand-in for the service, whose pictures are functions of position.
 
-It draws red as x, green as y and blue as the seed, so a pixel of the canvas tells which point of the plane it shows;
-and it keeps what it was asked, so that the requests can be checked too.
+It draws red as x, green as y and blue as seed and class, so a pixel of the canvas tells which point of the plane it
+shows; and it keeps what it was asked, so that the requests can be checked too.
 """
 
 import io
@@ -46,6 +46,11 @@ class Asked:
     psi: float
     region: tuple[float, float, float, float]
     class_index: int | None
+
+    @property
+    def blue(self) -> int:
+        """Of the whole picture: another for each seed and class, up to chance."""
+        return (37 * self.seed + 61 * (0 if self.class_index is None else self.class_index + 1)) % 256
 
     @property
     def extents(self) -> tuple[float, float]:
@@ -260,9 +265,9 @@ def parse(path: str) -> Asked:
     )
 
 
-def colour(x: float, y: float, seed: int) -> tuple[float, float, float]:
+def colour(x: float, y: float, blue: int) -> tuple[float, float, float]:
     """What the stand-in draws at a point of the plane."""
-    return 255 * (x + 1) / 3, 255 * (y + 1) / 3, seed * 37 % 256
+    return 255 * (x + 1) / 3, 255 * (y + 1) / 3, blue
 
 
 def draw(asked: Asked) -> bytes:
@@ -272,5 +277,5 @@ def draw(asked: Asked) -> bytes:
     pixels = np.empty((asked.height, asked.width, 3), dtype=np.uint8)
     pixels[..., 0] = np.rint(255 * (x + 1) / 3)
     pixels[..., 1] = np.rint(255 * (y + 1) / 3)[:, None]
-    pixels[..., 2] = asked.seed * 37 % 256
+    pixels[..., 2] = asked.blue
     return encode(pixels, asked.format)

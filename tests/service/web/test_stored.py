@@ -21,7 +21,7 @@ def opened(new_page: Callable[..., Page], service: StandIn) -> Page:
     page.goto(f"{service.url}#seed=8&x=0.4&extent=0.5")
     wait_for_full(page, service)
     page.get_by_role("button", name="Open", exact=True).click()
-    eventually(lambda: not is_busy(page) and shows(page, (100, 150, 700, 450)), page)
+    eventually(lambda: shows(page, (100, 150, 700, 450)) and not is_busy(page), page)
     return page
 
 
@@ -49,7 +49,7 @@ def test_no_more_pixels_are_asked_for_than_there_are(opened: Page, service: Stan
     for _ in range(3):
         opened.mouse.wheel(0, -500)  # twice as large each time
     box = (400 - 2400, 300 - 1200, 400 + 2400, 300 + 1200)
-    eventually(lambda: not is_busy(opened) and shows(opened, box), opened)
+    eventually(lambda: shows(opened, box) and not is_busy(opened), opened)
     assert service.parts[-1] == (833, 375, 334, 250, 334, 250)
     expect(opened.locator("#pixel")).to_have_text("at 240 %")
 
