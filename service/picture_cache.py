@@ -1,6 +1,7 @@
 """Pictures that are kept, or else drawn once where several ask for one at once, in one gateway or in many."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -144,8 +145,15 @@ class PictureCache:
         try:
             yield
         finally:
-            await stop_task(renewing)
-            await self.store.lease(flight, token, 0)
+            # Not to be interrupted: who has us cancelled does so again while Redis takes its time (stop_task).
+            giving_up = asyncio.create_task(self._give_up(renewing, flight, token))
+            while not giving_up.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([giving_up])
+
+    async def _give_up(self, renewing: "asyncio.Task[None]", flight: str, token: str) -> None:
+        await stop_task(renewing)
+        await self.store.lease(flight, token, 0)
 
     async def _renew(self, flight: str, token: str, end: float) -> None:
         while time.monotonic() < end:

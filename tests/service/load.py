@@ -52,6 +52,7 @@ class Report:
 
     Attributes:
         seconds: after the warm-up.
+        pictures: different ones that there must be, however long that takes.
         statuses: how often each was answered; 0 where there was no answer.
         waits: seconds of each answer of 200 after the warm-up.
         digests: sha256 of the pictures by seed; several where they differed.
@@ -61,6 +62,7 @@ class Report:
 
     clients: int
     seconds: float
+    pictures: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     waits: list[float] = field(default_factory=list)
     digests: dict[int, set[str]] = field(default_factory=dict)
@@ -84,9 +86,9 @@ class Report:
         )
 
 
-async def load(folder: Path, clients: int, seconds: float) -> Report:
+async def load(folder: Path, clients: int, seconds: float, pictures: int = 0) -> Report:
     """Runs the service in ``folder`` under load, then compares what it has sent."""
-    report = Report(clients, seconds)
+    report = Report(clients, seconds, pictures)
     worker = [sys.executable, "-m", "service", "worker", "--device", "cpu"]
     cluster = Cluster(folder, worker, {"CREPS_CACHE_BYTES": str(CACHE_BYTES), "CREPS_LOG_LEVEL": "warning"})
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
@@ -110,7 +112,7 @@ async def load(folder: Path, clients: int, seconds: float) -> Report:
 
 async def _ask(http: httpx.AsyncClient, warm: float, chance: random.Random, number: int, report: Report) -> None:
     asked = 0
-    while (began := time.monotonic()) < warm + report.seconds:
+    while (began := time.monotonic()) < warm + report.seconds or len(report.digests) < report.pictures:
         asked += 1
         seed = chance.randrange(POPULAR) if asked % 2 else POPULAR + number + report.clients * asked
         try:

@@ -15,13 +15,13 @@ from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio
 
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 10.0
 """Enough for what is looked at meanwhile, on any machine."""
 
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    environment = {"CREPS_DRAIN_SECONDS": str(DRAIN_SECONDS), "CREPS_TEST_DELAY": "0.06"}
+    environment = {"CREPS_DRAIN_SECONDS": str(DRAIN_SECONDS), "CREPS_TEST_DELAY": "0.1"}
     async with stand_in_cluster(tmp_path, ("redis", "gateway", "worker-1"), environment) as cluster:
         yield cluster
 
@@ -51,6 +51,7 @@ async def test_no_more_requests_then_an_end_and_jobs_go_on(cluster: Cluster, htt
     following = asyncio.create_task(follow(http, job, None))
     await eventually(lambda: list((cluster.outputs / "jobs" / job).glob("picture_files/*/*")))
 
+    cluster.signal("worker-1", signal.SIGSTOP)  # the job goes on once all has been looked at, however long that takes
     cluster.signal("gateway", signal.SIGTERM)
 
     async def is_draining() -> bool:
@@ -59,12 +60,15 @@ async def test_no_more_requests_then_an_end_and_jobs_go_on(cluster: Cluster, htt
 
     await eventually(is_draining)
     assert (await http.get("/livez")).status_code == 200
+    cluster.signal("worker-1", signal.SIGCONT)
     assert (await http.get("/v1/images/pattern/2.png?width=8&height=8")).status_code == 200
+    cluster.signal("worker-1", signal.SIGSTOP)
     assert not following.done()
     last, before = await asyncio.wait_for(following, LONG)
     assert before[-1]["state"] == "running"
     assert await asyncio.wait_for(cluster.processes["gateway"].wait(), LONG) == 0
 
+    cluster.signal("worker-1", signal.SIGCONT)
     await cluster.start("gateway")
     await eventually(cluster.is_ready)
     _, after = await follow(http, job, last)

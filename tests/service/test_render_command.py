@@ -60,7 +60,14 @@ def expect(checkpoint: Checkpoint, latent: Latent, viewport: Viewport) -> NDArra
 
 
 class TestPictures:
-    def test_defaults(self, checkpoint: Checkpoint, in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_defaults(
+        self,
+        checkpoint: Checkpoint,
+        in_folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("service.commands.render._PROGRESS_DELAY", LONG)
         assert main(["render", str(checkpoint.path), "--seed", "2"]) == 0
         assert [path.name for path in in_folder.iterdir()] == ["seed2.png"]
         resolution = checkpoint.config.resolution

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +50,10 @@ class Served:
             assert time.monotonic() < end, "it does not become ready"
             time.sleep(0.05)
 
-    def wait_until_busy(self) -> None:
+    def wait_until_busy(self, answer: "Future[httpx.Response]") -> None:
+        """Returns once the picture is queued or drawn, or has come already, where this process was held up."""
         end = time.monotonic() + LONG
-        while 'creps_queue_depth{stream="pictures"} 1.0' not in self.http.get("/metrics").text:
+        while 'creps_queue_depth{stream="pictures"} 1.0' not in self.http.get("/metrics").text and not answer.done():
             assert time.monotonic() < end, "nothing is drawn"
 
 
@@ -156,12 +157,12 @@ def test_it_starts_tells_its_address_finishes_what_it_holds_and_stops_without_a_
         assert service.process.stdout is not None
         line = service.process.stdout.readline()
         assert line == f"CREPS Serve is ready on {str(service.http.base_url).rstrip('/')}\n"
-        assert service.http.get("/readyz").status_code == 200
+        service.wait_until_ready()
         children = service.children()
         assert len(children) == 2  # the worker and the queue
         with ThreadPoolExecutor(1) as threads:
             under_way = threads.submit(service.http.get, "/v1/images/tiny/1.jpeg?width=1000")
-            service.wait_until_busy()
+            service.wait_until_busy(under_way)
             service.process.send_signal(number)
             assert under_way.result().status_code == 200
         output, _ = service.process.communicate(timeout=LONG)
@@ -215,7 +216,7 @@ def check_gateway_and_workers_apart(models: Path, redis_url: str) -> None:
         with running(*worker) as first:
             gateway.wait_until_ready()
             answer = threads.submit(gateway.http.get, "/v1/images/tiny/5.png?width=1500")
-            gateway.wait_until_busy()
+            gateway.wait_until_busy(answer)
             first.kill()
         with running(*worker):
             picture = Image.open(io.BytesIO(answer.result().content))

@@ -30,7 +30,7 @@ async def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
     log = tmp_path / "starts"
     code = f"import time; open({str(log)!r}, 'a').write('started '); time.sleep(1000)"
     async with Supervisor("child", python(code)) as child:
-        await eventually(log.exists)
+        await eventually(lambda: log.exists() and log.read_text() == "started ")
         first = child.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)

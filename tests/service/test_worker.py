@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from model.checkpoint import Checkpoint
 from service import worker as worker_module
@@ -62,7 +63,7 @@ async def start_worker(redis_url: str, tmp_path: Path, client: RenderClient) -> 
                 sys.executable, "-m", "tests.service.stand_in", redis_url, str(tmp_path)
             )
             stack.push_async_callback(end, process)
-            await eventually(lambda: is_alive(client, process.pid))
+            await eventually(lambda: has_started(client, process))
             return process
 
         yield start
@@ -74,8 +75,9 @@ async def end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-async def is_alive(client: RenderClient, pid: int) -> bool:
-    return any(f"-{pid}-" in worker.id for worker in await client.workers())
+async def has_started(client: RenderClient, process: asyncio.subprocess.Process) -> bool:
+    """Whether it is alive, or was: what it draws may kill it before we look."""
+    return process.returncode is not None or any(f"-{process.pid}-" in worker.id for worker in await client.workers())
 
 
 def submit(client: RenderClient, digest: str, seed: int, timeout: float = LONG) -> "asyncio.Task[RenderResult]":
@@ -248,7 +250,7 @@ async def test_a_killed_redis_is_survived(
         async def is_served_again() -> bool:
             try:
                 return (await client.render(make_spec(checkpoint.digest, 2), LONG)).content == b"8x4 2 png"
-            except RedisConnectionError:
+            except RedisError:
                 return False
 
         await eventually(is_served_again)

@@ -86,16 +86,19 @@ async def test_every_device_has_a_worker_that_is_started_again_when_it_dies(
     redis: "Redis", group: tuple[asyncio.subprocess.Process, int]
 ) -> None:
     parent, port = group
-    async with RenderClient(redis, 10) as client, httpx.AsyncClient(trust_env=False) as http:
+    async with RenderClient(redis, 10) as client, httpx.AsyncClient(trust_env=False, timeout=LONG) as http:
 
         async def processes() -> set[int]:
             return {process_of(worker) for worker in await client.workers()}
 
+        started: set[int] = set()
+
         async def both_run() -> bool:
-            return sum(map(is_running, await processes())) == 2
+            started.update(pid for pid in await processes() if is_running(pid))
+            return len(started) == 2
 
         await eventually(both_run)
-        killed, other = await processes()
+        killed, other = started
         os.kill(killed, signal.SIGKILL)
 
         async def another_runs() -> bool:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 def ask(port: WorkerPort, path: str) -> httpx.Response:
-    return httpx.get(f"http://127.0.0.1:{port.port}{path}", trust_env=False)
+    return httpx.get(f"http://127.0.0.1:{port.port}{path}", trust_env=False, timeout=LONG)
 
 
 def test_a_worker_that_starts_is_alive_and_tells_its_metrics() -> None:
