@@ -1,11 +1,11 @@
 """Pictures that are kept, or else drawn once where several ask for one at once, in one gateway or in many."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from service import metrics
@@ -145,11 +145,7 @@ class PictureCache:
         try:
             yield
         finally:
-            # Not to be interrupted: who has us cancelled does so again while Redis takes its time (stop_task).
-            giving_up = asyncio.create_task(self._give_up(renewing, flight, token))
-            while not giving_up.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([giving_up])
+            await _uninterrupted(self._give_up(renewing, flight, token))
 
     async def _give_up(self, renewing: "asyncio.Task[None]", flight: str, token: str) -> None:
         await stop_task(renewing)
@@ -159,6 +155,20 @@ class PictureCache:
         while time.monotonic() < end:
             await asyncio.sleep(LEASE_SECONDS / 3)
             await self.store.lease(flight, token, LEASE_SECONDS)
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Ends with the work, however often the caller is cancelled meanwhile, as :func:`stop_task` does again and again
+    while Redis takes its time."""
+    task, cancelled = asyncio.create_task(work), False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    task.result()
 
 
 def _count(outcome: CacheOutcome) -> None:

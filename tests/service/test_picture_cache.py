@@ -184,6 +184,21 @@ class TestDrawingOnce:
         assert await redis.keys("creps:cache:*") == []
         assert (await cache.fetch(KEY, Brush(is_open=True), LONG)).cache == "miss"
 
+    async def test_all_leave_while_redis_takes_its_time(
+        self, redis: "Redis", cache: PictureCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lease = PictureStore.lease
+
+        async def slow(store: PictureStore, flight: str, token: str, seconds: float) -> None:
+            await asyncio.sleep(0.3)
+            await lease(store, flight, token, seconds)
+
+        monkeypatch.setattr(PictureStore, "lease", slow)
+        task = await begin(cache, Brush())
+        task.cancel()
+        await asyncio.wait([task])
+        assert await redis.keys("creps:cache:*") == []
+
     async def test_who_asks_while_all_others_are_leaving_is_served(self, cache: PictureCache) -> None:
         brush = Brush()
         first = await begin(cache, brush)

@@ -6,11 +6,17 @@ from pathlib import Path
 import pytest
 
 from model.config import GeneratorConfig
-from service.gateway import current_models
+from service.gateway import current_models, shared_metrics
 from service.queue import WorkerInfo
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.waiting import LONG
+
+
+@pytest.fixture(autouse=True)
+def _patience_with_scrapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis or a test process that the system does not run for some seconds is no outage."""
+    monkeypatch.setattr(shared_metrics, "PATIENCE", LONG)
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,11 @@ from redis.asyncio import Redis
 from service import queue
 from service.gateway.budgets import Budgets
 from service.gateway.keys import MAX_PIXELS
+from service.supervisor import Supervisor
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.keyed import as_key, drawing_worker, keyed_gateway, write_keys
 from tests.service.stand_in import WAITS, journal, open_gate
-from tests.service.waiting import eventually
+from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +44,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def http(redis_url: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def http(redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+    monkeypatch.setattr("service.gateway.jobs.SETTLING_SECONDS", LONG)
     async with keyed_gateway(redis_url, folder) as http:
         yield http
 
@@ -225,9 +227,12 @@ async def test_no_request_waits_for_a_redis_that_is_known_to_hang(
             os.kill(process, signal.SIGCONT)
 
 
-async def test_without_redis_what_needs_no_queue_is_answered_uncounted(redis: "Redis", http: httpx.AsyncClient) -> None:
+async def test_without_redis_what_needs_no_queue_is_answered_uncounted(
+    redis: "Redis", http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address = f"/v1/images/{NAME}/1.png"
     assert (await http.head(address, headers=as_key("caller"))).status_code == 200
+    monkeypatch.setattr(Supervisor, "_start", lambda _: asyncio.Event().wait())  # it stays away
     await redis.shutdown(nosave=True)
     answers = [await http.head(address, headers=as_key("caller")) for _ in range(5)]
     assert [response.status_code for response in answers] == [200] * 5

@@ -41,6 +41,7 @@ def disk(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[D
     disk = Disk(monkeypatch)
     yield disk
     disk.release()
+    monkeypatch.setattr(current_models, "WAIT_SECONDS", LONG)
     assert gateway.http.get("/v1/models").status_code == 200
 
 

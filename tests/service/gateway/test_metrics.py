@@ -30,12 +30,13 @@ from service.jobs.board import Board
 from service.outputs.store import open_store
 from service.picture_cache import PictureCache
 from service.picture_store import PictureStore
-from service.queue import WorkerInfo
+from service.queue import PICTURES, WorkerInfo
 from service.render_client import RenderClient
 from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.keyed import drawing_worker
 from tests.service.gateway.stand_in import RunningGateway, settings
 from tests.service.jobs.stand_in import make_job
-from tests.service.stand_in import WAITS, make_spec, make_worker, open_gate
+from tests.service.stand_in import WAITS, make_spec, open_gate
 from tests.service.waiting import LONG, eventually
 
 DOCUMENTATION = Path(__file__).parents[3] / "docs" / "observability.md"
@@ -172,30 +173,28 @@ class TestWithRedis:
     async def test_every_gateway_tells_the_state_that_all_share(
         self, redis: "Redis", checkpoint: Checkpoint, tmp_path: Path
     ) -> None:
-        worker = make_worker(redis, tmp_path)
         async with RenderClient(redis, 256) as one, RenderClient(redis, 256) as other:
             gateways = [self.services(client, redis, tmp_path) for client in (one, other)]
             await gateways[0].jobs.admit(make_job(checkpoint.digest))
             await gateways[0].cache.store.put("key", b"x" * 100)
             waiting = asyncio.create_task(one.render(make_spec(checkpoint.digest, WAITS), LONG))
-            running = asyncio.create_task(worker.run())
+            await eventually(lambda: redis.xlen(PICTURES))  # else a worker would begin with the job
 
             async def is_busy() -> bool:
                 return (await self.read(gateways[1])).get("creps_workers busy") == 1
 
-            await eventually(is_busy)
-            for found in [await self.read(gateway) for gateway in gateways]:
-                assert found["creps_redis_up"] == 1
-                assert found["creps_queue_depth pictures"] == 1
-                assert found["creps_queue_depth tiles"] > 1
-                assert 0 < found["creps_queue_oldest_seconds pictures"] < LONG
-                assert found["creps_jobs queued"] == 1
-                assert found["creps_jobs failed"] == 0
-                assert found["creps_cache_bytes pictures"] > 100
-            open_gate(tmp_path)
-            await waiting
-            worker.stop()
-            await running
+            async with drawing_worker(redis, tmp_path):
+                await eventually(is_busy)
+                for found in [await self.read(gateway) for gateway in gateways]:
+                    assert found["creps_redis_up"] == 1
+                    assert found["creps_queue_depth pictures"] == 1
+                    assert found["creps_queue_depth tiles"] > 1
+                    assert 0 < found["creps_queue_oldest_seconds pictures"] < LONG
+                    assert found["creps_jobs queued"] == 1
+                    assert found["creps_jobs failed"] == 0
+                    assert found["creps_cache_bytes pictures"] > 100
+                open_gate(tmp_path)
+                await waiting
             found = await self.read(gateways[0])
         assert found["creps_queue_depth pictures"] == found["creps_queue_oldest_seconds pictures"] == 0
         assert [found[f"creps_workers {state}"] for state in ("idle", "busy", "stopping")] == [0, 0, 0]
@@ -204,10 +203,10 @@ class TestWithRedis:
     async def test_a_server_that_is_dead_or_hangs(
         self, redis: "Redis", tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(shared_metrics, "PATIENCE", 0.2)
         async with RenderClient(redis, 256) as client:
             services = self.services(client, redis, tmp_path)
             assert (await self.read(services))["creps_redis_up"] == 1
+            monkeypatch.setattr(shared_metrics, "PATIENCE", 0.2)
             server = (await redis.info("server"))["process_id"]
             os.kill(server, number)
             try:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from service import picture_cache
 from service.gateway import workers
 from service.gateway.server import address_of, listen, running_gateway
 from service.picture_cache import PictureCache
@@ -21,6 +22,13 @@ from tests.service.stand_in import INVALID, WAITS, journal, make_worker, open_ga
 from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is given up because this process is held up."""
+    monkeypatch.setattr(picture_cache, "LEASE_SECONDS", 10 * LONG)
+    monkeypatch.setattr(picture_cache, "FINISH_SECONDS", LONG)
 
 
 @asynccontextmanager
@@ -198,7 +206,11 @@ async def test_all_clients_leave(redis: "Redis", http: httpx.AsyncClient, folder
     assert not await redis.keys("creps:cancelled:*")
     await leave(http, two)
     await eventually(lambda: redis.keys("creps:cancelled:*"))
-    assert await redis.keys("creps:cache:*") == []
+
+    async def is_unlocked() -> bool:
+        return await redis.keys("creps:cache:*") == []
+
+    await eventually(is_unlocked)
     open_gate(folder)
     assert (await ask(http, WAITS)).status_code == 200
     assert drawn(folder) == [WAITS, WAITS]

@@ -79,6 +79,7 @@ async def test_each_priority_has_a_limit_of_its_own(redis: "Redis") -> None:
         with pytest.raises(QueueFull):
             await submit(client, "batch")
         one = submit(client, "interactive")
+        await eventually(lambda: has_depths(redis, 1, 2, 0))
         for delivery in [*await take(consumer), *await take(consumer)]:
             await answer(consumer, delivery)
         assert {result.content for result in await asyncio.gather(one, *many)} == {b"drawn"}

@@ -12,8 +12,10 @@ from tests.service.gateway.stand_in import RunningGateway
 
 def test_events_tell_every_tile_once_and_can_be_resumed(gateway: RunningGateway) -> None:
     job = order(gateway).json()
+    watching = watch(gateway, job["id"])
+    told = [next(watching)]  # before anything is drawn: of a job that has ended no tiles are told
     with drawing(gateway):
-        told = read_events(gateway, job["id"])
+        told += watching
     tiles = [tuple(tile) for _, data in told for tile in data["tiles"]]
     pyramid = order_of(gateway, job["id"]).pyramid
     assert set(tiles) == {pyramid.locate(index) for index in range(pyramid.tiles)}

@@ -109,7 +109,7 @@ def test_a_key_makes_no_second_job_while_redis_does_not_know_the_first(
     assert int(refused.headers["retry-after"]) > 0
     assert "Idempotency-Key" in refused.json()["detail"]
     assert order(gateway).status_code == 202  # without a key there is nothing to be mixed up
-    monkeypatch.undo()
+    monkeypatch.setattr(jobs, "SETTLING_SECONDS", LONG)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(order, gateway, "lost")
         call(gateway, Keeper(gateway.services.jobs, gateway.services.outputs, days=1).look())
