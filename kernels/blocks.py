@@ -53,6 +53,10 @@ class BlockDrawer:
         # Positions along either axis whose lines fill half the cache.
         self._line_limit = LINE_CACHE_BYTES // 2 // (4 * config.bundles * FEATURES * config.thickness)
 
+    def close(self) -> None:
+        """Ends its threads, which hold what they drew with last."""
+        self._pool.shutdown()
+
     def plan(self, viewport: Viewport) -> Tiling:
         side = self._backend.side
         return Tiling.plan(viewport, self._config.resolution, side, self._line_limit, self._threads)

@@ -84,6 +84,8 @@ class Renderer:
 
     def close(self) -> None:
         """Gives the device's memory back, to other processes too. Nothing can be drawn after that."""
+        if isinstance(self._drawer, BlockDrawer):
+            self._drawer.close()
         del self._drawer
         gc.collect()  # captured graphs and what they hold refer to each other
         if self.device.type == "cuda":

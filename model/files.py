@@ -1,29 +1,38 @@
 """Files that are never seen half-written."""
 
 import os
-import tempfile
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears under ``path`` when it is complete and on disk; nothing is left of one that fails.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` is the path, also where the system names none, as on a full disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Named before it is made: an interrupt between the two would leave a file that nobody knows.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes ``content`` to a new file in the same folder, flushes it to disk and renames it to ``path``.
-
-    Raises:
-        OSError: it cannot be written; ``filename`` names the file also where the system does not, as on a full disk.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # mkstemp's files are for their owner alone
-        Path(temporary).replace(path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        raise
+    """Writes ``content`` to a :func:`new_file`, and raises what it raises."""
+    with new_file(path) as file:
+        file.write(content)

@@ -163,7 +163,7 @@ class Newcomer:
                 assert told["state"] in ("queued", "running")
                 assert time.monotonic() < end
                 time.sleep(0.05)
-                told = httpx.get(f"{self._address}/v1/jobs/{self._job}").json()
+                told = httpx.get(f"{self._address}/v1/jobs/{self._job}", timeout=LONG).json()
         return self._job
 
     def serve(self, command: str) -> None:
@@ -172,8 +172,9 @@ class Newcomer:
         keys = re.findall(r"CREPS_API_KEYS=([^,\s]+)", command)
         keys += [key for file, key in self._keys.items() if f"CREPS_API_KEYS_FILE={file} " in command]
         models = f"{self._address}/v1/models"
-        assert httpx.get(models).status_code == (401 if "CREPS_API_KEYS" in command else 200)
-        answer = httpx.get(models, headers={"Authorization": f"Bearer {keys[0]}"} if keys else {}).raise_for_status()
+        assert httpx.get(models, timeout=LONG).status_code == (401 if "CREPS_API_KEYS" in command else 200)
+        headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+        answer = httpx.get(models, headers=headers, timeout=LONG).raise_for_status()
         names = {model["name"] for model in answer.json()["models"]}
         for folder in re.findall(r"--models (\S+)", command):
             names -= {file.stem for file in Path(folder.replace("~", str(self._home))).glob("*.safetensors")}

@@ -26,6 +26,7 @@ from service.gateway.keys import parse_keys
 from service.settings import Settings
 from tests.documents import GUIDES, ROOT, Block, blocks
 from tests.newcomer import Newcomer, make_belongings, served
+from tests.service.waiting import LONG
 
 NOT_RUN = {
     r"kubectl ": "needs a cluster; tests/deploy/test_kubernetes_docs.py holds its names to the manifests",
@@ -168,7 +169,7 @@ def test_text(block: Block, newcomer: Newcomer) -> None:
     if block.text.lstrip().startswith(tuple(PICTURES)):
         return
     for line in block.text.splitlines():
-        assert httpx.get(newcomer.here(line)).status_code == 200, line
+        assert httpx.get(newcomer.here(line), timeout=LONG).status_code == 200, line
 
 
 @of("json")
@@ -234,7 +235,7 @@ def test_pages(block: Block, newcomer: Newcomer, tmp_path: Path) -> None:
     assert page.open == []
     (script,) = page.scripts
     (source,) = re.findall(r'"(http://[^"]+/iiif/3/[^"]+)"', script)
-    info = httpx.get(source if source.endswith("info.json") else f"{source}/info.json").json()
+    info = httpx.get(source if source.endswith("info.json") else f"{source}/info.json", timeout=LONG).json()
     assert info["type"] == "ImageService3"
     for width, height in re.findall(r"width: (\d+), height: (\d+)", script):
         assert (info["width"], info["height"]) == (int(width), int(height))

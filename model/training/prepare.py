@@ -3,19 +3,18 @@
 import os
 import re
 import sys
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from PIL import ImageColor
 
 from model.arguments import ArgumentParser, run
 from model.errors import InputError
+from model.files import new_file
 from model.training.archive import Archive
 from model.training.convert import convert_all
 from model.training.decoding import printable
@@ -104,7 +103,7 @@ def prepare(
     stored_labels: dict[str, int] = {}
     written = 0
     results = convert_all(archive, names, resolution, background, workers or _count_cores())
-    with _new_file(destination) as file, closing(results), zipfile.ZipFile(file, "w") as target:
+    with new_file(destination) as file, closing(results), zipfile.ZipFile(file, "w") as target:
         for name, content in progress(results, len(names), "preparing"):
             if isinstance(content, str):
                 say(f"skipped {printable(name)}: {content}")
@@ -138,32 +137,6 @@ def _find_labels(archive: Archive, names: Sequence[str], by_folder: bool) -> Lab
     if labels.of:
         raise InputError("class-folders", f"{archive.path} has classes already, in {LABELS}")
     return class_folders(names)
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under ``path`` when it is complete and on disk; nothing is left of one that fails.
-
-    Raises:
-        OSError: it cannot be written; ``filename`` is the path, also where the system names none, as on a full disk.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # mkstemp's files are for their owner alone
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def _store(target: zipfile.ZipFile, name: str, content: bytes) -> None:

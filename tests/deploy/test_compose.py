@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from service.gateway.server import GRACE_SECONDS as GATEWAY_GRACE
 from service.queue import connect
 from service.settings import Settings
 from tests.deploy.images import ROOT
-from tests.service.waiting import eventually
+from tests.service.waiting import answers, eventually
 
 COMPOSE = ROOT / "docker-compose.yml"
 
@@ -125,8 +126,8 @@ async def test_redis_starts_as_it_is_told_and_keeps_the_queue(services: dict[str
     options += ["--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path), "--logfile", "log"]
     server = await asyncio.create_subprocess_exec(find_binary(), *options)
     try:
-        await eventually(socket.exists)
         async with connect(f"unix://{socket}") as redis:
+            await eventually(partial(answers, redis))
             told = await redis.config_get("appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy")
     finally:
         server.terminate()

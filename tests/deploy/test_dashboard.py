@@ -136,6 +136,7 @@ class TestWithPrometheus:
                     await http.post("/v1/jobs", json={"model": "tiny", "seed": seed, "width": 300, "output": "dzi"})
                 return {title for title, expression in QUERIES if not self.ask(server, expression)} == WITHOUT_DATA
 
+            await eventually(lambda: server.get(server.base_url.join("/-/ready")).is_success)
             await eventually(both_are_scraped)
             await eventually(all_is_found)
             await eventually(lambda: not self.raised(server))  # one late scrape on a busy machine is no alert

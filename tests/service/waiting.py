@@ -6,6 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
 LONG = 60.0
 """Seconds that are enough for anything on any machine. A test that is right never waits so long."""
 
@@ -19,6 +22,14 @@ async def eventually(condition: Callable[[], Awaitable[object] | object]) -> Non
             return
         assert time.monotonic() < end, f"never came true: {inspect.getsource(condition).strip()}"
         await asyncio.sleep(0.02)
+
+
+async def answers(redis: "Redis") -> bool:
+    """Whether a server that was started just now is ready."""
+    try:
+        return bool(await redis.ping())
+    except RedisError:
+        return False
 
 
 def is_running(pid: int) -> bool:

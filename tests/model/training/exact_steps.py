@@ -39,7 +39,7 @@ def take_steps(config: TrainingConfig, processes: Processes) -> TrainingState:
     return state
 
 
-def gloo_threads(patience: float = 2.0) -> list[str]:
+def gloo_threads(patience: float = 60.0) -> list[str]:
     """Names of torch's communicating threads that do not end. Only Linux tells."""
     end = time.monotonic() + patience
     while True:

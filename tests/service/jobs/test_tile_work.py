@@ -181,7 +181,7 @@ async def test_a_cancelled_job_is_not_finished(
             nonlocal tiles
             progress(more)
             tiles += more
-            time.sleep(0.02)
+            time.sleep(0.2)  # it would take 40 s to come half way
 
         finish(order, store, folder, count)
 

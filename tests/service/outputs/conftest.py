@@ -8,6 +8,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from service.outputs.store import Store, folder_store, open_store
+from tests.service.waiting import LONG
 
 BUCKET = "pictures"
 
@@ -29,7 +30,7 @@ def s3_server() -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     address = f"http://{host}:{port}"
-    httpx.put(f"{address}/{BUCKET}").raise_for_status()
+    httpx.put(f"{address}/{BUCKET}", timeout=LONG).raise_for_status()
     yield address
     server.stop()
 

@@ -23,6 +23,7 @@ from service.outputs.store import (
     sign,
 )
 from tests.service.jobs.stand_in import files_below
+from tests.service.waiting import LONG
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +105,7 @@ async def test_signed_links(bucket: Store, store: Store) -> None:
     link = await sign(bucket, "a/b.png", 60)
     assert link is not None
     assert "X-Amz-Expires=60" in link
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=LONG) as client:
         assert (await client.get(link)).content == b"content"
     assert await sign(store, "a/b.png", 60) is None
     assert await sign(open_store("memory://"), "a/b.png", 60) is None
