@@ -55,19 +55,18 @@ def read(path: Path) -> NDArray[np.uint8]:
         return np.asarray(picture)
 
 
+@pytest.fixture(autouse=True)
+def _no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long this process is held up."""
+    monkeypatch.setattr("service.commands.render._PROGRESS_DELAY", LONG)
+
+
 def expect(checkpoint: Checkpoint, latent: Latent, viewport: Viewport) -> NDArray[np.uint8]:
     return Renderer(checkpoint, "cpu").render(RenderSpec("random", latent, viewport))
 
 
 class TestPictures:
-    def test_defaults(
-        self,
-        checkpoint: Checkpoint,
-        in_folder: Path,
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setattr("service.commands.render._PROGRESS_DELAY", LONG)
+    def test_defaults(self, checkpoint: Checkpoint, in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["render", str(checkpoint.path), "--seed", "2"]) == 0
         assert [path.name for path in in_folder.iterdir()] == ["seed2.png"]
         resolution = checkpoint.config.resolution

@@ -40,9 +40,10 @@ def wait_for_full(page: Page, service: StandIn) -> Asked:
 
     def shown() -> Asked | None:
         """The last one that the canvas shows: one that was aborted may have come later."""
-        size = canvas_size(page)
-        full = (asked for asked in service.asked[service.seen :] if (asked.width, asked.height) == size)
-        return next((asked for asked in reversed([*full]) if shows(page, asked)), None)
+        for asked in reversed(service.asked[service.seen :]):
+            if (asked.width, asked.height) == canvas_size(page) and shows(page, asked):
+                return asked
+        return None
 
     eventually(at_rest, page)
     asked = eventually(shown, page)
