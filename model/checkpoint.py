@@ -1,8 +1,7 @@
 """Checkpoints: safetensors files with the generator's config as JSON in the header. Nothing in them can run code.
 
-They are read here and not by safetensors, which maps files into memory: reading a mapping kills the process where
-somebody cuts the file off meanwhile. The library is imported where a file is written, so that a machine without it can
-train.
+Files are read as bytes and never mapped into memory, as ``safetensors.safe_open`` does even for the header: a process
+that reads a mapping is killed by SIGBUS when the file is truncated meanwhile, as ``cp`` does to its target.
 """
 
 import hashlib
@@ -13,17 +12,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import GeneratorConfig
+from model.config import PRESETS, GeneratorConfig
 from model.errors import InputError
-from model.files import write_atomically
 from model.shapes import tensor_shapes
+from model.util.files import write_atomically
+from model.util.text import error_text, printable
 
 if TYPE_CHECKING:
     from model.generator import Generator
@@ -32,26 +31,26 @@ FORMAT = "creps"
 FORMAT_VERSION = "1"
 SUFFIX = ".safetensors"
 
-TYPES = {"F32": "<f4", "F16": "<f2"}
-"""What tensors may be stored as: safetensors' names, and numpy's."""
-
-_MAX_HEADER = 100_000_000
-"""Bytes of the longest header, as safetensors has it."""
-
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""What a model may be called, in paths, addresses and metrics."""
+"""Valid model names, which appear in paths, URLs and metric labels."""
+
+DTYPES = {"F32": np.float32, "F16": np.float16}
+"""Types that tensors may be stored in, by safetensors' names."""
+
+MAX_HEADER_BYTES = 1 << 24
+"""A real header has some 15 KB. safetensors allows 100 MB, which take gigabytes when parsed."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint file whose header has been read and understood; its tensors are still on disk.
+    """A checkpoint file whose header has been read and checked; its tensors are still on disk.
 
     Attributes:
-        path: the file, whose name without the ending is the model's.
-        config: the generator's shape.
-        info: what the trainer or importer noted, as JSON-ready values: source, licence, images seen …
-        content: what is opened to read it: the path, or the address of an open descriptor.
-        stamp: modification time in ns and size of the content when its header was read.
+        path: the file, whose name without the suffix is the model's.
+        config: the generator's architecture.
+        info: notes of the trainer or importer as JSON-ready values: source, licence, images seen …
+        content: the path to read from: the file itself, or an open descriptor under /dev/fd.
+        stamp: modification time in ns and size in bytes when the header was read.
     """
 
     path: Path
@@ -66,163 +65,134 @@ class Checkpoint:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the file, 64 hex digits: names the model in caches and identifiers."""
+        """SHA-256 of the file, 64 hex digits: names the model in caches and identifiers."""
         with self.content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    @classmethod
-    def open(cls, path: Path, content: Path | None = None) -> "Checkpoint":
-        """Reads the header alone. Needs no torch.
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the first classes, from training; empty if they have none."""
+        names = self.info.get("class_names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return []
+        return names[: self.config.classes]
 
-        Args:
-            path: the file.
-            content: what is opened in its place; it is read again whenever the checkpoint's tensors are.
+    def find_class(self, given: int | str | None) -> int | None:
+        """The number of a class that is given by its name or number, whose limits are not checked.
 
         Raises:
-            InputError: the file cannot be read, is truncated, is of another format, or its config makes no sense.
+            InputError: no class has this name, or none is given although the classes have names.
+        """
+        if isinstance(given, int) or (given is None and not self.class_names):
+            return given
+        if given in self.class_names:
+            return self.class_names.index(given)
+        if given is not None and re.fullmatch("[0-9]{1,9}", given):
+            return int(given)
+        if not self.config.classes:
+            raise InputError("class_index", "this model has no classes")
+        names = printable(", ".join(self.class_names)) or f"from 0 to {self.config.classes - 1}"
+        refused = "" if given is None else f", not {printable(given)}"
+        raise InputError("class_index", f"this model needs a class {names}{refused}")
+
+    @classmethod
+    def open(cls, path: Path, content: Path | None = None) -> "Checkpoint":
+        """Read the header. Needs no torch.
+
+        Args:
+            content: path to read from instead, now and whenever the tensors are read.
+
+        Raises:
+            InputError: the file cannot be read, is truncated or larger than its config allows, has another format, or
+                its config is invalid.
         """
         content = content or path
         if not content.is_file():
             raise InputError("checkpoint", f"{path} is not a file")
         try:
-            stamp = _stamp(content)
             with content.open("rb") as file:
-                metadata, _ = _read_header(path, file)
+                stamp = _stamp(os.fstat(file.fileno()))
+                metadata = _read_metadata(path, file, stamp[1])
         except OSError as error:
             raise InputError("checkpoint", f"{path} cannot be read: {error.strerror or error}") from None
         if metadata.get("format") != FORMAT:
             raise InputError("checkpoint", f"{path} is a safetensors file, but not a CREPS checkpoint")
-        if metadata.get("format_version") != FORMAT_VERSION:
-            version = metadata.get("format_version", "")[:20]
+        if (version := metadata.get("format_version", "")) != FORMAT_VERSION:
             raise InputError(
-                "checkpoint", f"{path} has format version {version!r}; this program reads {FORMAT_VERSION}"
+                "checkpoint", f"{path} has format version {str(version)[:20]!r}; this program reads {FORMAT_VERSION}"
             )
-        return cls(path, *_parse_header(path, metadata), content, stamp)
+        config, info = _parse_metadata(path, metadata)
+        numbers = sum(math.prod(shape) for shape in tensor_shapes(config).values())
+        # Bounds the memory of reading. 8 bytes a number lets a file of float64 be refused for its type.
+        if stamp[1] > 8 * numbers + MAX_HEADER_BYTES:
+            raise InputError("checkpoint", f"{path} is larger than its config of {numbers} numbers allows")
+        return cls(path, config, info, content, stamp)
 
     def check(self) -> None:
-        """Reads every tensor, without torch.
+        """Read and check every tensor. Needs no torch.
 
         Raises:
-            InputError: the tensors do not fit the config, one holds what no picture can be drawn with, or the file
-                was cut off meanwhile.
+            InputError: a tensor does not fit the config or holds values that are not finite, or the file is damaged.
         """
-        for _ in self._tensors():
+        for _ in self._read_tensors():
             pass
 
     def load(self) -> "Generator":
-        """The generator on the CPU, in evaluation mode.
-
-        Shapes are compared before anything is allocated, and what is returned does not change with the file.
+        """Load the generator on the CPU, in evaluation mode. Later changes of the file do not affect it.
 
         Raises:
-            InputError: as :meth:`check`, or the file was written over since its header was read.
+            InputError: as :meth:`check`, or the file has been overwritten since its header was read.
         """
         import torch
 
         from model.generator import Generator
 
         # Copies, since torch aligns its own memory better than numpy does.
-        state = {name: torch.from_numpy(values).to(torch.float32, copy=True) for name, values in self._tensors()}
-        if _stamp(self.content) != self.stamp:
-            raise InputError("checkpoint", f"{self.path} has been written over; move new files into its place instead")
+        state = {name: torch.from_numpy(values).to(torch.float32, copy=True) for name, values in self._read_tensors()}
+        if _stamp(self.content.stat()) != self.stamp:
+            raise InputError("checkpoint", f"{self.path} has been overwritten; replace files by moving new ones there")
         with torch.device("meta"):
             generator = Generator(self.config)
         generator.load_state_dict(state, assign=True)
         return generator.eval().requires_grad_(False)
 
-    def _tensors(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
-        """Every tensor's name and values, in memory of its own. Raises InputError as :meth:`check`."""
+    def _read_tensors(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
+        """Yield the name and values of every tensor. Raises InputError as :meth:`check`."""
+        from safetensors import SafetensorError, deserialize  # missing on machines that only measure random networks
+
         try:
             with self.content.open("rb") as file:
-                _, tensors = _read_header(self.path, file)
-                self._check_shapes(tensors)
-                for name, tensor in tensors.items():
-                    values = np.empty(tensor.shape, TYPES[tensor.type])
-                    if file.readinto(values.data) < values.nbytes:
-                        raise InputError("checkpoint", f"{self.path} was cut off while it was read")
-                    if not np.isfinite(values).all():
-                        raise InputError("checkpoint", f"{self.path}: tensor {name!r} holds values that are not finite")
-                    yield name, values
+                tensors = dict(deserialize(file.read(self.stamp[1])))  # no more, in case the file has grown
         except OSError as error:
             raise InputError("checkpoint", f"{self.path} cannot be read: {error.strerror or error}") from None
+        except SafetensorError as error:
+            raise _incomplete(self.path, error) from None
+        self._check_shapes(tensors)
+        for name, tensor in tensors.items():
+            values = np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+            if not np.isfinite(values).all():
+                raise InputError("checkpoint", f"{self.path}: tensor {name!r} holds values that are not finite")
+            yield name, values
 
-    def _check_shapes(self, tensors: "Mapping[str, _Tensor]") -> None:
-        """Raises InputError where a tensor is missing, unknown, or another than the config asks for."""
+    def _check_shapes(self, tensors: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raise InputError if a tensor is missing, unknown or of another shape or type than the config implies."""
         expected = tensor_shapes(self.config)
         if difference := sorted(tensors.keys() ^ expected.keys()):
             where = "lacks" if difference[0] in expected else "has an unknown"
             raise InputError("checkpoint", f"{self.path} {where} tensor {difference[0][:100]!r}")
         for name, tensor in tensors.items():
-            if tensor.type not in TYPES or tensor.shape != expected[name] or not tensor.fills_its_place:
-                found = f"{tensor.type} {list(tensor.shape)}"
+            dtype, shape = tensor["dtype"], tuple(tensor["shape"])
+            if dtype not in DTYPES or shape != expected[name]:
                 raise InputError(
                     "checkpoint",
-                    f"{self.path}: tensor {name!r} is {found[:100]}, its config asks for {list(expected[name])}",
+                    f"{self.path}: tensor {name!r} is {dtype} {str(list(shape))[:100]}, "
+                    f"its config requires {list(expected[name])}",
                 )
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    """What a header tells of a tensor: safetensors' name of its type, its shape, and how many bytes it has."""
-
-    type: str
-    shape: tuple[int, ...]
-    size: int
-
-    @property
-    def fills_its_place(self) -> bool:
-        return self.size == math.prod(self.shape) * np.dtype(TYPES[self.type]).itemsize
-
-
-def _read_header(path: Path, file: BufferedReader) -> tuple[dict[str, str], dict[str, _Tensor]]:
-    """The metadata, and the tensors in the order in which they follow in the file.
-
-    Raises:
-        InputError: it is no safetensors file, or not all of one.
-    """
-    try:
-        return _understand(file)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        file.seek(0)
-        start = file.read(4)
-        if start[:1] == b"\x80" or start == b"PK\x03\x04":
-            original = "creps import SOURCE.pkl DEST.safetensors converts an original network"
-            raise InputError("checkpoint", f"{path} is a pickle, which is never loaded ({original})") from None
-        raise InputError("checkpoint", f"{path} is not a complete safetensors file ({error})") from None
-
-
-def _understand(file: BufferedReader) -> tuple[dict[str, str], dict[str, _Tensor]]:
-    """The format (https://github.com/huggingface/safetensors): the header's length in eight bytes, the header as JSON,
-    and the tensors, which fill the rest without gaps. Whatever else there is raises something."""
-    size = os.fstat(file.fileno()).st_size
-    length = int.from_bytes(file.read(8), "little")
-    if length > min(size - 8, _MAX_HEADER):
-        raise ValueError(f"its {size} bytes hold no header of {length}")
-    header = json.loads(file.read(length), object_pairs_hook=_unique)
-    metadata = header.pop("__metadata__", {})
-    if not all(isinstance(text, str) for text in metadata.values()):
-        raise TypeError("its metadata are no texts")
-    tensors, end = {}, 0
-    for name, told in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        start, stop = told["data_offsets"]
-        if start != end or stop < start:
-            raise ValueError(f"tensor {name[:100]!r} does not begin where another ends")
-        tensors[name] = _Tensor(told["dtype"], tuple(told["shape"]), stop - start)
-        end = stop
-    if 8 + length + end != size:
-        raise ValueError(f"it has {size} of {8 + length + end} bytes")
-    return metadata, tensors
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(values := dict(pairs)) < len(pairs):
-        raise ValueError("its header tells something twice")
-    return values
-
-
 def save_checkpoint(path: Path, generator: "Generator", info: Mapping[str, Any] | None = None) -> Checkpoint:
-    """Writes the checkpoint beside ``path`` and moves it into place, so that no half-written file is ever seen."""
-    from safetensors.torch import save
+    """Write a checkpoint atomically. Equal generators and infos give equal bytes."""
+    from safetensors.numpy import save
 
     metadata = {
         "format": FORMAT,
@@ -230,14 +200,23 @@ def save_checkpoint(path: Path, generator: "Generator", info: Mapping[str, Any] 
         "config": json.dumps(generator.config.to_dict(), sort_keys=True),
         "info": json.dumps(dict(info or {}), sort_keys=True),
     }
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in generator.state_dict().items()}
     write_atomically(path, _sort_metadata(save(state, metadata)))
     return Checkpoint.open(path)
 
 
+def save_random_checkpoint(path: Path, preset: str) -> None:
+    """Write a network of a preset with random weights, always the same: as costly to render as a trained one."""
+    import torch
+
+    from model.generator import Generator
+
+    torch.manual_seed(0)
+    save_checkpoint(path, Generator(PRESETS[preset]))
+
+
 def _sort_metadata(content: bytes) -> bytes:
-    """A safetensors file with its metadata in order. The library's order is random, but equal checkpoints shall be
-    equal files, with one digest."""
+    """Sort the metadata of a safetensors file, which the library writes in random order."""
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -246,21 +225,48 @@ def _sort_metadata(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[start:]
 
 
-def _parse_header(path: Path, metadata: Mapping[str, str]) -> tuple[GeneratorConfig, dict[str, Any]]:
+def _read_metadata(path: Path, file: IO[bytes], size: int) -> dict[str, Any]:
+    """The metadata in the header of a safetensors file of ``size`` bytes: 8 bytes of length, then JSON.
+
+    Raises:
+        InputError: it is no safetensors file, or not all of one.
+    """
+    start = file.read(8)
+    length = int.from_bytes(start, "little")
+    try:
+        if length > min(size - 8, MAX_HEADER_BYTES):
+            raise ValueError(f"its {size} bytes hold no header of {length}")
+        header = json.loads(file.read(length))
+        metadata = dict(header.pop("__metadata__", {}))
+        end = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+        if end != size:
+            raise ValueError(f"it has {size} of {end} bytes")
+        return metadata
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        if start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
+            original = "creps import SOURCE.pkl DEST.safetensors converts an original network"
+            raise InputError("checkpoint", f"{path} is a pickle, which is never loaded ({original})") from None
+        raise _incomplete(path, error) from None
+
+
+def _parse_metadata(path: Path, metadata: Mapping[str, Any]) -> tuple[GeneratorConfig, dict[str, Any]]:
+    """The config and info. Raises InputError if either is invalid."""
     try:
         config = json.loads(metadata["config"])
         info = json.loads(metadata.get("info", "{}"))
-    except (KeyError, ValueError, RecursionError):
-        raise InputError("checkpoint", f"{path} has no readable config in its header") from None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        config = info = None
     if not isinstance(config, dict) or not isinstance(info, dict):
         raise InputError("checkpoint", f"{path} has no readable config in its header")
     try:
         return GeneratorConfig.from_dict(config), info
     except InputError as error:
-        # A value in the header may be as long as the header.
-        raise InputError("checkpoint", f"{path}: {str(error)[:300]}") from None
+        raise InputError("checkpoint", f"{path}: {error_text(error)}") from None
 
 
-def _stamp(content: Path) -> tuple[int, int]:
-    status = content.stat()
+def _incomplete(path: Path, error: Exception) -> InputError:
+    return InputError("checkpoint", f"{path} is not a complete safetensors file ({error_text(error)})")
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size

@@ -1,21 +1,31 @@
-"""What a CREPS generator is made of: the numbers from which every tensor shape follows."""
+"""Configuration of a CREPS generator: the numbers that determine all tensor shapes."""
 
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from model.errors import InputError
 
 FEATURES = 32
-"""Channels of a line bundle, of the fused features and of each decoder's ends (original: ``tores`` to 32)."""
+"""Channels of a line bundle and of the fused features (``tores`` of the original)."""
 
 DECODER_WIDTHS = (32, 64, 128, 64, 32)
-"""Channels along one per-pixel decoder, ends included."""
+"""Channels of a per-pixel decoder from input to output."""
 
 REFINEMENT_WIDTHS = ((32, 128, 128), (128, 64, 64))
-"""Channels along the two refinement blocks of modulated per-pixel layers."""
+"""Channels of the two refinement blocks of modulated per-pixel layers."""
 
 RGB = 3
+
+CLAMP = 256.0
+"""Bound of every modulated layer's output (``conv_clamp`` of the original)."""
+
+EPSILON = 1e-8
+"""ε, added under the square root when normalising (StyleGAN2)."""
+
+BANDWIDTHS = (0.01, 1000.0)
+"""Limits of the standard deviation of frequencies, in cycles over the image."""
 
 Fusion = Literal["layerwise", "last"]
 
@@ -33,24 +43,25 @@ _LIMITS: dict[str, tuple[int, int]] = {
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """A generator's shape. Ablations of the source are settings: ``thickness``, ``decoders``, ``fusion``.
+    """Architecture of a generator. The paper's ablations are settings: ``thickness``, ``decoders``, ``fusion``.
 
     Attributes:
-        resolution: R, the side of the training pictures in pixels, a power of two.
+        resolution: R, the side of training images in pixels, a power of two.
         z_dim: channels of the random input z.
         w_dim: channels of the style w.
         classes: number of classes; 0 for an unconditional network.
-        mapping_layers: dense layers from z to w.
-        channel_base, channel_max: block b<res> has min(channel_base / res, channel_max) channels.
-            The paper's models have 65536 and 1024.
-        thickness: D, the rank of the product of a row line and a column line.
-        decoders: whether per-pixel MLPs stand between the fused products.
-        fusion: "layerwise" adds the product of every block; "last" keeps only the last block's.
-        last_block: name of the last block where it is not R: a network that learnt at 512² and goes on learning at
-            1024² keeps its blocks 4 … 512 and is only asked for twice as many positions.
+        mapping_layers: fully connected layers from z to w.
+        channel_base, channel_max: block b<res> has min(channel_base / res, channel_max) channels; 65536 and 1024 in the
+            paper's models.
+        thickness: D, the number of terms in the product of a row line and a column line.
+        decoders: whether a per-pixel MLP follows each product.
+        fusion: "layerwise" sums the products of all blocks; "last" uses the last block's alone.
+        last_block: name of the last block if it is not R. A network that was trained at 512² and continues at 1024²
+            keeps its blocks 4 … 512 and computes twice as many positions.
+        bandwidth: standard deviation of the input's random frequencies, in cycles over the image.
 
     Raises:
-        InputError: a value is of the wrong type or outside its limits.
+        InputError: a value has the wrong type or is outside its limits.
     """
 
     resolution: int
@@ -64,20 +75,23 @@ class GeneratorConfig:
     decoders: bool = True
     fusion: Fusion = "layerwise"
     last_block: int | None = None
+    bandwidth: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _LIMITS.items():
+        limits = _LIMITS if self.last_block is None else _LIMITS | {"last_block": _LIMITS["resolution"]}
+        for name, (low, high) in limits.items():
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise InputError(f"config.{name}", f"must be an integer from {low} to {high}, not {value!r}")
-        if self.last_block is not None:
-            low, high = _LIMITS["resolution"]
-            if type(self.last_block) is not int or not low <= self.last_block <= high:
-                message = f"must be an integer from {low} to {high}, not {self.last_block!r}"
-                raise InputError("config.last_block", message)
         for name in ("resolution", "last_block"):
             if (value := getattr(self, name) or 1) & (value - 1):
                 raise InputError(f"config.{name}", f"must be a power of two, not {value}")
+        low_bandwidth, high_bandwidth = BANDWIDTHS
+        if type(self.bandwidth) not in (int, float) or not low_bandwidth <= self.bandwidth <= high_bandwidth:
+            raise InputError(
+                "config.bandwidth",
+                f"must be a number from {low_bandwidth:g} to {high_bandwidth:g}, not {self.bandwidth!r}",
+            )
         if type(self.decoders) is not bool:
             raise InputError("config.decoders", f"must be true or false, not {self.decoders!r}")
         if self.fusion not in get_args(Fusion):
@@ -87,9 +101,9 @@ class GeneratorConfig:
         if min(self.channels) < 1:
             raise InputError("config.channel_base", f"leaves no channel at resolution {self.resolution}")
 
-    @property
+    @cached_property
     def block_resolutions(self) -> tuple[int, ...]:
-        """Names of the blocks, 4, 8, … R (or ``last_block``). All blocks work at full line length."""
+        """Names of the blocks, 4, 8, … R (or ``last_block``). All blocks compute lines of full length."""
         return tuple(1 << i for i in range(2, (self.last_block or self.resolution).bit_length()))
 
     @property
@@ -104,22 +118,22 @@ class GeneratorConfig:
 
     @property
     def bundles(self) -> int:
-        """Line bundles that reach the pixels: K − 1, or 1 where only the last product is used."""
+        """Number of line bundles whose products are used: K − 1, or 1 if fusion is "last"."""
         return self.blocks - 1 if self.fusion == "layerwise" else 1
 
     @property
     def decoder_count(self) -> int:
-        """Decoders that run for each pixel: one after each product."""
+        """Number of decoders: one after each product, or none."""
         return self.bundles if self.decoders else 0
 
     @property
     def num_ws(self) -> int:
-        """Styles that one picture takes: 2K + 1, as the original counts them."""
+        """Number of styles of an image: 2K + 1, as in the original."""
         return 2 * self.blocks + 1
 
     @property
     def pixel_macs(self) -> int:
-        """Multiply-adds for one pixel, from the lines to the colours."""
+        """Multiply-adds for one pixel, from lines to RGB."""
         products = FEATURES * self.thickness * self.bundles
         decoder = sum(a * b for a, b in pairwise(DECODER_WIDTHS))
         refinement = FEATURES * RGB + sum(a * b + b * c + c * RGB for a, b, c in REFINEMENT_WIDTHS)
@@ -135,12 +149,15 @@ class GeneratorConfig:
         return macs * self.thickness
 
     def to_dict(self) -> dict[str, Any]:
-        """The config as JSON-ready values."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """The config as JSON-ready values. The default bandwidth is left out: earlier versions do not know it."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.bandwidth == type(self).bandwidth:
+            del values["bandwidth"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "GeneratorConfig":
-        """The config from :meth:`to_dict`'s values. Unknown and missing names raise InputError."""
+        """Inverse of :meth:`to_dict`. Unknown and missing names raise InputError."""
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise InputError("config", f"unknown setting {unknown[0]!r}")
@@ -160,4 +177,4 @@ PRESETS: dict[str, GeneratorConfig] = {
     "creps-512": _PAPER,
     "creps-1024": replace(_PAPER, resolution=1024),
 }
-"""``creps-…`` have the widths of the paper's models; the small ones train on modest hardware."""
+"""``creps-…`` have the widths of the paper's models; the smaller ones train on a CPU or a small GPU."""

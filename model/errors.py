@@ -1,10 +1,10 @@
-"""The one exception for what a caller can mend."""
+"""The exception for invalid input of callers."""
 
 
 class InputError(ValueError):
-    """A value that cannot be used, named by its field.
+    """An invalid value of ``field``.
 
-    The HTTP interface turns it into a 4xx problem that names ``field``; the command line into one line on stderr.
+    The HTTP API answers it with a 4xx problem that names the field, the command line with one line on stderr.
     """
 
     def __init__(self, field: str, message: str) -> None:
@@ -13,4 +13,4 @@ class InputError(ValueError):
         self.message = message
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, str]]:
-        return type(self), (self.field, self.message)  # so that it can come out of a worker process
+        return type(self), (self.field, self.message)  # makes it picklable, for worker processes

@@ -1,7 +1,6 @@
-"""Pictures of any viewport from the network as it is, in bounded memory: for sample sheets and metrics.
+"""Images of any viewport from a generator as a torch module, in bounded memory: for sample grids and metrics.
 
-The renderer (kernels/) draws the same pictures much faster, but from a checkpoint that it has packed first; a network
-that is still learning is drawn by this.
+The renderer (kernels/) is much faster, but packs a checkpoint first; this renders a network that is still learning.
 """
 
 import torch
@@ -11,28 +10,28 @@ from torch import Tensor
 from model.generator import COLUMNS, ROWS, Generator
 from model.viewport import Viewport
 
-PIXELS_AT_ONCE = 1 << 18
-"""Pixels whose features are held at a time, for all pictures of a batch: 128 channels of them are 128 MiB."""
+MAX_PIXELS = 1 << 18
+"""Pixels of all images of a batch whose features are held at a time: 128 channels of them are 128 MiB."""
 
 
 @torch.no_grad()
-def draw(generator: Generator, ws: Tensor, viewport: Viewport) -> Tensor:
-    """The pictures of a viewport, in fp32.
+def render(generator: Generator, ws: Tensor, viewport: Viewport) -> Tensor:
+    """Render a viewport in float32.
 
     Args:
         ws: styles [N, num_ws, w_dim].
-        viewport: below the training resolution its pictures are drawn at a multiple of their size and averaged.
+        viewport: below the training resolution, a multiple of its size is rendered and averaged.
 
     Returns:
-        [N, 3, h, w], the viewport's crop, about −1 … 1.
+        The viewport's crop, [N, 3, h, w], about −1 … 1.
     """
     synthesis, resolution = generator.synthesis, generator.config.resolution
     x, y, w, h = viewport.crop
     m_x, m_y = viewport.supersampling(resolution)
-    row_positions = viewport.rows(y * m_y, (y + h) * m_y, resolution, m_y)
-    column_positions = viewport.columns(x * m_x, (x + w) * m_x, resolution, m_x)
-    rows = synthesis.lines(ws, torch.from_numpy(row_positions).to(ws.device), ROWS)
+    row_positions = viewport.rows(y * m_y, (y + h) * m_y, resolution, m_y)  # [h·m_y]
+    column_positions = viewport.columns(x * m_x, (x + w) * m_x, resolution, m_x)  # [w·m_x]
+    rows = synthesis.lines(ws, torch.from_numpy(row_positions).to(ws.device), ROWS)  # [N, bundles, 32, h·m_y, D]
     columns = synthesis.lines(ws, torch.from_numpy(column_positions).to(ws.device), COLUMNS)
-    at_once = m_y * max(1, PIXELS_AT_ONCE // (len(ws) * w * m_x * m_y))
-    bands = [synthesis.pixels(ws, band, columns).float() for band in torch.split(rows, at_once, dim=3)]
-    return torch.cat([F.avg_pool2d(band, (m_y, m_x)) for band in bands], dim=2)
+    band_height = m_y * max(1, MAX_PIXELS // (len(ws) * w * m_x * m_y))
+    bands = [synthesis.pixels(ws, band, columns).float() for band in torch.split(rows, band_height, dim=3)]
+    return torch.cat([F.avg_pool2d(band, (m_y, m_x)) for band in bands], dim=2)  # [N, 3, h, w]

@@ -1,15 +1,13 @@
-"""The names and shapes of a checkpoint's tensors, told without torch."""
+"""Names and shapes of a checkpoint's tensors, without torch."""
 
 from itertools import pairwise
 
 from model.config import DECODER_WIDTHS, FEATURES, REFINEMENT_WIDTHS, RGB, GeneratorConfig
 
-Shape = tuple[int, ...]
 
-
-def tensor_shapes(config: GeneratorConfig) -> dict[str, Shape]:
-    """The shape of every tensor of :class:`model.generator.Generator`, by its name in ``state_dict``."""
-    shapes: dict[str, Shape] = {"mapping.w_avg": (config.w_dim,)}
+def tensor_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in the ``state_dict`` of :class:`model.generator.Generator`."""
+    shapes: dict[str, tuple[int, ...]] = {"mapping.w_avg": (config.w_dim,)}
 
     def dense(name: str, c_in: int, c_out: int) -> None:
         shapes[f"{name}.weight"] = (c_out, c_in)

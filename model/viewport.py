@@ -1,12 +1,10 @@
-"""Which part of the plane a picture shows, at which size: from what a user asks to network coordinates.
+"""Viewports: which region of the plane an image shows at which size, and the network coordinates of its pixels.
 
-Per axis, with N pixels in the whole picture and R the training resolution:
+Per axis, with N pixels in the whole image and R the training resolution, in float64:
 
 * ``centers``: a_j = x0 + (x1 − x0)(j + ½)/N and u_j = (a_j·R − ½)/(R − 1). Pixel centres of every scale lie at the
-  same places of the plane, so a large picture averaged down is registered with a small one.
-* ``corners``: u_j = x0 + (x1 − x0)·j/(N − 1), or x0 where N = 1, as the original tools do.
-
-Everything is float64.
+  same places of the plane, so a large image averaged down is registered with a small one.
+* ``corners``: u_j = x0 + (x1 − x0)·j/(N − 1), or x0 if N = 1, as in the original tools.
 """
 
 import math
@@ -23,25 +21,25 @@ Region = tuple[float, float, float, float]
 Crop = tuple[int, int, int, int]
 
 MAX_SIDE = 262_144
-"""Largest width or height of a whole picture, in pixels."""
+"""Largest width or height of a whole image in pixels."""
 
 REGION_BOUNDS = (-1.0, 2.0)
-"""How far a region may reach out of the unit square, where the network extrapolates."""
+"""Limits of a region. The network extrapolates outside of the unit square."""
 
 MIN_REGION_EXTENT = 1e-9
-"""Smallest width or height of a region: below it, float64 no longer tells the pixels of the largest pictures apart."""
+"""Smallest width or height of a region, at which float64 still separates the pixels of the largest images."""
 
 FULL_SQUARE: Region = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Viewport:
-    """A resolved viewport: every default has been filled in, every value checked.
+    """A resolved viewport: defaults are filled in and values are checked.
 
     Attributes:
-        width, height: size W×H of the whole picture in pixels.
-        region: x0, y0, x1, y1, what the whole picture shows of the unit square (x to the right, y downwards).
-        crop: x, y, w, h, the pixels of the whole picture that are drawn.
+        width, height: size W×H of the whole image in pixels.
+        region: x0, y0, x1, y1, the region of the plane that the whole image shows (x to the right, y downwards).
+        crop: x, y, w, h, the pixels of the whole image that are rendered.
         grid: "centers" or "corners".
     """
 
@@ -60,13 +58,13 @@ class Viewport:
         crop: Crop | None = None,
         grid: Grid = "centers",
     ) -> "Viewport":
-        """Checks what was asked and fills in what was not.
+        """Check values and fill in defaults.
 
-        The default region is the largest centred window of the picture's aspect for ``centers``, and the full square
-        for ``corners``; the default crop is the whole picture.
+        The default region is the largest centred window of the image's aspect ratio for ``centers``, and the unit
+        square for ``corners``; the default crop is the whole image.
 
         Raises:
-            InputError: names the field (``width``, ``height``, ``region``, ``crop``, ``grid``) and its limit.
+            InputError: ``width``, ``height``, ``region``, ``crop`` or ``grid`` is invalid; names its limit.
         """
         for field, side in (("width", width), ("height", height)):
             if not 1 <= side <= MAX_SIDE:
@@ -79,27 +77,27 @@ class Viewport:
         if crop is None:
             crop = (0, 0, width, height)
         _check_crop(crop, width, height)
-        x0, y0, x1, y1 = (float(value) + 0.0 for value in region)  # + 0.0 makes −0.0 the 0.0 that it equals
+        x0, y0, x1, y1 = (float(value) + 0.0 for value in region)  # + 0.0 turns −0.0 into 0.0
         return cls(width, height, (x0, y0, x1, y1), crop, grid)
 
     @property
     def pixels(self) -> int:
-        """Pixels that are drawn, w·h."""
+        """Pixels of the crop, w·h."""
         return self.crop[2] * self.crop[3]
 
     @property
     def crop_region(self) -> Region:
-        """What the crop shows of the unit square, as x0, y0, x1, y1."""
+        """The region that the crop shows, as x0, y0, x1, y1."""
         x, y, w, h = self.crop
-        x0, x1 = _part(self.region[0], self.region[2], x, w, self.width, self.grid)
-        y0, y1 = _part(self.region[1], self.region[3], y, h, self.height, self.grid)
+        x0, x1 = _interval(self.region[0], self.region[2], x, w, self.width, self.grid)
+        y0, y1 = _interval(self.region[1], self.region[3], y, h, self.height, self.grid)
         return x0, y0, x1, y1
 
     def supersampling(self, resolution: int) -> tuple[int, int]:
-        """(horizontal, vertical) factor m at which the picture is rendered before it is box-averaged.
+        """Horizontal and vertical factor m by which the image is rendered larger before it is box-averaged.
 
-        m = ⌈R(x1 − x0)/N⌉ on the ``centers`` grid, so that a small picture averages the network's detail instead of
-        picking points of it; 1 on the ``corners`` grid, which samples points as the original tools do.
+        m = ⌈R(x1 − x0)/N⌉ on the ``centers`` grid, so that a small image averages the network's detail instead of
+        sampling points of it; 1 on the ``corners`` grid, which samples points as the original tools do.
         """
         if self.grid == "corners":
             return 1, 1
@@ -107,24 +105,28 @@ class Viewport:
         return _minification(resolution, x1 - x0, self.width), _minification(resolution, y1 - y0, self.height)
 
     def rendered_pixels(self, resolution: int) -> int:
-        """Pixels that the network draws, before small pictures are averaged from more."""
+        """Pixels that the network renders, before averaging."""
         m_x, m_y = self.supersampling(resolution)
         return self.pixels * m_x * m_y
 
     def columns(self, start: int, stop: int, resolution: int, supersampling: int = 1) -> NDArray[np.float64]:
-        """Horizontal network coordinates u [stop − start] of columns start … stop − 1 of the whole picture.
+        """Horizontal network coordinates u [stop − start] of columns start … stop − 1 of the whole image.
 
-        With ``supersampling`` m the columns are those of a picture m times as wide. They may lie beyond its edges.
+        With ``supersampling`` m, of an image m times as wide. Columns may lie beyond the image's edges.
         """
-        return _positions(
-            start, stop, self.width * supersampling, self.region[0], self.region[2], resolution, self.grid
-        )
+        return self._positions(start, stop, resolution, self.width * supersampling, axis=0)
 
     def rows(self, start: int, stop: int, resolution: int, supersampling: int = 1) -> NDArray[np.float64]:
         """Vertical network coordinates u [stop − start] of rows start … stop − 1, as :meth:`columns`."""
-        return _positions(
-            start, stop, self.height * supersampling, self.region[1], self.region[3], resolution, self.grid
-        )
+        return self._positions(start, stop, resolution, self.height * supersampling, axis=1)
+
+    def _positions(self, start: int, stop: int, resolution: int, count: int, axis: int) -> NDArray[np.float64]:
+        low, high = self.region[axis], self.region[axis + 2]
+        j = np.arange(start, stop, dtype=np.float64)
+        if self.grid == "corners":
+            return low + (high - low) * j / (count - 1) if count > 1 else np.full_like(j, low)
+        a = low + (high - low) * (j + 0.5) / count
+        return (a * resolution - 0.5) / (resolution - 1)
 
 
 def _centred_window(width: int, height: int) -> Region:
@@ -133,8 +135,8 @@ def _centred_window(width: int, height: int) -> Region:
     return (x0, y0, 1 - x0, 1 - y0)
 
 
-def _part(low: float, high: float, start: int, length: int, count: int, grid: Grid) -> tuple[float, float]:
-    """What pixels start … start + length − 1 of ``count`` show: from edge to edge, or from centre to centre."""
+def _interval(low: float, high: float, start: int, length: int, count: int, grid: Grid) -> tuple[float, float]:
+    """The interval that pixels start … start + length − 1 of ``count`` show: edge to edge, or centre to centre."""
     if length == count:
         return low, high
     last, steps = (start + length, count) if grid == "centers" else (start + length - 1, count - 1)
@@ -143,18 +145,8 @@ def _part(low: float, high: float, start: int, length: int, count: int, grid: Gr
 
 def _minification(resolution: int, extent: float, pixels: int) -> int:
     ratio = resolution * extent / pixels
-    # A region such as 0.1 … 0.4 must not cost four times the work for an extent of 0.30000000000000004.
+    # A region such as 0.1 … 0.4 with an extent of 0.30000000000000004 must not cost four times the work.
     return max(1, math.ceil(ratio - 1e-9))
-
-
-def _positions(
-    start: int, stop: int, count: int, low: float, high: float, resolution: int, grid: Grid
-) -> NDArray[np.float64]:
-    j = np.arange(start, stop, dtype=np.float64)
-    if grid == "corners":
-        return low + (high - low) * j / (count - 1) if count > 1 else np.full_like(j, low)
-    a = low + (high - low) * (j + 0.5) / count
-    return (a * resolution - 0.5) / (resolution - 1)
 
 
 def _check_region(region: Region) -> None:
@@ -177,8 +169,8 @@ def _check_crop(crop: Crop, width: int, height: int) -> None:
     if w < 1 or h < 1:
         raise InputError("crop", f"must be at least 1×1 pixels, not {w}×{h}")
     if x < 0 or y < 0 or x + w > width or y + h > height:
-        raise InputError("crop", f"must lie inside the {width}×{height} picture, not {_join(crop)}")
+        raise InputError("crop", f"must lie inside the {width}×{height} image, not {_join(crop)}")
 
 
 def _join(values: Region | Crop) -> str:
-    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+    return ",".join(f"{value:.15g}" if isinstance(value, float) else str(value) for value in values)

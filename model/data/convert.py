@@ -1,4 +1,4 @@
-"""Pictures of any kind → square PNGs of one size, on all cores."""
+"""Conversion of images of any kind to square PNGs of one size, on all cores."""
 
 import io
 import warnings
@@ -8,24 +8,31 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from PIL import Image, ImageOps
 
-from model.training.archive import Archive
-from model.training.decoding import open_picture, reason, to_8_bits
+from model.data.archive import Archive
+from model.data.images import open_image, reason, to_srgb
 
 
-def convert(content: bytes, resolution: int, background: str) -> bytes:
-    """The centred square of a picture, upright, at R² in 8-bit RGB, as a PNG without metadata.
+def convert(content: bytes, resolution: int, background: str, pad: bool = False) -> bytes:
+    """Convert an image file to a PNG of its centred square, upright, in 8-bit RGB, without metadata.
+
+    Args:
+        background: colour behind transparency.
+        pad: take the whole image instead, with the background on two sides.
 
     Raises:
-        Exception: it cannot be read; decoders raise whatever comes to them.
+        Exception: the image cannot be read; decoders raise errors of any type.
     """
-    with open_picture(io.BytesIO(content)) as file:
+    with open_image(io.BytesIO(content)) as file:
         ImageOps.exif_transpose(file, in_place=True)
-        side = min(file.size)
-        # Whole pixels: half a pixel's shift would blur what is otherwise left as it is.
-        left, top = (file.width - side) // 2, (file.height - side) // 2
-        square = to_8_bits(file).crop((left, top, left + side, top + side))
-    square = square.convert("RGBA" if square.has_transparency_data else "RGB")
-    square = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
+        image = to_srgb(file)
+    if pad:
+        square = ImageOps.pad(image.convert("RGBA"), (resolution, resolution), Image.Resampling.LANCZOS, (0, 0, 0, 0))
+    else:
+        side = min(image.size)
+        # Whole pixels: a shift by half a pixel would blur images that need no resizing.
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        square = image.crop((left, top, left + side, top + side))
+        square = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
     if square.mode == "RGBA":
         square = Image.alpha_composite(Image.new("RGBA", square.size, background), square).convert("RGB")
     buffer = io.BytesIO()
@@ -34,22 +41,22 @@ def convert(content: bytes, resolution: int, background: str) -> bytes:
 
 
 def convert_all(
-    archive: Archive, names: Sequence[str], resolution: int, background: str, workers: int
+    archive: Archive, names: Sequence[str], resolution: int, background: str, pad: bool, workers: int
 ) -> Generator[tuple[str, bytes | str], None, None]:
-    """Each name with its PNG, or with the reason why there is none, in their order.
+    """Yield each name with its PNG or with the reason for which it has none, in order.
 
-    Threads serve as well as processes, since Pillow leaves Python's lock alone while it decodes, resizes and encodes.
-    At most two pictures a worker are in memory.
+    Uses threads, because Pillow releases the GIL while it decodes, resizes and encodes. At most two images per worker
+    are in memory.
     """
 
     def attempt(name: str) -> bytes | str:
         try:
-            return convert(archive.read(name), resolution, background)
+            return convert(archive.read(name), resolution, background, pad)
         except Exception as error:
             return reason(error)
 
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        warnings.filterwarnings("ignore", module="PIL")  # of doubtful metadata; what is too large is an error here
+        warnings.filterwarnings("ignore", module="PIL")  # about metadata; too large images are errors here
         pending: deque[tuple[str, Future[bytes | str]]] = deque()
         try:
             for name in names:

@@ -1,4 +1,4 @@
-"""Classes of pictures: StyleGAN's ``dataset.json``, or the folders that the pictures lie in."""
+"""Classes of images: from StyleGAN's ``dataset.json`` or from folders."""
 
 import json
 from collections.abc import Sequence
@@ -6,49 +6,51 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.errors import InputError
-from model.training.decoding import printable
+from model.util.text import printable
 
 LABELS = "dataset.json"
-"""Name of the file with the classes at the top of a data set (StyleGAN)."""
+"""Name of the labels' file at the top of a data set (StyleGAN)."""
 
 MAX_LABELS_BYTES = 1 << 28
-"""Larger files are refused; this much holds the classes of some six million pictures."""
+"""Largest labels' file: enough for about six million images."""
 
 MAX_CLASSES = 100_000
-"""The most classes that a generator can have (model/config.py)."""
+"""Most classes of a generator (model/config.py)."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Class of each picture by its name, and the names of the classes; both are empty where there are none."""
+    """Class of each image by its name, and the names of the classes. Either may be empty."""
 
-    of: dict[str, int] = field(default_factory=dict)
+    by_name: dict[str, int] = field(default_factory=dict)
     class_names: list[str] = field(default_factory=list)
 
-    def require(self, names: Sequence[str], where: str) -> None:
-        """Raises InputError unless every picture has a class, or none has."""
-        missing = [name for name in names if name not in self.of]
-        if self.of and missing:
-            others = f" and {len(missing) - 1} other pictures" if missing[1:] else ""
+    def check_complete(self, names: Sequence[str], where: str) -> None:
+        """Raise InputError unless all images have a class, or none has."""
+        missing = [name for name in names if name not in self.by_name]
+        if self.by_name and missing:
+            others = f" and {len(missing) - 1} other images" if missing[1:] else ""
             raise InputError(where, f"{LABELS} has no class for {printable(missing[0])}{others}")
 
     def to_json(self) -> bytes:
-        """The content of ``dataset.json``: StyleGAN's, and beside it the names of the classes where they are known."""
-        document: dict[str, Any] = {"labels": [[name, label] for name, label in self.of.items()] or None}
+        """The content of ``dataset.json``, as StyleGAN's, with the names of the classes if they are known."""
+        document: dict[str, Any] = {"labels": [[name, label] for name, label in self.by_name.items()] or None}
         if self.class_names:
             document["classes"] = self.class_names
         return json.dumps(document).encode()
 
 
 def parse_labels(content: bytes, where: str) -> Labels:
-    """Reads ``{"labels": [["00000/img00000000.png", 3], …], "classes": ["cat", …]}``, where either may be missing.
+    """Parse ``{"labels": [["00000/img00000000.png", 3], …], "classes": ["cat", …]}``, in which either may be missing.
+
+    A class may also be a one-hot vector, and names may have "\\" between their parts, as on Windows.
 
     Args:
-        content: the file's bytes, in UTF-8.
-        where: field that an error names.
+        content: UTF-8 bytes.
+        where: the field that errors name.
 
     Raises:
-        InputError: anything else, or classes that are not integers from 0 to ``MAX_CLASSES`` − 1.
+        InputError: the content is malformed, or an image's label is not one class from 0 to ``MAX_CLASSES`` − 1.
     """
     try:
         document = json.loads(content.decode("utf-8-sig"))
@@ -62,30 +64,32 @@ def parse_labels(content: bytes, where: str) -> Labels:
     if not isinstance(labels, list) or not all(map(_is_pair, labels)):
         raise InputError(where, f'{LABELS} is not {{"labels": [[name, class], …]}}')
     classes: dict[str, int] = {}
-    for name, label in labels:
-        if type(label) is not int or not 0 <= label < MAX_CLASSES:
-            shown = printable(json.dumps(label))
+    for name, given in labels:
+        name, label = name.replace("\\", "/"), _as_class(given)
+        if label is None or not 0 <= label < MAX_CLASSES:
+            shown = printable(json.dumps(given))
             raise InputError(
                 where,
-                f"{LABELS} gives {printable(name)} the class {shown}, not one integer from 0 to {MAX_CLASSES - 1}",
+                f"{LABELS} gives {printable(name)} the class {shown}, not one integer from 0 to {MAX_CLASSES - 1} "
+                "or a one-hot vector",
             )
         if classes.setdefault(name, label) != label:
             raise InputError(where, f"{LABELS} gives {printable(name)} two classes, {classes[name]} and {label}")
     return Labels(classes, _class_names(document.get("classes"), classes, where))
 
 
-def class_folders(names: Sequence[str]) -> Labels:
-    """Every folder at the top as a class, numbered in the order of their names.
+def labels_from_folders(names: Sequence[str]) -> Labels:
+    """Labels with every top-level folder as a class, numbered in the order of their names.
 
     Raises:
-        InputError: a picture lies outside, or there are fewer than two folders or too many.
+        InputError: an image is in no folder, or there are fewer than two folders or too many.
     """
     folders = sorted({name.partition("/")[0] for name in names if "/" in name})
     if outside := [name for name in names if "/" not in name]:
-        raise InputError("class-folders", f"{printable(outside[0])} lies in no folder, so it has no class")
+        raise InputError("class-folders", f"{printable(outside[0])} is in no folder, so it has no class")
     if len(folders) < 2:
         found = f"only {printable(folders[0])}" if folders else "none"
-        raise InputError("class-folders", f"needs pictures in two or more folders at the top, found {found}")
+        raise InputError("class-folders", f"needs images in two or more top-level folders, found {found}")
     if len(folders) > MAX_CLASSES:
         raise InputError("class-folders", f"there are {len(folders)} folders, more than {MAX_CLASSES} classes")
     numbers = {folder: number for number, folder in enumerate(folders)}
@@ -94,6 +98,13 @@ def class_folders(names: Sequence[str]) -> Labels:
 
 def _is_pair(item: object) -> bool:
     return isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
+
+
+def _as_class(label: object) -> int | None:
+    """The class that an integer, an integral float or a one-hot vector stands for."""
+    if isinstance(label, list):
+        return label.index(1) if label.count(1) == 1 and label.count(0) == len(label) - 1 else None
+    return int(label) if type(label) is int or (isinstance(label, float) and label.is_integer()) else None
 
 
 def _class_names(names: object, classes: dict[str, int], where: str) -> list[str]:

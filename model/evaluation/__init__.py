@@ -1,19 +1,18 @@
-"""How good a network's pictures are: FID, KID, precision and recall, and whether they agree between scales."""
+"""Quality metrics of a generator: FID, KID, precision and recall, and consistency between scales."""
 
 METRICS = {
     "fid": "Fréchet inception distance to the data",
     "kid": "kernel inception distance to the data",
     "pr": "precision and recall",
-    "scale": "agreement of a picture with one of twice its size, in dB",
+    "scale": "agreement of an image with one of twice its size, in dB",
 }
-"""What can be measured, by the names that users give."""
+"""Metrics by the names of the command line."""
 
 DATA_METRICS = ("fid", "kid", "pr")
-"""Those that compare with real pictures."""
+"""Metrics that compare generated images with real ones."""
 
 DEFAULT_COUNT = 50_000
-"""Pictures that are drawn to be compared with the data (``fid50k_full`` of the original tools)."""
+"""Generated images that are compared with the data (``fid50k_full`` of the original tools)."""
 
 SCALE_COUNT = 64
-"""Seeds whose pictures are compared between scales: a fixed number, so that the worst of one run can be compared with
-the worst of another."""
+"""Seeds compared between scales: a fixed number, so that the worst seeds of two runs can be compared."""

@@ -1,49 +1,49 @@
-"""All metrics of a network: checked and made ready once, measured as often as wanted."""
+"""All metrics of a network, prepared once and measured any number of times."""
 
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
 import torch
 
 from model.config import GeneratorConfig
+from model.data.dataset import ImageDataset
 from model.errors import InputError
 from model.evaluation import DATA_METRICS, DEFAULT_COUNT, METRICS, SCALE_COUNT
-from model.evaluation.network import GeneratorDrawer
-from model.evaluation.pictures import MAX_SIDE, Draw, DrawnPictures, RealPictures, pick_classes
-from model.evaluation.quality import Quality
-from model.evaluation.scale import scale_consistency
-from model.generator import Generator
-from model.training.dataset import ImageDataset
+from model.evaluation.image_sets import MAX_SIDE, GeneratedImages, RealImages, Sampler, sample_classes
+from model.evaluation.metrics import DistributionMetrics
+from model.evaluation.scale_consistency import scale_consistency
 
 MAX_COUNT = 1_000_000
-"""Most drawn pictures: their Inception features are 8 GB."""
+"""Most generated images: their Inception features are 8 GB."""
 
 MAX_BATCH = 1024
 
+RELIABLE_COUNT = 2048
+"""Fewest images for FID: with fewer than Inception has features, their covariance is singular."""
+
 
 class Evaluation:
-    """What a set of metrics needs. Everything that can be refused is refused here, before anything is drawn.
+    """Networks, data and settings of a set of metrics. All arguments are checked here, before anything is rendered.
 
     Args:
-        config: of the network.
-        metrics: of METRICS.
-        data: real pictures; needed by DATA_METRICS, and what a conditional network's classes are drawn from. The
-            original tools compare with pictures that are not mirrored.
-        count: pictures drawn, those of seeds 0 … count − 1; SCALE_COUNT of them at most are compared between scales.
-        size: side of the drawn pictures in pixels. Default: the data's, and the training resolution between scales.
+        metrics: names in METRICS.
+        data: real images, required by DATA_METRICS, and the distribution of a conditional network's classes. The
+            original tools compare with images that are not mirrored.
+        count: generated images, of seeds 0 … count − 1; at most SCALE_COUNT of them are compared between scales.
+        size: side of generated images in pixels. Default: the data's, and the training resolution between scales.
         device: where features are computed.
         inception_weights, vgg_weights: files of weights, for fid and kid, and for pr.
-        batch: pictures at once, at most.
+        batch: most images at a time.
 
     Attributes:
-        data: as given.
-        classes: the class of every seed, for whoever draws; None for an unconditional network.
-        size: side of the pictures that are compared with the data.
-        scale_size, scale_count: side and number of those that are compared with others of twice the side.
-        quality: what compares with the data; None where no metric does.
+        classes: class of every seed for the sampler; None for an unconditional network.
+        size: side of the images that are compared with the data.
+        scale_size, scale_count: side and number of those that are compared with images of twice the side.
+        distribution: the metrics that compare with the data; None if there are none.
 
     Raises:
-        InputError: names the argument that cannot be used.
+        InputError: an argument is invalid; names it.
     """
 
     def __init__(
@@ -65,53 +65,37 @@ class Evaluation:
         self.size = size or (config.resolution if data is None else data.resolution)
         self.scale_size = size or config.resolution
         self.scale_count = min(count, SCALE_COUNT)
-        self.classes = pick_classes(config.classes, data, count)
-        self.quality: Quality | None = None
+        self.classes = sample_classes(config.classes, data, count)
+        self.distribution: DistributionMetrics | None = None
         self._batch = batch
         if compared := [metric for metric in metrics if metric in DATA_METRICS]:
             if data is None:
                 raise InputError("data", f"is needed by {', '.join(compared)}")
-            self.quality = Quality(RealPictures(data), compared, inception_weights, vgg_weights, device, batch)
-            self.quality.check_count("count", count)
+            self.distribution = DistributionMetrics(
+                RealImages(data), compared, inception_weights, vgg_weights, device, batch
+            )
+            self.distribution.check_count("count", count)
+            if "fid" in metrics and (fewer := min(len(data), count)) < RELIABLE_COUNT:
+                print(
+                    f"fid of {fewer} images is too high and varies: take {RELIABLE_COUNT:,} or more real and generated "
+                    "ones, or kid",
+                    file=sys.stderr,
+                )
 
-    def measure(self, draw: Draw) -> dict[str, float]:
-        """``fid``, ``kid``, ``precision``, ``recall``, and ``scale`` and ``scale_worst`` in dB: those asked for.
+    def measure(self, sampler: Sampler) -> dict[str, float]:
+        """The requested ones of ``fid``, ``kid``, ``precision``, ``recall``, and ``scale`` and ``scale_worst`` in dB.
 
         Raises:
-            InputError: a real picture cannot be read.
+            InputError: a real image cannot be read.
         """
         values: dict[str, float] = {}
-        if self.quality is not None:
-            values |= self.quality.measure(DrawnPictures(draw, self.count, self.size))
+        if self.distribution is not None:
+            values |= self.distribution.measure(GeneratedImages(sampler, self.count, self.size))
         if "scale" in self.metrics:
             values["scale"], values["scale_worst"] = scale_consistency(
-                draw, self.scale_size, self.scale_count, self._batch
+                sampler, self.scale_size, self.scale_count, self._batch
             )
         return values
-
-
-def evaluate_generator(
-    generator: Generator,
-    metrics: Collection[str],
-    data: ImageDataset | None = None,
-    count: int = DEFAULT_COUNT,
-    inception_weights: Path | None = None,
-    vgg_weights: Path | None = None,
-    batch: int = 32,
-) -> dict[str, float]:
-    """Metrics of a generator as it is now, drawn by the readable network on its device; arguments as of Evaluation.
-
-    Whoever measures again and again keeps an Evaluation, and with it the networks and the data's features.
-
-    Raises:
-        InputError: as Evaluation.
-    """
-    device = generator.mapping.w_avg.device
-    evaluation = Evaluation(
-        generator.config, metrics, data, count,
-        device=device, inception_weights=inception_weights, vgg_weights=vgg_weights, batch=batch,
-    )  # fmt: skip
-    return evaluation.measure(GeneratorDrawer(generator, evaluation.classes))
 
 
 def _check(config: GeneratorConfig, metrics: Collection[str], count: int, size: int | None, batch: int) -> None:

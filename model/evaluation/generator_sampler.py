@@ -1,4 +1,4 @@
-"""Pictures of a generator that is at hand as a torch module, drawn by the readable network."""
+"""Images of a generator that is a torch module, for metrics."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.drawing import draw
 from model.generator import Generator
-from model.spec import Latent
+from model.latents.latent import Latent
+from model.render import render
 from model.viewport import Viewport
 
 
-class GeneratorDrawer:
-    """Draws on the generator's device, in fp32. It is a Draw; its levels are not rounded.
+class GeneratorSampler:
+    """A Sampler that renders on the generator's device in float32.
 
     Args:
-        generator: is used as it is, whenever something is drawn.
-        classes: the class of every seed, for a conditional network.
+        generator: used with the weights that it has at each call.
+        classes: class of every seed, for a conditional network.
         psi: truncation ψ of all styles.
     """
 
@@ -30,20 +30,20 @@ class GeneratorDrawer:
 
     @torch.no_grad()
     def __call__(self, seeds: Sequence[int], viewport: Viewport, /) -> list[NDArray[np.float32]]:
-        """A picture [h, w, 3] of each seed, of 0 … 255. A value that is not a number becomes 0."""
-        colours = draw(self._generator, self._styles(seeds), viewport)
-        levels = (colours * 127.5 + 128).clamp(0, 255).nan_to_num(0)  # as the original tools, but not cut
+        """An image [h, w, 3] of each seed, in levels 0 … 255 that are not rounded; NaN becomes 0."""
+        images = render(self._generator, self._styles(seeds), viewport)  # [N, 3, h, w]
+        levels = (images * 127.5 + 128).clamp(0, 255).nan_to_num(0)  # as the original tools, which then truncate
         return list(levels.permute(0, 2, 3, 1).cpu().numpy())
 
     def _styles(self, seeds: Sequence[int]) -> Tensor:
         """[N, num_ws, w_dim]."""
         config, mapping = self._generator.config, self._generator.mapping
-        z = self._upload(np.concatenate([Latent(seed=seed).draw_z(config.z_dim) for seed in seeds]))
+        z = self._to_device(np.concatenate([Latent(seed=seed).sample_z(config.z_dim) for seed in seeds]))  # [N, z_dim]
         label = None
         if self._classes is not None:
-            indices = self._upload(np.array([self._classes[seed] for seed in seeds]))
-            label = F.one_hot(indices, config.classes).float()
+            indices = self._to_device(np.array([self._classes[seed] for seed in seeds]))
+            label = F.one_hot(indices, config.classes).float()  # [N, classes]
         return mapping.truncate(mapping(z, label), config.num_ws, self._psi)
 
-    def _upload(self, array: NDArray[np.generic]) -> Tensor:
+    def _to_device(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._generator.mapping.w_avg.device)

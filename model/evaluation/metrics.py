@@ -1,4 +1,4 @@
-"""FID, KID, precision and recall of drawn pictures against real ones, computed by torch-fidelity."""
+"""FID, KID, precision and recall of generated against real images, computed by torch-fidelity."""
 
 from collections.abc import Collection
 from functools import cached_property
@@ -6,42 +6,39 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from model.errors import InputError
 from model.evaluation.extractors import INCEPTION, VGG16, Extractor, import_fidelity
-from model.evaluation.pictures import PictureSet, progress
+from model.evaluation.image_sets import ImageSet, limit_batch
+from model.util.progress import progress
 
-NEIGHBOURS = 3
-"""k of precision and recall: a ball reaches to the k-th nearest picture of its own set (Kynkäänniemi et al. 2019)."""
+PR_NEIGHBORS = 3
+"""k of precision and recall: a ball reaches to the k-th nearest image of its own set (Kynkäänniemi et al. 2019)."""
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
-"""KID is the mean over so many random subsets of so many pictures (Bińkowski et al. 2018), or of all pictures where
-there are fewer, as the original tools do. The estimate is unbiased for every size."""
+"""KID is the mean over random subsets of this number and size (Bińkowski et al. 2018). If there are fewer images, each
+subset has all of them, as in the original tools; the estimate is unbiased for every size."""
 
-_FEWEST = {"fid": 2, "kid": 2, "pr": NEIGHBOURS + 1}
-"""Pictures without which a metric is not defined."""
+MIN_IMAGES = {"fid": 2, "kid": 2, "pr": PR_NEIGHBORS + 1}
+"""Images that a metric needs to be defined."""
 
 
-class Quality:
-    """Compares sets of drawn pictures with one set of real ones.
-
-    Networks and the real pictures' features are kept, so a trainer makes one and asks it at every snapshot.
+class DistributionMetrics:
+    """Compares sets of generated images with one set of real ones, whose features are computed once.
 
     Args:
-        real: the pictures to compare with.
-        metrics: of DATA_METRICS.
+        metrics: names in DATA_METRICS.
         inception_weights, vgg_weights: files of weights, for FID and KID, and for precision and recall.
         device: where features are computed.
-        batch: pictures at once, at most.
+        batch: most images at a time.
 
     Raises:
-        InputError: the weights cannot be used, torch-fidelity is not there, or there are too few real pictures.
+        InputError: the weights are invalid, torch-fidelity is not installed, or there are too few real images.
     """
 
     def __init__(
         self,
-        real: PictureSet,
+        real: ImageSet,
         metrics: Collection[str],
         inception_weights: Path | None = None,
         vgg_weights: Path | None = None,
@@ -57,38 +54,36 @@ class Quality:
         needed = {extractor: path for extractor, path in weights.items() if set(extractor.metrics) & set(metrics)}
         self._networks = {extractor: extractor.load(path, self._device) for extractor, path in needed.items()}
         self.weights = {extractor.name: extractor.digest(path) for extractor, path in needed.items() if path}
-        """sha256 of the files of weights."""
+        """SHA-256 of the files of weights, by the network's name."""
 
     def check_count(self, field: str, count: int) -> None:
-        """Raises InputError where so many pictures are too few for one of the metrics."""
+        """Raise InputError if one of the metrics needs more images."""
         for metric in self._metrics:
-            if count < _FEWEST[metric]:
-                raise InputError(field, f"{metric} takes at least {_FEWEST[metric]} pictures, not {count}")
+            if count < MIN_IMAGES[metric]:
+                raise InputError(field, f"{metric} takes at least {MIN_IMAGES[metric]} images, not {count}")
 
-    def kid_subset_size(self, drawn: int) -> int:
-        """Pictures of a subset where so many have been drawn."""
-        return min(KID_SUBSET_SIZE, drawn, len(self._real))
+    def kid_subset_size(self, generated: int) -> int:
+        """Size of KID's subsets for this number of generated images."""
+        return min(KID_SUBSET_SIZE, generated, len(self._real))
 
-    def measure(self, drawn: PictureSet) -> dict[str, float]:
-        """``fid``, ``kid``, ``precision`` and ``recall``, those that were asked for.
+    def measure(self, generated: ImageSet) -> dict[str, float]:
+        """The requested ones of ``fid``, ``kid``, ``precision`` and ``recall``.
 
         Raises:
-            InputError: there are too few drawn pictures, or a real one cannot be read; nothing has been drawn then.
+            InputError: there are too few generated images or a real one cannot be read; nothing was rendered.
         """
-        self.check_count("count", len(drawn))
+        self.check_count("count", len(generated))
         real = self._real_features
-        made = self._extract(drawn, "drawing")
+        fake = self._extract(generated, "rendering")
         values: dict[str, float] = {}
-        with progress("comparing features", len(self._metrics), "metric") as advance:
-            for metric in self._metrics:
-                pair = made[metric], real[metric]
-                if metric == "fid":
-                    values["fid"] = _fid(*pair)
-                elif metric == "kid":
-                    values["kid"] = _kid(*pair, self.kid_subset_size(len(drawn)))
-                else:
-                    values["precision"], values["recall"] = _precision_recall(*pair, self._device)
-                advance(1)
+        for metric in progress(self._metrics, len(self._metrics), "comparing features", unit="metric"):
+            pair = fake[metric], real[metric]
+            if metric == "fid":
+                values["fid"] = _fid(*pair)
+            elif metric == "kid":
+                values["kid"] = _kid(*pair, self.kid_subset_size(len(generated)))
+            else:
+                values["precision"], values["recall"] = _precision_recall(*pair, self._device)
         return values
 
     @cached_property
@@ -96,38 +91,36 @@ class Quality:
         return self._extract(self._real, "reading the data")
 
     @torch.no_grad()
-    def _extract(self, pictures: PictureSet, description: str) -> dict[str, Tensor]:
-        """Features [N, features] on the CPU by metric. Every picture is made once, whatever is asked of it."""
+    def _extract(self, images: ImageSet, description: str) -> dict[str, Tensor]:
+        """Features [N, features] on the CPU by metric. Each image is made once for all networks."""
         parts: dict[Extractor, list[Tensor]] = {extractor: [] for extractor in self._networks}
-        # A generator of its own: the loader would take a number from torch's, and with it change a training run.
-        loader = DataLoader(pictures, pictures.at_once(self._batch), generator=torch.Generator())
-        with progress(description, len(pictures)) as advance:
-            for batch in loader:
-                for extractor, network in self._networks.items():
-                    parts[extractor].append(network(batch.to(self._device))[0].cpu())
-                advance(len(batch))
+        size = limit_batch(self._batch, images.side)
+        for start in progress(range(0, len(images), size), len(images), description, step=size):
+            batch = torch.stack(images.make(range(start, min(start + size, len(images))))).to(self._device)
+            for extractor, network in self._networks.items():
+                parts[extractor].append(network(batch)[0].cpu())
         features = {extractor: torch.cat(rows) for extractor, rows in parts.items()}
         return {metric: rows for extractor, rows in features.items() for metric in extractor.metrics}
 
 
-def _fid(drawn: Tensor, real: Tensor) -> float:
+def _fid(fake: Tensor, real: Tensor) -> float:
     fidelity = import_fidelity("metric_fid")
-    statistics = (fidelity.fid_features_to_statistics(features) for features in (drawn, real))
+    statistics = (fidelity.fid_features_to_statistics(features) for features in (fake, real))
     return float(fidelity.fid_statistics_to_metric(*statistics, verbose=False)[fidelity.KEY_METRIC_FID])
 
 
-def _kid(drawn: Tensor, real: Tensor, subset_size: int) -> float:
+def _kid(fake: Tensor, real: Tensor, subset_size: int) -> float:
     fidelity = import_fidelity("metric_kid")
     values = fidelity.kid_features_to_metric(
-        drawn, real, kid_subsets=KID_SUBSETS, kid_subset_size=subset_size, verbose=False
+        fake, real, kid_subsets=KID_SUBSETS, kid_subset_size=subset_size, verbose=False
     )
     return float(values[fidelity.KEY_METRIC_KID_MEAN])
 
 
-def _precision_recall(drawn: Tensor, real: Tensor, device: torch.device) -> tuple[float, float]:
+def _precision_recall(fake: Tensor, real: Tensor, device: torch.device) -> tuple[float, float]:
     fidelity = import_fidelity("metric_prc")
-    # save_cpu_ram: the distances of 50,000 pictures to each other are 10 GB, of 10,000 at a time a fifth of it.
+    # save_cpu_ram: all distances between 50,000 images are 10 GB, those of 10,000 at a time a fifth of it.
     values = fidelity.prc_features_to_metric(
-        drawn.to(device), real.to(device), prc_neighborhood=NEIGHBOURS, save_cpu_ram=True, verbose=False
+        fake.to(device), real.to(device), prc_neighborhood=PR_NEIGHBORS, save_cpu_ram=True, verbose=False
     )
     return float(values[fidelity.KEY_METRIC_PRECISION]), float(values[fidelity.KEY_METRIC_RECALL])

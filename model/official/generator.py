@@ -1,7 +1,7 @@
-"""Converts the pickle of an original CREPS network into a checkpoint.
+"""Conversion of original CREPS network pickles to checkpoints.
 
-Original parameter names are given the names of model/generator.py. Everything about the network's form is read off the
-shapes of its tensors: what its constructor was told leaves out the defaults of code that is never run.
+Parameters are renamed to those of model/generator.py. The config is derived from the shapes of the tensors, because the
+recorded constructor arguments lack the defaults of code that is never run.
 """
 
 import hashlib
@@ -14,17 +14,21 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import SUFFIX, Checkpoint, save_checkpoint
-from model.config import RGB, Fusion, GeneratorConfig
+from model.config import CLAMP, RGB, Fusion, GeneratorConfig
 from model.errors import InputError
-from model.generator import CLAMP, Generator
+from model.generator import Generator
+from model.official.pickle_reader import Module, read_pickle
 from model.shapes import tensor_shapes
-from model.unpickler import Module, first_line, quoted, read_pickle
+from model.util.text import error_text
 
 NETWORK = "G_ema"
-"""The snapshot's entry that is converted: the generator's moving average, which the original tools draw with."""
+"""Entry of the snapshot that is converted: the moving average, which the original tools generate with."""
+
+DISCRIMINATOR = "D"
+"""Entry of the snapshot whose settings are not those of a generator."""
 
 UNUSED = re.compile(r"synthesis\.(b4\.tores\.|decoder_8\.|b4\.input\.coords$)")
-"""Tensors that original networks hold but never use: two layers that are not called, and the pixel positions."""
+"""Tensors that the original network never uses: two layers that are not called, and the pixel positions."""
 
 _RENAMED = (
     (re.compile(r"mapping\.layers\.(\d+)"), lambda m: f"mapping.fc{m[1]}"),
@@ -44,24 +48,19 @@ _SETTINGS: tuple[tuple[re.Pattern[str], str, object], ...] = (
     (re.compile(r"synthesis\.(b\d+|block\d)\.(fc\d|tores)"), "fc_clamp", CLAMP),
     (re.compile(r"synthesis\.(b(?!4$)\d+|block\d)"), "architecture", "skip"),
 )
-"""What the shapes do not tell: (modules, attribute, the value that model/generator.py computes with)."""
+"""Settings that shapes do not show: (modules, attribute, the value in model/generator.py)."""
 
 
 def import_pickle(source: Path, destination: Path) -> Checkpoint:
-    """Converts the original pickle ``source`` into the checkpoint ``destination``; runs no code of the pickle.
+    """Convert the original pickle ``source`` to the checkpoint ``destination`` without running code of the pickle.
 
     Raises:
-        InputError: ``source`` cannot be read, is no original pickle, names anything that such a pickle does not need,
-            or its network is not a CREPS generator; ``destination`` cannot be written or has another suffix.
+        InputError: ``source`` cannot be read, is no original pickle, refers to unknown names, or its network is not a
+            CREPS generator; or ``destination`` cannot be written or has another suffix.
     """
     if destination.suffix != SUFFIX:
         raise InputError("destination", f"must end in {SUFFIX}, not {destination.name!r}")
-    snapshot = read_pickle(source)
-    network = snapshot.get(NETWORK) if isinstance(snapshot, dict) else None
-    if not isinstance(network, Module):
-        raise InputError("source", f"{source} is a pickle, but holds no network {NETWORK!r}")
-    check_settings(network)
-    config, state = rename(load_tensors(network, source.stat().st_size))
+    config, state = convert_state_dict(read_networks(source, NETWORK)[NETWORK])
     with torch.device("meta"):
         generator = Generator(config)
     generator.load_state_dict(state, assign=True)
@@ -73,14 +72,14 @@ def import_pickle(source: Path, destination: Path) -> Checkpoint:
         raise InputError("destination", f"{destination} cannot be written: {error.strerror or error}") from None
 
 
-def rename(original: Mapping[str, Tensor]) -> tuple[GeneratorConfig, dict[str, Tensor]]:
-    """A network's form and its tensors under the names and shapes of :class:`model.generator.Generator`.
+def convert_state_dict(original: Mapping[str, Tensor]) -> tuple[GeneratorConfig, dict[str, Tensor]]:
+    """The config and the ``state_dict`` of the :class:`model.generator.Generator` that equals an original network.
 
     Args:
         original: parameters and buffers under their original names.
 
     Raises:
-        InputError: a tensor is missing, unknown, of another shape or type than the others ask for, or not finite.
+        InputError: a tensor is missing, unknown, not finite, or its shape or type does not fit the others.
     """
     config = _derive_config(original)
     expected = tensor_shapes(config)
@@ -88,22 +87,28 @@ def rename(original: Mapping[str, Tensor]) -> tuple[GeneratorConfig, dict[str, T
     if missing := sorted(set(names.values()) - set(original)):
         raise InputError("source", f"lacks tensor {missing[0]!r}")
     if unknown := sorted(name for name in set(original) - set(names.values()) if not UNUSED.match(name)):
-        raise InputError("source", f"has tensor {quoted(unknown[0])}, which is not part of a CREPS generator")
+        raise InputError("source", f"has tensor {unknown[0][:100]!r}, which is not part of a CREPS generator")
     state = {}
     for name, shape in expected.items():
-        tensor, asked = original[names[name]], _original_shape(name, shape)
-        if list(tensor.shape) != asked:
-            raise InputError("source", f"tensor {names[name]!r} has shape {list(tensor.shape)}, not {asked}")
-        if not tensor.is_floating_point():
-            raise InputError("source", f"tensor {names[name]!r} must hold floating point numbers, not {tensor.dtype}")
-        state[name] = tensor.detach().to(torch.float32).reshape(shape)
-        if not state[name].isfinite().all():
-            raise InputError("source", f"tensor {names[name]!r} holds values that are not finite")
+        tensor, original_shape = original[names[name]], _original_shape(name, shape)
+        state[name] = to_float32(names[name], tensor, original_shape).reshape(shape)
     return config, state
 
 
+def to_float32(name: str, tensor: Tensor, shape: list[int]) -> Tensor:
+    """The tensor in float32. Raises InputError if its shape, type or values are invalid."""
+    if list(tensor.shape) != shape:
+        raise InputError("source", f"tensor {name!r} has shape {list(tensor.shape)}, not {shape}")
+    if not tensor.is_floating_point():
+        raise InputError("source", f"tensor {name!r} must hold floating point numbers, not {tensor.dtype}")
+    tensor = tensor.detach().to(torch.float32)
+    if not tensor.isfinite().all():
+        raise InputError("source", f"tensor {name!r} holds values that are not finite")
+    return tensor
+
+
 def _original_name(name: str, config: GeneratorConfig) -> str:
-    """The original name of a tensor of model/generator.py."""
+    """The original name of a tensor in model/generator.py."""
     if match := re.fullmatch(r"synthesis\.decoders\.(\d+)\.layers\.(.+)", name):
         index = int(match[1])
         last = index == config.decoder_count - 1
@@ -123,7 +128,7 @@ def _original_shape(name: str, shape: Iterable[int]) -> list[int]:
 
 
 def _derive_config(original: Mapping[str, Tensor]) -> GeneratorConfig:
-    """The config whose generator has tensors of these shapes, read off a few of them; the others are checked later."""
+    """The config that follows from the shapes of a few tensors; the others are checked later."""
 
     def shape(name: str, dimensions: int = 2) -> list[int]:
         if name not in original:
@@ -164,7 +169,7 @@ def _derive_config(original: Mapping[str, Tensor]) -> GeneratorConfig:
 
 
 def channel_base(channels: list[int]) -> int:
-    """The channel_base that gives the blocks these channels: a power of two if one does, else the smallest number."""
+    """The channel_base of blocks with these channels: a power of two if possible, else the smallest number."""
     smallest = max(c * (4 << k) for k, c in enumerate(channels))
     for base in (1 << (smallest - 1).bit_length(), smallest):
         if all(min(base // (4 << k), max(channels)) == c for k, c in enumerate(channels)):
@@ -173,16 +178,34 @@ def channel_base(channels: list[int]) -> int:
     raise InputError("source", f"no channel_base and channel_max give the blocks' channels {listing}")
 
 
-def check_settings(network: Module) -> None:
-    """Raises InputError where a module was told to compute something else than model/generator.py does."""
+def read_networks(source: Path, *names: str) -> dict[str, dict[str, Tensor]]:
+    """The tensors of the networks of these names in an original pickle, without running code of the pickle.
+
+    Raises:
+        InputError: ``source`` cannot be read, lacks a network, or a network has unknown settings or damaged tensors.
+    """
+    snapshot = read_pickle(source)
+    tensors = {}
+    for name in names:
+        network = snapshot.get(name) if isinstance(snapshot, dict) else None
+        if not isinstance(network, Module):
+            raise InputError("source", f"{source} is a pickle, but holds no network {name!r}")
+        if name != DISCRIMINATOR:
+            _check_settings(network)
+        tensors[name] = _load_tensors(network, source.stat().st_size)
+    return tensors
+
+
+def _check_settings(network: Module) -> None:
+    """Raise InputError if a module's settings differ from what model/generator.py computes."""
     for path, module in network.modules().items():
         for pattern, attribute, known in _SETTINGS:
             if pattern.fullmatch(path) and module.state.get(attribute, known) != known:
-                raise InputError("source", f"module {path!r} has another {attribute} than {known!r}")
+                raise InputError("source", f"module {path!r} has a {attribute} other than {known!r}")
 
 
-def load_tensors(network: Module, limit: int) -> dict[str, Tensor]:
-    """The network's tensors. ``limit`` bounds their bytes together, since a pickle may name the same bytes often."""
+def _load_tensors(network: Module, limit: int) -> dict[str, Tensor]:
+    """The network's tensors. ``limit`` bounds their total bytes, since a pickle may repeat the same bytes."""
     state = {}
     total = 0
     for name, record in network.tensors().items():
@@ -193,6 +216,6 @@ def load_tensors(network: Module, limit: int) -> dict[str, Tensor]:
             state[name] = record.load()
         except InputError:
             raise
-        except Exception as error:  # damaged bytes make torch raise almost anything
-            raise InputError("source", f"tensor {quoted(name)} cannot be read: {first_line(error)}") from None
+        except Exception as error:  # damaged bytes make torch raise errors of any type
+            raise InputError("source", f"tensor {name[:100]!r} cannot be read: {error_text(error)}") from None
     return state

@@ -1,8 +1,8 @@
-"""Reads an original network pickle as inert data: no code named or carried by the file ever runs.
+"""Safe reader of original network pickles: no code that the file names or contains ever runs.
 
-A pickle is a program: it may call whatever it names. This reader lets it name only what original networks need, and
-answers each of those names with a stand-in that merely keeps what it is given. The source text that such pickles carry
-stays text. Tensors stay bytes until :meth:`TensorRecord.load` has checked that what they declare is really there.
+A pickle is a program that may call anything it can import. This reader resolves only the names that original networks
+need, each to a stand-in class that merely stores its arguments. Source code inside the pickle stays text, and tensors
+stay bytes until :meth:`TensorRecord.load` has checked their declared sizes.
 """
 
 import io
@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 
 from model.errors import InputError
+from model.util.text import error_text
 
 MAX_FILE_BYTES = 4 << 30
-"""Largest pickle that is read. A 512×512 generator takes 121 MB; a snapshot holds two, and a discriminator."""
+"""Largest file. A 512×512 generator has 121 MB; a snapshot has two generators and a discriminator."""
 
 MAX_OPCODES = 1_000_000
-"""Most pickle instructions in a file; a 512×512 generator takes 20,000. Bounds objects and memo slots too."""
+"""Most pickle instructions; a 512×512 generator has 20,000. Also bounds objects and memo slots."""
 
 MAX_TUPLES = 50_000
-"""Most tuples in a file. Python hashes nested tuples by recursion in C: a few 100,000 end the process."""
+"""Most tuples. Python hashes nested tuples by recursion in C, and some 100,000 levels crash the process."""
 
 MAX_NAMES = 2_000
 """Most modules, and most tensors, in one network. A 512×512 generator has about 130 and 200."""
@@ -34,21 +35,21 @@ MAX_AXES = 4
 """Most axes of a tensor."""
 
 MAX_PATH = 200
-"""Most characters in a module's dotted path; ends the walk where modules contain each other."""
+"""Longest dotted path of a module; ends the traversal of modules that contain each other."""
 
 STORAGE_PICKLES = 5
-"""Pickles at the head of a storage as torch's legacy format writes it: magic, version, system, storage, keys."""
+"""Pickles at the start of a storage in torch's legacy format: magic, version, system, storage, keys."""
 
 
 class _Sealed(type):
-    """Classes that a pickle cannot change: its BUILD instruction may otherwise set attributes of anything it holds."""
+    """Metaclass of immutable classes: a pickle's BUILD instruction can set attributes of any object it holds."""
 
     def __setattr__(cls, name: str, value: object) -> None:
         raise TypeError(f"{cls.__name__} cannot be changed")
 
 
 class Module(metaclass=_Sealed):
-    """A ``torch.nn.Module`` of the pickle: its ``__dict__`` as ``state``, and nothing that could be called."""
+    """Stands for a ``torch.nn.Module``: its ``__dict__`` as ``state``."""
 
     __slots__ = ("state",)
 
@@ -56,7 +57,7 @@ class Module(metaclass=_Sealed):
 
     def __new__(cls, *_: object) -> Self:
         module = super().__new__(cls)
-        module.state = {}  # here, because a pickle creates plain modules by __new__ alone
+        module.state = {}  # here, because a pickle creates modules by __new__ alone
         return module
 
     def __setstate__(self, state: object) -> None:
@@ -65,14 +66,14 @@ class Module(metaclass=_Sealed):
         self.state = state
 
     def modules(self) -> dict[str, "Module"]:
-        """This module and all below it by their dotted paths; its own path is empty."""
+        """This module and its descendants by dotted path; its own path is empty."""
         found: dict[str, Module] = {"": self}
         pending = [("", self)]
         while pending:
             path, module = pending.pop()
             for name, child in module.members("_modules"):
                 if not isinstance(child, Module):
-                    raise InputError("source", f"{quoted(path + name)} is not a module")
+                    raise InputError("source", f"{(path + name)[:100]!r} is not a module")
                 _check_count("modules", len(found), MAX_NAMES)
                 _check_count("characters in the path of a module", len(path) + len(name), MAX_PATH)
                 found[path + name] = child
@@ -80,20 +81,20 @@ class Module(metaclass=_Sealed):
         return found
 
     def tensors(self) -> dict[str, "TensorRecord"]:
-        """Parameters and buffers of this module and all below it, named as ``torch.nn.Module.state_dict`` does."""
+        """Parameters and buffers of this module and its descendants, named as in ``torch.nn.Module.state_dict``."""
         found: dict[str, TensorRecord] = {}
         for path, module in self.modules().items():
             for kind in ("_parameters", "_buffers"):
                 for name, tensor in module.members(kind):
                     full = f"{path}.{name}" if path else name
                     if not isinstance(tensor, TensorRecord):
-                        raise InputError("source", f"{quoted(full)} is not a tensor")
+                        raise InputError("source", f"{full[:100]!r} is not a tensor")
                     found[full] = tensor
                     _check_count("tensors", len(found), MAX_NAMES)
         return found
 
     def members(self, kind: str) -> list[tuple[str, Any]]:
-        """Names and values of ``_modules``, ``_parameters`` or ``_buffers``, without those that are None."""
+        """Items of ``_modules``, ``_parameters`` or ``_buffers`` that are not None."""
         members = self.state.get(kind, {})
         if not isinstance(members, dict) or not all(isinstance(name, str) for name in members):
             raise InputError("source", f"a module's {kind} is not a dict of names")
@@ -114,7 +115,7 @@ class _Persistent(Module):
 
 
 class _Dict(dict[Any, Any], metaclass=_Sealed):
-    """Stands for ``OrderedDict`` and ``EasyDict``; filled item by item, never by a copy."""
+    """Stands for ``OrderedDict`` and ``EasyDict``, which pickles fill item by item."""
 
     __slots__ = ()
 
@@ -132,7 +133,7 @@ class _Storage(metaclass=_Sealed):
 
 
 class TensorRecord(metaclass=_Sealed):
-    """Stands for ``torch._utils._rebuild_tensor_v2``: what the pickle declares about a tensor, unchecked."""
+    """Stands for ``torch._utils._rebuild_tensor_v2``: a tensor's declared properties, unchecked."""
 
     __slots__ = ("offset", "shape", "storage", "stride")
 
@@ -141,17 +142,17 @@ class TensorRecord(metaclass=_Sealed):
 
     @property
     def payload(self) -> bytes:
-        """The bytes from which the tensor is read; TypeError where the pickle gave it something else."""
+        """The bytes of the tensor's storage. Raises TypeError if the pickle has something else there."""
         if not isinstance(self.storage, _Storage) or not isinstance(self.storage.payload, bytes):
             raise TypeError("it has no storage")
         return self.storage.payload
 
     def load(self) -> Tensor:
-        """The tensor, after checking that it lies inside its storage.
+        """Check that the tensor lies inside its storage and load it.
 
         Raises:
-            ValueError, TypeError: the declared offset, shape or stride makes no sense.
-            Exception: the bytes are damaged; torch raises several kinds.
+            ValueError, TypeError: the declared offset, shape or stride is invalid.
+            Exception: the bytes are damaged; torch raises errors of several types.
         """
         if not isinstance(self.shape, tuple) or not isinstance(self.stride, tuple):
             raise TypeError("its shape and stride must be tuples")
@@ -162,9 +163,9 @@ class TensorRecord(metaclass=_Sealed):
         ):
             raise ValueError(f"its offset, shape and stride must be from 0 to {MAX_FILE_BYTES}")
         flat = _load_storage(self.payload)
-        if not 0 < math.prod(self.shape) <= flat.numel():  # a stride of 0 would make any number of elements of one
+        if not 0 < math.prod(self.shape) <= flat.numel():  # with stride 0 a single element could stand for any number
             raise ValueError(f"it declares {math.prod(self.shape)} elements, but its storage has {flat.numel()}")
-        return flat.as_strided(self.shape, self.stride, self.offset)  # refuses what lies outside
+        return flat.as_strided(self.shape, self.stride, self.offset)  # raises if it exceeds the storage
 
 
 class _Parameter(metaclass=_Sealed):
@@ -197,7 +198,7 @@ _STAND_INS: dict[str, type] = {
     "torch._utils._rebuild_parameter": _Parameter,
     "numpy.dtype": _Ignored,
     "numpy.core.multiarray.scalar": _Ignored,
-    "numpy._core.multiarray.scalar": _Ignored,  # the same since numpy 2
+    "numpy._core.multiarray.scalar": _Ignored,  # the name since numpy 2
 }
 
 
@@ -207,7 +208,7 @@ class _Unpickler(pickle.Unpickler):
             return _STAND_INS[f"{module}.{name}"]
         except KeyError:
             raise InputError(
-                "source", f"names {quoted(f'{module}.{name}')}, which no original network needs; nothing was run"
+                "source", f"refers to {f'{module}.{name}'[:100]!r}, which no original network needs; nothing was run"
             ) from None
 
     def persistent_load(self, pid: object) -> object:
@@ -215,10 +216,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> object:
-    """The object in a pickle file, made of plain Python values, :class:`Module` and :class:`TensorRecord`.
+    """Read a pickle file as plain Python values, :class:`Module` and :class:`TensorRecord`.
 
     Raises:
-        InputError: the file cannot be read, is too large, is damaged or no pickle, or names anything that is not known.
+        InputError: the file cannot be read, is too large, damaged or no pickle, or refers to unknown names.
     """
     try:
         with path.open("rb") as file:
@@ -236,23 +237,12 @@ def read_pickle(path: Path) -> object:
         raise
     except OSError as error:
         raise InputError("source", f"{path} cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # a damaged pickle makes the unpickler raise almost anything
-        raise InputError("source", f"{path} is not a complete pickle ({first_line(error)})") from None
-
-
-def quoted(name: str) -> str:
-    """A name out of a file as it may stand in a message: one line, of bounded length."""
-    return repr(name if len(name) <= 100 else f"{name[:100]}…")
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, as one line of bounded length that cannot steer a terminal."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return "".join(filter(str.isprintable, lines[0][:200]))
+    except Exception as error:  # a damaged pickle makes the unpickler raise errors of any type
+        raise InputError("source", f"{path} is not a complete pickle ({error_text(error)})") from None
 
 
 def _check_opcodes(stream: IO[bytes]) -> None:
-    """Reads one pickle without performing it; refuses one that is truncated or that asks for too much of anything."""
+    """Scan one pickle without executing it. Raises an error if it is truncated or exceeds a limit."""
     tuples = 0
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream), start=1):
         _check_count("instructions", count, MAX_OPCODES)
@@ -260,20 +250,20 @@ def _check_opcodes(stream: IO[bytes]) -> None:
             tuples += 1
             _check_count("tuples", tuples, MAX_TUPLES)
         elif opcode.name.endswith("PUT"):
-            # The unpickler allocates every memo slot up to the one that is named.
+            # The unpickler allocates all memo slots up to this one.
             _check_count("memo slots", int(argument or 0), MAX_OPCODES)
 
 
 def _load_storage(payload: bytes) -> Tensor:
-    """A storage in torch's legacy format as a flat tensor."""
-    if not payload.startswith(b"\x80"):  # a zip archive, in which a few bytes could stand for any number
+    """Load a storage in torch's legacy format as a flat tensor."""
+    if not payload.startswith(b"\x80"):  # a zip archive, which may decompress to any size
         raise ValueError("its storage is not in torch's legacy format")
     stream = io.BytesIO(payload)
     for _ in range(STORAGE_PICKLES):
         _check_opcodes(stream)
     storage = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     if not isinstance(storage, torch.storage.TypedStorage):
-        raise TypeError("its bytes hold something else than a storage")
+        raise TypeError("its bytes are not a storage")
     return torch.empty(0, dtype=storage.dtype).set_(storage)
 
 

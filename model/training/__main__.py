@@ -1,154 +1,226 @@
-"""``creps train``; as ``python -m model.training`` where only torch, numpy, safetensors and pillow are installed.
+"""The command line of training: ``creps train``, or ``python -m model.training`` without the service installed.
 
-With several GPUs or machines: ``torchrun --nproc-per-node 8 -m model.training …``.
+On several GPUs or machines: ``torchrun --nproc-per-node 8 -m model.training …``.
 """
 
 import argparse
-import dataclasses
+import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from model.arguments import ArgumentParser, run
 from model.config import GeneratorConfig
-from model.device import find_device
+from model.data.dataset import ImageDataset
 from model.errors import InputError
 from model.evaluation import METRICS
 from model.training.config import TrainingConfig
-from model.training.dataset import ImageDataset
-from model.training.estimate import estimate
-from model.training.loop import Judge, train
+from model.training.distributed import Distributed, init_distributed
+from model.training.loop import MetricFn, train
 from model.training.presets import PRESETS, resolve
-from model.training.processes import Processes, join
-from model.training.transfer import Source
+from model.training.profiling.estimate import estimate
+from model.training.run_metadata import RUN_METADATA, read_run_config
+from model.training.threads import choose_threads
+from model.training.transfer import TransferSource, discriminator_shape
+from model.util.arguments import ArgumentParser, run
+from model.util.cpus import available_cpus
+from model.util.device import find_device
+from model.util.progress import say
+
+STYLEGAN_OPTIONS = {
+    "--kimg": "--total-kimg",
+    "--tick": "--log-kimg",
+    "--snap": "--snapshot-kimg, which counts thousands of images",
+    "--cfg": "--preset",
+    "--resume": "--transfer (a stopped run is resumed by the same command)",
+    "--cond": "--classes",
+    "--aug": "--augmentation",
+    "--augpipe": "--ada-kinds",
+    "--target": "--ada-target",
+    "--batch-gpu": "--microbatch",
+    "--glr": "--learning-rate",
+    "--dlr": "--learning-rate",
+    "--cbase": "--channel-base",
+    "--cmax": "--channel-max",
+    "--map-depth": "--mapping-layers",
+    "--mbstd-group": "--minibatch-group",
+    "--freezed": "--freeze-d",
+    "--fp32": "--precision fp32",
+    "--gpus": "torchrun --nproc-per-node N -m model.training",
+}
+"""Options of StyleGAN's train.py, and the ones of this command in their place."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Trains, or resumes what the output folder holds.
+    """Starts a run, or resumes the one in the output folder.
 
     Raises:
-        InputError: an option cannot be used, or options, data and folder do not fit together.
+        InputError: an option is invalid, or options, data and folder do not fit together.
+        SystemExit: a signal ended the run, with the status EX_TEMPFAIL: the same command goes on with it.
     """
     options = _parser().parse_args(arguments)
-    config = _resolve(options)
-    with join(find_device(options.device)) as (processes, device):
-        config.check_processes(processes.size)
-        if options.dry_run:
-            if processes.first:
-                print(json.dumps(config.to_dict(), indent=2))
-                print(estimate(config, processes.size, device), file=sys.stderr)
+    config = _resolve_config(options)
+    with init_distributed(find_device(options.device)) as (distributed, device):
+        config.check_processes(distributed.size)
+        if not options.dry_run:
+            _train(options, config, distributed, device)
             return
-        _train(options, config, processes, device)
+        dataset = None if options.data is None else _open_dataset(options, config, distributed)
+        if distributed.is_main:
+            print(json.dumps(config.to_dict(), indent=2))
+            if dataset is not None:
+                print(f"data    {len(dataset.names)} images in {options.data}", file=sys.stderr)
+            print(estimate(config, distributed.size, device), file=sys.stderr)
 
 
-def _train(options: argparse.Namespace, config: TrainingConfig, processes: Processes, device: torch.device) -> None:
+def _open_dataset(options: argparse.Namespace, config: TrainingConfig, distributed: Distributed) -> ImageDataset:
+    """The images to train on. A new run decodes all of them first. Raises InputError for unusable data."""
+    dataset = ImageDataset(options.data, config.generator.resolution, config.mirror, config.generator.classes > 0)
+    classes = config.generator.classes
+    if classes and not dataset.classes:
+        raise InputError("data", "has no classes, which a conditional network needs")
+    if classes and dataset.classes > classes:
+        raise InputError("classes", f"the data has {dataset.classes} classes, not {classes}")
+    started = options.outdir is not None and (options.outdir / RUN_METADATA).exists()
+    if distributed.broadcast(options.check_images and not started):
+        dataset.check_pixels(distributed.rank, distributed.size)
+    return dataset
+
+
+def _train(options: argparse.Namespace, config: TrainingConfig, distributed: Distributed, device: torch.device) -> None:
     for name in ("data", "outdir"):
         if getattr(options, name) is None:
-            raise InputError(name, "is missing (only --dry-run does without)")
-    if processes.first:
-        shared = f" in {processes.size} processes" if processes.size > 1 else ""
-        print(f"{options.outdir}: {config.total_kimg:g} kimg of {options.data} on {device}{shared}", file=sys.stderr)
-    dataset = ImageDataset(options.data, config.generator.resolution, config.mirror)
-    judge = _prepare_judge(options, config, device) if processes.first else None
-    train(
+            raise InputError(name, "is required without --dry-run")
+    dataset = _open_dataset(options, config, distributed)
+    if device.type == "cpu" and distributed.size == 1 and (choice := choose_threads(config)):
+        say(choice)
+    workers = options.workers
+    if workers is None:  # none on the CPU, where they would compete with training for the cores
+        workers = 0 if device.type == "cpu" else min(4, available_cpus())
+    last = train(
         config,
         dataset,
         options.outdir,
         device,
-        _default_workers(device) if options.workers is None else options.workers,
-        processes=processes,
+        workers,
+        distributed=distributed,
         transfer=options.transfer,
-        judge=judge,
+        metric_fn=_make_metric_fn(options, config, device) if distributed.is_main else None,
     )
+    if int(last.stem.rpartition("-")[2]) < round(config.total_kimg * 1000):
+        sys.exit(os.EX_TEMPFAIL)
 
 
 def _parser() -> ArgumentParser:
     presets = "\n".join(f"  {name:11} {preset.purpose}" for name, preset in PRESETS.items())
     parser = ArgumentParser(
         prog="creps train",
-        description="Trains a CREPS network. A run that was stopped goes on where it stopped.",
+        description="Train a CREPS network, or resume a run that was stopped.",
         epilog=f"presets:\n{presets}\n\nseveral GPUs: torchrun --nproc-per-node 8 -m model.training OPTIONS",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        renamed=STYLEGAN_OPTIONS,
     )
-    parser.add_argument("--data", type=Path, help="folder or zip of square pictures (creps dataset)")
+    parser.add_argument("--data", type=Path, help="folder or zip of square images (creps dataset)")
     parser.add_argument("--outdir", type=Path, help="folder of the run")
-    parser.add_argument("--preset", choices=PRESETS, required=True, help="the recipe to begin with")
+    parser.add_argument("--preset", choices=PRESETS, required=True, help="the settings to start from")
     parser.add_argument(
-        "--transfer", type=Path, metavar="FILE", help="begin with this checkpoint or training state (state-….pt)"
+        "--transfer", type=Path, metavar="FILE", help="start from this checkpoint or training state (state-….pt)"
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the recipe, and the memory and time that it needs"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="check --data; print the settings and what they need")
     parser.add_argument("--device", default="auto", help="cuda, cuda:1, cpu or auto (default)")
-    parser.add_argument("--workers", type=int, choices=range(65), metavar="N", help="processes that read pictures")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        choices=range(65),
+        metavar="N",
+        help="processes that read images (default: 4; none on a CPU)",
+    )
+    parser.add_argument(
+        "--check-images",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="decode all images before a new run's first step (default), to find damaged ones",
+    )
     group = parser.add_argument_group("metrics at every snapshot")
-    group.add_argument("--metrics", default="scale", help=f"of {', '.join(METRICS)}; none for none (default: scale)")
-    group.add_argument("--metrics-count", type=int, default=50_000, help="pictures drawn for them (default: 50000)")
-    group.add_argument("--inception-weights", type=Path, metavar="FILE", help="needed by fid and kid")
-    group.add_argument("--vgg-weights", type=Path, metavar="FILE", help="needed by pr")
-    _add_overrides(parser, "recipe", TrainingConfig)
-    _add_overrides(parser, "network", GeneratorConfig)
+    group.add_argument("--metrics", default="scale", help=f"of {', '.join(METRICS)}, or none (default: scale)")
+    group.add_argument("--metrics-count", type=int, default=50_000, help="images drawn for them (default: 50000)")
+    group.add_argument("--inception-weights", type=Path, metavar="FILE", help="required by fid and kid")
+    group.add_argument("--vgg-weights", type=Path, metavar="FILE", help="required by pr")
+    _add_overrides(parser, "training settings", TrainingConfig)
+    _add_overrides(parser, "network settings", GeneratorConfig)
     return parser
 
 
-def _add_overrides(parser: ArgumentParser, title: str, table: type[Any]) -> None:
-    group = parser.add_argument_group(f"{title}, in place of the preset's values")
-    for name, kind in get_type_hints(table).items():
+def _add_overrides(parser: ArgumentParser, title: str, config_class: type[Any]) -> None:
+    group = parser.add_argument_group(f"{title}, which override the preset's")
+    texts = _attribute_texts(config_class)
+    for name, kind in get_type_hints(config_class).items():
         option = f"--{name.replace('_', '-')}"
         if kind is bool:
-            group.add_argument(option, action=argparse.BooleanOptionalAction, default=None)
-        elif kind in (int, float):
-            group.add_argument(option, type=kind, metavar=kind.__name__)
+            group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=texts[name])
+        elif kind in (int, float, int | None):
+            number = float if kind is float else int
+            group.add_argument(option, type=number, metavar=number.__name__, help=texts[name])
         elif get_origin(kind) is Literal:
-            group.add_argument(option, choices=get_args(kind))
+            group.add_argument(option, choices=get_args(kind), help=texts[name])
 
 
-def _resolve(options: argparse.Namespace) -> TrainingConfig:
-    """The preset with the values that were given on the command line, and the blocks of what is transferred."""
+def _attribute_texts(config_class: type[Any]) -> dict[str, str]:
+    """What a docstring says of each attribute, as help texts."""
+    section = (inspect.getdoc(config_class) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()).replace("%", "%%") for names, text in entries for name in names.split(", ")}
 
-    def given(table: type[Any]) -> dict[str, Any]:
-        names = (field.name for field in dataclasses.fields(table))
+
+def _resolve_config(options: argparse.Namespace) -> TrainingConfig:
+    """The preset with the settings of the command line and, for --transfer, the trained networks' architecture.
+
+    A run that was started already has that architecture in its run.json, so that the source is not needed again.
+    """
+
+    def overrides(config_class: type[Any]) -> dict[str, Any]:
+        names = (field.name for field in fields(config_class))
         return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
-    network = given(GeneratorConfig)
-    source = Source(options.transfer) if options.transfer else None
-    if source is not None:
-        resolution = network.get("resolution", PRESETS[options.preset].config.generator.resolution)
-        network["last_block"] = source.generator_at(resolution).last_block
-    config = resolve(options.preset, given(TrainingConfig), network, transfer=source is not None)
-    if source is not None:
-        source.check(config)
+    network, training = overrides(GeneratorConfig), overrides(TrainingConfig)
+    if options.transfer is None:
+        return resolve(options.preset, training, network)
+    if options.outdir is not None and (started := read_run_config(options.outdir)) is not None:
+        training, network = discriminator_shape(started) | training, asdict(started.generator) | network
+        return resolve(options.preset, training, network, transfer=True)
+    source = TransferSource(options.transfer)
+    resolution = network.get("resolution", PRESETS[options.preset].config.generator.resolution)
+    training, network = source.discriminator | training, asdict(source.generator_at(resolution)) | network
+    config = resolve(options.preset, training, network, transfer=True)
+    source.check(config)
     return config
 
 
-def _prepare_judge(options: argparse.Namespace, config: TrainingConfig, device: torch.device) -> Judge | None:
-    """The metrics that were asked for, with everything that can be refused refused."""
+def _make_metric_fn(options: argparse.Namespace, config: TrainingConfig, device: torch.device) -> MetricFn | None:
+    """The function that computes the requested metrics; raises InputError before training if it could not."""
     metrics = [name for name in options.metrics.split(",") if name != "none"]
     if not metrics:
         return None
     from model.evaluation.evaluation import Evaluation
-    from model.evaluation.network import GeneratorDrawer
+    from model.evaluation.generator_sampler import GeneratorSampler
 
     evaluation = Evaluation(
         config.generator,
         metrics,
-        ImageDataset(options.data, config.generator.resolution),  # the original compares without mirror images
+        # As in the original, without mirror images.
+        ImageDataset(options.data, config.generator.resolution, conditional=config.generator.classes > 0),
         count=options.metrics_count,
         device=device,
         inception_weights=options.inception_weights,
         vgg_weights=options.vgg_weights,
     )
-    return lambda generator: evaluation.measure(GeneratorDrawer(generator, evaluation.classes))
-
-
-def _default_workers(device: torch.device) -> int:
-    """None on the CPU, where they would take the cores from the training itself."""
-    return 0 if device.type == "cpu" else min(4, os.cpu_count() or 1)
+    return lambda generator: evaluation.measure(GeneratorSampler(generator, evaluation.classes))
 
 
 if __name__ == "__main__":

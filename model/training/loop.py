@@ -1,32 +1,43 @@
 """The training loop, to be read from top to bottom."""
 
+import collections.abc
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from model.checkpoint import save_checkpoint
+from model.data.dataset import ImageDataset, shuffled_batches
 from model.errors import InputError
 from model.generator import Generator
 from model.training.config import TrainingConfig
-from model.training.curves import draw_curves
-from model.training.dataset import ImageDataset, ShuffledBatches
-from model.training.grids import SampleSheets, one_hot, save_data_sheet
-from model.training.processes import Processes
-from model.training.record import check_same_data, write_record
-from model.training.reporting import Reporter
-from model.training.scalars import Scalars
+from model.training.device import reader_context, set_arithmetic, to_device
+from model.training.distributed import Distributed
+from model.training.metrics_log import MetricsLog, plot_curves
+from model.training.run_lock import lock_run
+from model.training.run_metadata import check_same_data, describe_run, write_run_metadata
+from model.training.sample_grids import one_hot, save_data_grid, save_sample_grids
 from model.training.state import TrainingState, read_newest
 from model.training.step import TrainingStep
-from model.training.transfer import Source
+from model.training.transfer import TransferSource
 
-Judge = Callable[[Generator], dict[str, float]]
-"""Quality metrics of the averaged generator by name."""
+MetricFn = Callable[[Generator], dict[str, float]]
+"""Computes quality metrics of the EMA generator, by name."""
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that end a run after the current step: of schedulers, Ctrl-C, and of a terminal that is closed."""
+
+T = TypeVar("T")
+
+Batch = tuple[Tensor, Tensor]
+"""This process's share of a batch: images [batch / processes, 3, R, R] in −1 … 1 and one-hot classes."""
 
 
 def train(
@@ -36,215 +47,229 @@ def train(
     device: torch.device,
     workers: int = 0,
     *,
-    processes: Processes | None = None,
+    distributed: Distributed | None = None,
     transfer: Path | None = None,
-    judge: Judge | None = None,
+    metric_fn: MetricFn | None = None,
 ) -> Path:
-    """Trains until ``config.total_kimg``, going on from the state in ``outdir`` if there is one.
+    """Trains until ``config.total_kimg``, resuming from the newest state in ``outdir`` if there is one.
 
-    Writes into ``outdir``: ``checkpoint-<pictures>.safetensors`` (the averaged generator, ready to be served),
-    ``grid-<pictures>.png`` and ``grid4x-<pictures>.png``, ``state-<pictures>.pt``, ``metrics.jsonl``, TensorBoard's
-    events, ``run.json``, and at the end ``curves.png``. SIGTERM and SIGINT end the run after the step in hand, with
-    everything saved; so does a picture that cannot be read.
+    Writes into ``outdir``: ``checkpoint-<images>.safetensors`` (the EMA generator, ready to be served),
+    ``grid-<images>.png`` and ``grid4x-<images>.png``, ``state-<images>.pt``, ``metrics.jsonl``, TensorBoard's events,
+    ``run.json``, and at the end ``curves.png``. SIGTERM, SIGINT, SIGHUP, an unreadable image and a lost reader end the
+    run after the current step, with everything saved.
 
     Args:
-        dataset: pictures of the generator's resolution.
-        workers: processes that read pictures.
-        processes: those that share the work; by default this one alone.
-        transfer: checkpoint or training state to begin with.
-        judge: metrics to compute at every snapshot, in the first process.
+        dataset: images of the generator's resolution.
+        workers: processes that read images.
+        distributed: the processes that share the work; by default this one alone.
+        transfer: checkpoint or training state with the initial networks.
+        metric_fn: computes metrics at every snapshot, in the main process.
 
     Returns:
-        The last checkpoint.
+        The path of the last checkpoint.
 
     Raises:
-        InputError: data, recipe and folder do not fit together, or a loss is not a number.
-        OSError: a file cannot be written; what was saved before is whole.
+        InputError: data, config and folder do not fit together, another run uses the folder, an image cannot be read, a
+            process that reads images was lost, or a loss is not finite.
+        OSError: a file cannot be written; earlier snapshots are complete.
     """
-    processes = processes or Processes()
-    config.check_processes(processes.size)
-    _check_classes(config, dataset)
+    distributed = distributed or Distributed()
+    config.check_processes(distributed.size)
     check_same_data(outdir, dataset)
-    state = _begin(config, outdir, device, processes, transfer)
-    run = _Run(outdir, dataset, state, processes, judge)
-    if processes.first:
-        write_record(outdir, config, dataset, device, processes.size, transfer)
-        if state.images == 0:
-            save_data_sheet(outdir, dataset)
-            run.sheets.save(state.average, outdir, 0)
-    with _stop_on_signals() as stop:
-        error = run.go(_read_batches(dataset, state, workers, processes), stop)
+
+    set_arithmetic(config, device)
+    state, origin = _load_state(config, outdir, device, distributed, transfer)
+    step = TrainingStep(state, distributed)
+    total = round(config.total_kimg * 1000)
+    saved = state.images  # a resumed run starts with what has been saved
+    error = None
+
+    with (
+        lock_run(outdir) if distributed.is_main else nullcontext(),
+        _stop_on_signals(distributed) as signals,
+        closing(_read_batches(dataset, state, workers, distributed)) as batches,  # whose workers end in any case
+        MetricsLog(outdir, state.images, total, device, distributed, state.scalars) as log,
+    ):
+        if distributed.is_main:
+            log.print(f"{outdir}: {origin}, to {config.total_kimg:g} kimg")
+            for line in describe_run(config, dataset, device, distributed.size):
+                log.print(line)
+            write_run_metadata(outdir, config, dataset, device, distributed.size, transfer)
+            if state.images == 0:
+                save_data_grid(outdir, dataset)
+                save_sample_grids(outdir, state.generator_ema, dataset, 0)
+
+        while state.images < total:
+            batch = next(batches)
+            error = batch if isinstance(batch, InputError) else None
+            if distributed.any(bool(signals) or error is not None):
+                break
+            assert not isinstance(batch, InputError)  # noqa: S101 - for mypy
+            log.add(state.steps, step(*batch))
+            log.advance(config.batch)
+
+            snapshot = _crossed(state.images, config.batch, config.snapshot_kimg)
+            if snapshot or _crossed(state.images, config.batch, config.log_kimg):
+                means = log.take_means()
+                if snapshot:
+                    means |= _save_snapshot(state, dataset, outdir, log, distributed, metric_fn)
+                    saved = state.images
+                log.write(state.images, means)
+
+        if saved != state.images or not checkpoint_path(outdir, state).exists():
+            if state.images >= total:
+                means = log.take_means()
+                means |= _save_snapshot(state, dataset, outdir, log, distributed, metric_fn)
+                log.write(state.images, means)
+            else:  # the means go on when the run is resumed
+                _save_snapshot(state, dataset, outdir, log, distributed, None)
+        if distributed.is_main:
+            plot_curves(outdir)
+        result = "finished" if state.images >= total else "stopped"
+        log.print(f"{result} at {state.images / 1000:g} kimg: {checkpoint_path(outdir, state)}")
     if error is not None:
         raise error
-    return run.checkpoint_path
+    return checkpoint_path(outdir, state)
 
 
-class _Run:
-    """What a run has in hand between two steps."""
-
-    def __init__(
-        self, outdir: Path, dataset: ImageDataset, state: TrainingState, processes: Processes, judge: Judge | None
-    ) -> None:
-        self.sheets = SampleSheets(state.config.generator, dataset, state.device)
-        self._outdir, self._state, self._processes, self._judge = outdir, state, processes, judge
-        self._scalars = Scalars()
-        self._reporter: Reporter | None = None
-
-    @property
-    def checkpoint_path(self) -> Path:
-        return self._outdir / f"checkpoint-{self._state.images:09d}.safetensors"
-
-    def go(self, batches: "Iterator[Batch | InputError]", stop: list[int]) -> InputError | None:
-        """Steps until the end or a reason to stop; saves; returns the error of this process's data, if any."""
-        state, config, processes = self._state, self._state.config, self._processes
-        total = round(config.total_kimg * 1000)
-        step = TrainingStep(state, processes)
-        reporter = Reporter(self._outdir, state.images, total, state.device) if processes.first else None
-        with reporter or nullcontext():
-            self._reporter, error = reporter, None
-            saved = state.images  # what a resumed run begins with has been saved before
-            while state.images < total:
-                batch = next(batches)
-                error = batch if isinstance(batch, InputError) else None
-                if processes.any(bool(stop) or error is not None):
-                    break
-                assert not isinstance(batch, InputError)  # noqa: S101 - told above
-                self._scalars.add(state.steps, step(*batch))
-                if reporter:
-                    reporter.step(config.batch)
-                snapshot = _passes(state.images, config.batch, config.snapshot_kimg)
-                if snapshot or _passes(state.images, config.batch, config.log_kimg):
-                    self._report(judged=snapshot)
-                if snapshot:
-                    self._save()
-                    saved = state.images
-            if saved != state.images or not self.checkpoint_path.exists():
-                self._report(judged=state.images >= total)
-                self._save()
-            if reporter:
-                draw_curves(self._outdir, self._outdir / "curves.png")
-                done = "finished" if state.images >= total else "stopped"
-                result = self.checkpoint_path if self.checkpoint_path.exists() else self._outdir
-                reporter.message(f"{done} at {state.images / 1000:.1f} kimg: {result}")
-        return error
-
-    def _report(self, judged: bool) -> None:
-        """Writes the means since the last report, with the metrics where a snapshot follows."""
-        means = self._scalars.take_means(self._processes)
-        if self._reporter is None:
-            return
-        if judged and self._judge is not None:
-            means |= self._judge(self._state.average)
-        if means:
-            self._reporter.write(self._state.images, means)
-
-    def _save(self) -> None:
-        """A checkpoint, the sheets and, last, the state: whatever fails before it leaves the run where it was saved."""
-        if not self._processes.first:
-            return
-        state = self._state
-        self.sheets.save(state.average, self._outdir, state.images)
-        info = {"images": state.images, "training": state.config.to_dict()}
-        try:
-            save_checkpoint(self.checkpoint_path, state.average, info)
-        except ModuleNotFoundError:
-            text = "no checkpoint: safetensors is not installed; where it is, the same command writes the last one"
-            print(text, file=sys.stderr)
-        state.save(self._outdir)
+def checkpoint_path(outdir: Path, state: TrainingState) -> Path:
+    return outdir / f"checkpoint-{state.images:09d}.safetensors"
 
 
-Batch = tuple[Tensor, Tensor | None]
-"""Real pictures [N, 3, R, R] in −1 … 1 and one-hot classes [N, classes], this process's share."""
+def _save_snapshot(
+    state: TrainingState,
+    dataset: ImageDataset,
+    outdir: Path,
+    log: MetricsLog,
+    distributed: Distributed,
+    metric_fn: MetricFn | None,
+) -> dict[str, float]:
+    """Writes the grids, the checkpoint and the state: after a failure the run resumes from the state before.
+
+    Returns the metrics, which come last: they take long, and a run that is killed meanwhile has its snapshot.
+    """
+    state.scalars = log.collected()
+    if not distributed.is_main:
+        return {}
+    save_sample_grids(outdir, state.generator_ema, dataset, state.images)
+    info: dict[str, Any] = {"images": state.images, "training": state.config.to_dict()}
+    if state.config.generator.classes and dataset.class_names:
+        info["class_names"] = dataset.class_names
+    save_checkpoint(checkpoint_path(outdir, state), state.generator_ema, info)
+    state.save(outdir)
+    return metric_fn(state.generator_ema) if metric_fn else {}
 
 
-def _begin(
-    config: TrainingConfig, outdir: Path, device: torch.device, processes: Processes, transfer: Path | None
-) -> TrainingState:
-    """The newest state of the folder, or a new one; the first process reads it for all."""
-    values = processes.from_first(read_newest(outdir, config) if processes.first else None)
-    source = None if values or transfer is None else Source(transfer)
+def _load_state(
+    config: TrainingConfig, outdir: Path, device: torch.device, distributed: Distributed, transfer: Path | None
+) -> tuple[TrainingState, str]:
+    """The newest state of the folder, which the main process reads for all, or a new one; and where it comes from."""
+    newest = distributed.broadcast(read_newest(outdir, config) if distributed.is_main else None)
+    source = None if newest or transfer is None else TransferSource(transfer)
     if source is not None:
         source.check(config)
     state = TrainingState(config, device)
-    if values is not None:
+    if newest is not None:
+        path, values = newest
         state.restore(values)
-    elif source is not None:
+        return state, f"goes on from {path.name} at {state.images / 1000:g} kimg"
+    if source is not None:
         source.load(state)
-    return state
-
-
-def _check_classes(config: TrainingConfig, dataset: ImageDataset) -> None:
-    classes = config.generator.classes
-    if classes and not dataset.classes:
-        raise InputError("data", "has no classes, so it cannot train a conditional network")
-    if classes and dataset.classes > classes:
-        raise InputError("classes", f"the data has {dataset.classes} classes, not {classes}")
+        return state, f"starts from the networks of {transfer}"
+    return state, "starts from new networks"
 
 
 def _read_batches(
-    dataset: ImageDataset, state: TrainingState, workers: int, processes: Processes
-) -> "Iterator[Batch | InputError]":
-    """This process's share of every batch on the device, without end; in its place the error of a bad picture."""
+    dataset: ImageDataset, state: TrainingState, workers: int, distributed: Distributed
+) -> collections.abc.Generator[Batch | InputError, None, None]:
+    """Endless batches on the device; an InputError in place of one that cannot be read."""
     config = state.config
-    batches = ShuffledBatches(len(dataset), config.batch, config.seed, start=state.images)
+    batches = shuffled_batches(len(dataset), config.batch, config.seed, start=state.images)
     loader = DataLoader(
-        _Reading(dataset),
-        batch_sampler=(batch[processes.rank :: processes.size] for batch in batches),
-        collate_fn=_collate,
+        _Batches(dataset),
+        batch_size=None,  # the sampler yields the indices of a whole batch
+        sampler=(batch[distributed.rank :: distributed.size] for batch in batches),
+        collate_fn=_as_it_is,
         num_workers=workers,
-        worker_init_fn=_leave_signals_to_the_run,
-        pin_memory=state.device.type == "cuda",
-        generator=torch.Generator(),  # of its own, so that reading takes nothing from the global one
+        # Not forked: this process has threads, of torch and CUDA, which a fork leaves in any state.
+        multiprocessing_context=reader_context() if workers else None,
+        worker_init_fn=_ignore_signals,
+        generator=torch.Generator(),  # reading must not consume the global random numbers
     )
-    for batch in loader:
+    for batch in _survive_lost_workers(loader) if workers else loader:
         if isinstance(batch, InputError):
             yield batch
             continue
-        images, labels = batch
-        real = images.to(state.device, non_blocking=True).float() / 127.5 - 1
-        yield real, one_hot(labels.to(state.device), config.generator.classes)
+        images, labels = map(torch.from_numpy, batch)
+        real = to_device(images, state.device).float() / 127.5 - 1
+        yield real, to_device(one_hot(labels, config.generator.classes), state.device)
 
 
-def _leave_signals_to_the_run(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal, and a run that ends its step still needs its readers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _survive_lost_workers(loader: Iterable[T]) -> Iterator[T | InputError]:
+    """The loader's batches, and an InputError once a worker was killed."""
+    # Blocked signals stay blocked in the server that forks the workers, which has no handlers and must not end.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        batches = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    # torch's handler would raise in the middle of a step. The loader finds out by itself when the batch is due.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield from batches
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        yield InputError("workers", f"a process that reads images was lost, perhaps for lack of memory: {reason}")
 
 
-class _Reading(Dataset["tuple[Tensor, int] | InputError"]):
-    """A data set that gives the error in place of a bad picture: raised in a worker, it would arrive as another."""
+def _ignore_signals(_worker: int) -> None:
+    """Signals to all processes of a terminal or job: the main process still needs its workers to finish a step."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _as_it_is(batch: T) -> T:
+    return batch
+
+
+class _Batches(Dataset[list[NDArray[np.generic]] | InputError]):
+    """Batches of a data set by their indices: images [N, 3, R, R] and classes [N].
+
+    Arrays come from workers through pipes; tensors would need shared memory, of which containers have little. An
+    InputError is returned: raised in a worker, its type would be lost.
+    """
 
     def __init__(self, dataset: ImageDataset) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, index: int) -> "tuple[Tensor, int] | InputError":
+    def __getitem__(self, indices: list[int]) -> list[NDArray[np.generic]] | InputError:
         try:
-            return self._dataset[index]
+            images, labels = zip(*(self._dataset[index] for index in indices), strict=True)
         except InputError as error:
             return error
+        return [np.stack(images), np.array(labels)]
 
 
-def _collate(samples: "list[tuple[Tensor, int] | InputError]") -> "list[Tensor] | InputError":
-    for sample in samples:
-        if isinstance(sample, InputError):
-            return sample
-    batch: list[Tensor] = default_collate(samples)
-    return batch
-
-
-def _passes(images: int, batch: int, every_kimg: float) -> bool:
-    """Whether the step of ``batch`` pictures that ended at ``images`` passed a multiple of ``every_kimg``."""
-    return images // (every_kimg * 1000) > (images - batch) // (every_kimg * 1000)
+def _crossed(images: int, batch: int, interval_kimg: float) -> bool:
+    """Whether the step of ``batch`` images that ended at ``images`` crossed a multiple of the interval."""
+    return images // (interval_kimg * 1000) > (images - batch) // (interval_kimg * 1000)
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
-    """A list that is empty until SIGTERM or SIGINT comes. A second signal has its usual effect."""
+def _stop_on_signals(distributed: Distributed) -> Iterator[list[int]]:
+    """Yields a list to which STOP_SIGNALS are appended, but for SIGHUP if nohup had it ignored.
+
+    Schedulers and torchrun may each send them. Only a second Ctrl-C, without torchrun, has its usual effect.
+    """
     received: list[int] = []
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    if previous[signal.SIGHUP] is signal.SIG_IGN:
+        del previous[signal.SIGHUP]
 
     def note(number: int, _frame: object) -> None:
         received.append(number)
-        signal.signal(number, previous[signal.Signals(number)])
+        if number == signal.SIGINT and distributed.size == 1:
+            signal.signal(number, previous[signal.SIGINT])
 
     for number in previous:
         signal.signal(number, note)

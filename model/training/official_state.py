@@ -1,6 +1,5 @@
-"""The networks of an original CREPS pickle, to train on with: generator, its moving average and discriminator."""
+"""Converts an official CREPS pickle (generator, its moving average, discriminator) for further training."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,82 +8,66 @@ from torch import Tensor
 
 from model.config import GeneratorConfig
 from model.errors import InputError
-from model.files import write_atomically
-from model.importer import channel_base, check_settings, load_tensors, rename
+from model.official.generator import DISCRIMINATOR, channel_base, convert_state_dict, read_networks, to_float32
 from model.training.config import TrainingConfig
-from model.training.state import new_discriminator
-from model.unpickler import Module, read_pickle
+from model.training.state import new_discriminator, write_state
 
-_LAYERS = {"conv": "b4.conv", "dense": "b4.fc", "out": "b4.out"}
-"""The last layers of model/training/discriminator.py, under the names of StyleGAN2's, which the original uses."""
+_LAST_LAYERS = {"conv": "b4.conv", "dense": "b4.fc", "out": "b4.out"}
+"""Last layers of model/training/discriminator.py, and StyleGAN2's names of them."""
 
 
 def import_networks(source: Path, destination: Path) -> GeneratorConfig:
-    """Writes the networks of the original pickle ``source`` as a file for ``--transfer``; runs no code of the pickle.
+    """Converts the official pickle ``source`` to a file for ``--transfer`` and returns the generator's config.
 
-    Returns:
-        The generator's shape.
+    No code of the pickle is run.
 
     Raises:
-        InputError: ``source`` cannot be read, is no original pickle, names anything that such a pickle does not need,
-            or its networks are not a CREPS generator and a StyleGAN2 discriminator.
+        InputError: ``source`` cannot be read, is not an official pickle, refers to anything that such a pickle does
+            not need, or its networks are not a CREPS generator and a StyleGAN2 discriminator.
     """
-    snapshot = read_pickle(source)
-    limit = source.stat().st_size
-    networks = {}
-    for name in ("G", "G_ema", "D"):
-        network = snapshot.get(name) if isinstance(snapshot, dict) else None
-        if not isinstance(network, Module):
-            raise InputError("source", f"{source} is a pickle, but holds no network {name!r}")
-        networks[name] = load_tensors(network, limit)
-        if name != "D":
-            check_settings(network)
-    config, average = rename(networks["G_ema"])
-    _, generator = rename(networks["G"])
-    recipe, discriminator = rename_discriminator(networks["D"], config)
-    buffer = io.BytesIO()
-    values = {"config": recipe.to_dict(), "generator": generator, "average": average, "discriminator": discriminator}
-    torch.save(values, buffer)
-    write_atomically(destination, buffer.getvalue())
+    original = read_networks(source, "G", "G_ema", DISCRIMINATOR)
+    config, generator_ema = convert_state_dict(original["G_ema"])
+    _, generator = convert_state_dict(original["G"])
+    training, discriminator = rename_discriminator(original[DISCRIMINATOR], config)
+    networks = {"generator": generator, "average": generator_ema, "discriminator": discriminator}
+    write_state(destination, {"config": training.to_dict(), **networks})
     return config
 
 
 def rename_discriminator(
-    original: Mapping[str, Tensor], generator: GeneratorConfig
+    official: Mapping[str, Tensor], generator: GeneratorConfig
 ) -> tuple[TrainingConfig, dict[str, Tensor]]:
-    """A recipe with a discriminator of these shapes, and its tensors under the names of this program.
+    """A config with a discriminator of these shapes, and its tensors under this program's names.
 
     Raises:
-        InputError: a tensor is missing, of another shape than the others ask for, or not finite.
+        InputError: a tensor is missing, has a shape that does not fit the others, or is not finite.
     """
     blocks = generator.resolution.bit_length() - 3
     names = ["b4.conv.weight", *(f"b{8 << k}.conv0.weight" for k in range(blocks))]
-    if missing := [name for name in names if name not in original or not original[name].ndim]:
+    if missing := [name for name in names if name not in official or not official[name].ndim]:
         raise InputError("source", f"the discriminator lacks tensor {missing[0]!r}")
-    channels = [len(original[name]) for name in names]
-    recipe = TrainingConfig(
+    channels = [len(official[name]) for name in names]
+    config = TrainingConfig(
         generator, discriminator_channel_base=channel_base(channels), discriminator_channel_max=max(channels)
     )
     with torch.device("meta"):
-        expected = new_discriminator(recipe).state_dict()
+        expected = new_discriminator(config).state_dict()
     state = {}
     for name, meta in expected.items():
-        original_name = _original_name(name, generator.resolution)
-        tensor = original.get(original_name)
-        if tensor is None or tensor.shape != meta.shape or not tensor.is_floating_point():
-            raise InputError("source", f"the discriminator's {original_name!r} is not {list(meta.shape)} numbers")
-        state[name] = tensor.detach().to(torch.float32)
-        if not state[name].isfinite().all():
-            raise InputError("source", f"the discriminator's {original_name!r} holds values that are not finite")
-    return recipe, state
+        official_name = _official_name(name, generator.resolution)
+        tensor = official.get(official_name)
+        if tensor is None:
+            raise InputError("source", f"the discriminator lacks tensor {official_name!r}")
+        state[name] = to_float32(f"{DISCRIMINATOR}.{official_name}", tensor, list(meta.shape))
+    return config, state
 
 
-def _original_name(name: str, resolution: int) -> str:
-    """The original name of a tensor of model/training/discriminator.py."""
+def _official_name(name: str, resolution: int) -> str:
+    """The official name of a tensor of model/training/discriminator.py."""
     first, rest = name.split(".", 1)
     if first == "blocks":
         index, layer, parameter = rest.split(".")
         return f"b{resolution >> int(index)}.{'skip' if layer == 'shortcut' else layer}.{parameter}"
     if first == "classes":
         return "mapping." + rest.replace("layers.", "fc")
-    return f"b{resolution}.fromrgb.{rest}" if first == "from_rgb" else f"{_LAYERS[first]}.{rest}"
+    return f"b{resolution}.fromrgb.{rest}" if first == "from_rgb" else f"{_LAST_LAYERS[first]}.{rest}"

@@ -1,4 +1,4 @@
-"""Recipes by name, and how a recipe's values follow from those that are overridden."""
+"""Named training settings, and how settings follow from overridden ones."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +9,7 @@ from model.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """A recipe, and what it is for."""
+    """Training settings and their purpose."""
 
     config: TrainingConfig
     purpose: str
@@ -65,45 +65,42 @@ PRESETS: dict[str, Preset] = {
     "small-128": Preset(_SMALL_128, "128×128 on one GPU within a day"),
     "ffhq-128": Preset(
         replace(_FFHQ_512, generator=GENERATORS["creps-128"], batch=128, gamma=0.5, ema_kimg=40.0),
-        "the source's 128×128",
+        "the paper's 128×128",
     ),
-    "ffhq-512": Preset(_FFHQ_512, "the source's 512×512"),
+    "ffhq-512": Preset(_FFHQ_512, "the paper's 512×512"),
     "ffhq-1024": Preset(
         replace(_FFHQ_512, generator=GENERATORS["creps-1024"], batch=8, gamma=32.0, ema_kimg=2.5),
-        "the source's 1024×1024; with --transfer also its MetFaces and AFHQ-Dog",
+        "the paper's 1024×1024; with --transfer also its MetFaces and AFHQ-Dog",
     ),
 }
-"""``ffhq-…`` are the source's recipes (Nguyen et al. 2023): batch 128 and γ 0.5 at 128², 32 and 10 at 512², 8 and 32 at
-1024²; EMA half-life batch·10/32 kimg; ADA towards 0.6; 25,000 kimg; mirrored; R1 at every 16th step, path length at
-every 4th."""
+"""``ffhq-…`` are the settings of the CREPS paper (Nguyen et al. 2023): batch 128 and γ 0.5 at 128², 32 and 10 at 512²,
+8 and 32 at 1024²; EMA half-life batch·10/32 kimg; ADA target 0.6; 25,000 kimg; mirrored; R1 every 16 steps, path length
+every 4."""
 
 TRANSFER_ADA_KIMG = 100.0
-"""A transferred discriminator overfits sooner than a new one, so ADA answers faster (as the original does)."""
+"""``ada_kimg`` with --transfer: a trained discriminator overfits sooner (as in the original)."""
 
 
-def resolve(preset: str, recipe: dict[str, Any], network: dict[str, Any], transfer: bool = False) -> TrainingConfig:
-    """The preset with the values that the user gave, and those that follow from them.
+def resolve(preset: str, training: dict[str, Any], network: dict[str, Any], transfer: bool = False) -> TrainingConfig:
+    """The preset with overrides of TrainingConfig and GeneratorConfig, and with the settings that follow from them.
 
-    Of what is not given, γ follows the square of the resolution (the source's rule of thumb, which its own presets keep
-    within a quarter), the EMA's half-life follows the batch, R3GAN's loss has its penalties at every step and no path
-    length (Huang et al. 2024), and a transferred network has a fast ADA and an average that need not warm up.
-
-    Args:
-        recipe: values of TrainingConfig by name.
-        network: values of GeneratorConfig by name.
-        transfer: whether the run begins with trained networks.
+    Settings that are overridden themselves do not follow. γ is proportional to the square of the resolution (the
+    original's rule of thumb) and the EMA's half-life to the batch. The R3GAN loss has its penalties at every step and
+    no path length penalty (Huang et al. 2024). With transfer, ADA adapts faster and the EMA has no ramp-up.
 
     Raises:
-        InputError: a value is out of its limits.
+        InputError: a value is out of range.
     """
     base = PRESETS[preset].config
     generator = replace(base.generator, **network)
-    follows: dict[str, Any] = {
+    if generator.last_block == generator.resolution:  # the default
+        generator = replace(generator, last_block=None)
+    derived: dict[str, Any] = {
         "gamma": base.gamma * (generator.resolution / base.generator.resolution) ** 2,
-        "ema_kimg": base.ema_kimg * recipe.get("batch", base.batch) / base.batch,
+        "ema_kimg": base.ema_kimg * training.get("batch", base.batch) / base.batch,
     }
-    if recipe.get("loss", base.loss) == "r3gan":
-        follows |= {"r1_interval": 1, "path_length_weight": 0.0}
+    if training.get("loss", base.loss) == "r3gan":
+        derived |= {"r1_interval": 1, "path_length_weight": 0.0}
     if transfer:
-        follows |= {"ada_kimg": TRANSFER_ADA_KIMG, "ema_rampup": 0.0}
-    return replace(base, generator=generator, **(follows | recipe))
+        derived |= {"ada_kimg": TRANSFER_ADA_KIMG, "ema_rampup": 0.0}
+    return replace(base, generator=generator, **(derived | training))

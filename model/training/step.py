@@ -1,270 +1,243 @@
-"""One step of training: each network once against the other, the penalties that are due, and the running means.
+"""One training step: the generator, the discriminator, the penalties that are due, and the running means.
 
-Random numbers are drawn for the whole batch, of which every process takes its share and works on it in parts
-(microbatches), so what a step does depends on neither. Shapes are those of one part of a process's share, N pictures.
+Random numbers are drawn for the whole batch, in the same order in every process. A process works on its share of the
+batch in microbatches, whose gradients add up, so neither their number nor that of the processes changes the result.
+Shapes are those of one microbatch of N images at resolution R.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
-from typing import overload
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from model.training.ada import NUMBERS as ADA_NUMBERS
-from model.training.ada import ada, adjust_probability
-from model.training.diffaugment import NUMBERS as DIFFAUGMENT_NUMBERS
-from model.training.diffaugment import diffaugment
+from model.training.augment.ada import NUMBERS as ADA_NUMBERS
+from model.training.augment.ada import ada, adjust_probability
+from model.training.augment.diffaugment import NUMBERS as DIFFAUGMENT_NUMBERS
+from model.training.augment.diffaugment import diffaugment
+from model.training.distributed import Distributed
 from model.training.losses import path_length, r3gan, stylegan2
 from model.training.losses.gradient_penalty import gradient_penalty
-from model.training.processes import Processes
 from model.training.state import TrainingState
 from model.training.synthesis import TrainingSynthesis
 
-W_AVERAGE_DECAY = 0.998
-"""Decay of the mean style for each batch (StyleGAN2)."""
+W_AVG_DECAY = 0.998
+"""Decay per step of the running mean of w (original ``w_avg_beta``)."""
 
 ADA_INTERVAL = 4
-"""Steps between adjustments of ADA's probability (Karras et al. 2020, arXiv:2006.06676, section 3)."""
+"""Steps between two adjustments of ADA's probability (Karras et al. 2020, arXiv:2006.06676, section 3)."""
 
-GRADIENT_BOUND = 1e5
-"""What an infinite gradient becomes, so that one overflow in fp16 does not poison the weights (as in the original)."""
+MAX_GRADIENT = 1e5
+"""Replaces infinite gradients, so that one overflow in fp16 does not destroy the weights (as in the original)."""
+
+AUGMENTATION_NUMBERS = {"none": 0, "diffaugment": DIFFAUGMENT_NUMBERS, "ada": ADA_NUMBERS}
+"""Uniform random numbers that each augmentation takes for one image."""
 
 Scalars = dict[str, Tensor]
-"""Values without axes by name, for the report."""
+"""Scalar tensors by name, for the log."""
 
 
 class TrainingStep:
-    """Calling it takes a step and moves the state on.
+    """Takes one training step per call and updates the state."""
 
-    Args:
-        state: networks, optimisers and running means, which every call changes.
-        processes: those that share the batch.
-    """
-
-    def __init__(self, state: TrainingState, processes: Processes) -> None:
+    def __init__(self, state: TrainingState, distributed: Distributed) -> None:
         config = state.config
-        self._state, self._config, self._processes = state, config, processes
-        share = config.batch // processes.size
-        self._parts = share // (config.microbatch or share)
+        self._state, self._config, self._distributed = state, config, distributed
+        share = config.batch // distributed.size
+        self._microbatches = _strided_slices(share // (config.microbatch or share))
         synthesis = state.generator.synthesis
         self._synthesize = TrainingSynthesis(synthesis, config.precision, config.chunk_pixels, config.compile)
-        self._synthesize_exactly = TrainingSynthesis(synthesis, "fp32", config.chunk_pixels)
-        self._discriminate = torch.compile(state.discriminator) if config.compile else state.discriminator
+        self._synthesize_fp32 = TrainingSynthesis(synthesis, "fp32", config.chunk_pixels)
+        self._discriminator = torch.compile(state.discriminator) if config.compile else state.discriminator
 
-    def __call__(self, real: Tensor, label: Tensor | None) -> Scalars:
+    def __call__(self, real: Tensor, label: Tensor) -> Scalars:
         """Takes one step.
 
         Args:
-            real: this process's share of the pictures, [batch / processes, 3, R, R] in −1 … 1.
-            label: their one-hot classes [batch / processes, classes], or None.
+            real: this process's share of the images, [batch / processes, 3, R, R] in −1 … 1.
+            label: their one-hot classes, [batch / processes, classes]; no columns for an unconditional network.
 
         Returns:
-            Scalars of this process for the report.
+            Scalars of this process for the log.
         """
         state, config = self._state, self._config
         scalars = self._train_generator(real, label)
         if config.path_length_weight and state.steps % config.path_length_interval == 0:
-            scalars |= self._penalize_path_length(label)
+            scalars |= self._regularize_path_length(label)
         scalars |= self._train_discriminator(real, label)
         state.images += config.batch
         state.steps += 1
-        self._update_average()
+        self._update_ema()
         if config.augmentation == "ada":
             scalars |= self._adjust_augmentation(scalars["sign_real"])
         return scalars
 
-    def _train_generator(self, real: Tensor, label: Tensor | None) -> Scalars:
-        state, relative = self._state, self._config.loss == "r3gan"
-        self._let_learn(state.discriminator, ())
-        mean_w, losses = [], []
-        fake_numbers, real_numbers = self._draw_numbers(), self._draw_numbers() if relative else None
-        for part, z in enumerate(self._draw_z()):
-            classes = self._part(label, part)
-            w = state.generator.mapping(z, classes)
-            mean_w.append(w.detach().mean(dim=0))
-            fake = self._augment(self._synthesize(self._spread(w)), self._part(fake_numbers, part))
-            fake_logits = self._judge(fake, classes)
-            if relative:
-                shown = self._augment(self._part(real, part), self._part(real_numbers, part))
-                loss = r3gan.generator_loss(self._judge(shown, classes), fake_logits)
+    def _train_generator(self, real: Tensor, label: Tensor) -> Scalars:
+        state, relativistic = self._state, self._config.loss == "r3gan"
+        state.discriminator.requires_grad_(False)
+        fake_numbers = self._draw_augmentation()
+        real_numbers = self._draw_augmentation() if relativistic else fake_numbers
+        z = self._draw_z()
+        means_of_w, losses = [], []
+        for mb in self._microbatches:
+            w = state.generator.mapping(z[mb], label[mb])  # [N, w_dim]
+            means_of_w.append(w.detach().mean(dim=0))
+            fake = self._synthesize(self._to_ws(w))  # [N, 3, R, R]
+            fake_logits = self._run_discriminator(fake, label[mb], fake_numbers[mb])  # [N]
+            if relativistic:
+                real_logits = self._run_discriminator(real[mb], label[mb], real_numbers[mb])  # [N]
+                loss = r3gan.generator_loss(real_logits, fake_logits)
             else:
                 loss = stylegan2.generator_loss(fake_logits)
             losses.append(self._backward(loss))
-        self._descend(state.generator_optimizer)
-        self._let_learn(state.discriminator, state.learning_discriminator())
-        batch_mean = self._processes.average(_mean(mean_w))
-        state.generator.mapping.w_avg.lerp_(batch_mean, 1 - W_AVERAGE_DECAY)
+        self._optimizer_step(state.generator_optimizer)
+        for parameter in state.trainable_discriminator_parameters():
+            parameter.requires_grad_(True)
+        batch_mean = self._distributed.all_reduce_mean(_mean(means_of_w))  # [w_dim]
+        state.generator.mapping.w_avg.lerp_(batch_mean, 1 - W_AVG_DECAY)
         return {"loss_generator": _mean(losses)}
 
-    def _penalize_path_length(self, label: Tensor | None) -> Scalars:
-        """The penalty of the first pictures of every process's share; see losses/path_length.py for its gradient."""
-        state, config, processes = self._state, self._config, self._processes
-        count = max(1, config.batch // processes.size // path_length.BATCH_SHRINK)
+    def _regularize_path_length(self, label: Tensor) -> Scalars:
+        """Path length penalty on a part of the batch; losses/path_length.py explains how its gradient is computed."""
+        state, config, distributed = self._state, self._config, self._distributed
+        count = max(1, config.batch // distributed.size // path_length.BATCH_SHRINK)
         side = config.generator.resolution
-        parts = min(self._parts, count)
-        z = processes.share(self._normal(count * processes.size, config.generator.z_dim))
-        noise = processes.share(self._normal(count * processes.size, 3, side, side))
-        label = None if label is None else label[:count]
+        microbatches = _strided_slices(min(len(self._microbatches), count))
+        z = distributed.shard(self._randn(count * distributed.size, config.generator.z_dim))
+        noise = distributed.shard(self._randn(count * distributed.size, 3, side, side))
+        label = label[:count]
 
-        def spread(part: int) -> Tensor:
-            return self._spread(state.generator.mapping(z[part::parts], None if label is None else label[part::parts]))
-
-        with torch.no_grad():
-            ws = [spread(part) for part in range(parts)]
-        gradients = [
-            path_length.path_gradient(self._synthesize_exactly, w, noise[part::parts]) for part, w in enumerate(ws)
-        ]
-        batch_mean = processes.average(path_length.path_lengths(torch.cat(gradients)).mean())
+        gradients = []
+        for mb in microbatches:
+            with torch.no_grad():
+                ws = self._to_ws(state.generator.mapping(z[mb], label[mb]))  # [N, num_ws, w_dim]
+            gradients.append(path_length.path_gradient(self._synthesize_fp32, ws, noise[mb]))  # [N, num_ws, w_dim]
+        batch_mean = distributed.all_reduce_mean(path_length.path_lengths(torch.cat(gradients)).mean())
         state.path_length_mean = state.path_length_mean.lerp(batch_mean, path_length.DECAY)
+
         penalties = []
-        for part, gradient in enumerate(gradients):
+        for mb, gradient in zip(microbatches, gradients, strict=True):
             penalty, direction = path_length.path_penalty(gradient, state.path_length_mean, count)
             penalties.append(penalty)
-            surrogate = path_length.path_surrogate(
-                self._synthesize_exactly, spread(part), noise[part::parts], direction
-            )
-            # Times the interval: a rare step counts for all those that it stands for.
+            ws = self._to_ws(state.generator.mapping(z[mb], label[mb]))
+            surrogate = path_length.path_surrogate(self._synthesize_fp32, ws, noise[mb], direction)
+            # Lazy regularization (StyleGAN2, appendix B): times the interval for the steps without the penalty.
             torch.autograd.backward(surrogate * (config.path_length_weight * config.path_length_interval))
-        self._descend(state.generator_optimizer)
+        self._optimizer_step(state.generator_optimizer)
         return {"path_length": batch_mean, "path_length_penalty": torch.stack(penalties).sum()}
 
-    def _train_discriminator(self, real: Tensor, label: Tensor | None) -> Scalars:
+    def _train_discriminator(self, real: Tensor, label: Tensor) -> Scalars:
         state, config = self._state, self._config
         adversarial = r3gan if config.loss == "r3gan" else stylegan2
+        fake_numbers, real_numbers = self._draw_augmentation(), self._draw_augmentation()
+        z = self._draw_z()
         fakes, losses, real_signs, fake_signs = [], [], [], []
-        fake_numbers, real_numbers = self._draw_numbers(), self._draw_numbers()
-        for part, z in enumerate(self._draw_z()):
-            classes = self._part(label, part)
+        for mb in self._microbatches:
             with torch.no_grad():
-                fake = self._synthesize(self._spread(state.generator.mapping(z, classes)))
+                fake = self._synthesize(self._to_ws(state.generator.mapping(z[mb], label[mb])))  # [N, 3, R, R]
             fakes.append(fake)
-            # Apart, because the minibatch deviation must not compare real pictures with drawn ones.
-            fake_logits = self._judge(self._augment(fake, self._part(fake_numbers, part)), classes)
-            shown = self._augment(self._part(real, part), self._part(real_numbers, part))
-            real_logits = self._judge(shown, classes)
+            # Two passes, because the minibatch standard deviation must not mix real and generated images.
+            fake_logits = self._run_discriminator(fake, label[mb], fake_numbers[mb])  # [N]
+            real_logits = self._run_discriminator(real[mb], label[mb], real_numbers[mb])  # [N]
             losses.append(self._backward(adversarial.discriminator_loss(real_logits, fake_logits)))
             real_signs.append(real_logits.detach().sign().mean())
             fake_signs.append(fake_logits.detach().sign().mean())
-        due = bool(config.gamma) and state.steps % config.r1_interval == 0
-        if not due or config.r1_interval > 1:  # else the penalties share the step
-            self._descend(state.discriminator_optimizer)
+        penalties_due = bool(config.gamma) and state.steps % config.r1_interval == 0
+        if not penalties_due or config.r1_interval > 1:  # at an interval of 1 the penalties share the loss's step
+            self._optimizer_step(state.discriminator_optimizer)
         penalties = {}
-        if due:
-            penalties["r1_penalty"] = self._penalize((self._part(real, part) for part in range(self._parts)), label)
+        if penalties_due:
+            penalties["r1_penalty"] = self._penalize_gradients([real[mb] for mb in self._microbatches], label)
             if config.loss == "r3gan":
-                penalties["r2_penalty"] = self._penalize(fakes, label)
-            self._descend(state.discriminator_optimizer)
+                penalties["r2_penalty"] = self._penalize_gradients(fakes, label)
+            self._optimizer_step(state.discriminator_optimizer)
         signs = {"sign_real": _mean(real_signs), "sign_fake": _mean(fake_signs)}
         return {"loss_discriminator": _mean(losses), **signs, **penalties}
 
-    def _penalize(self, parts: Iterable[Tensor], label: Tensor | None) -> Tensor:
-        """Adds the gradient of the penalty on pictures, in fp32, with respect to them before they are augmented."""
+    def _penalize_gradients(self, images: Iterable[Tensor], label: Tensor) -> Tensor:
+        """Backward pass of γ · the gradient penalty in fp32, for microbatches [N, 3, R, R] before augmentation."""
         config, penalties = self._config, []
-        numbers = self._draw_numbers()
-        for part, images in enumerate(parts):
-            images = images.detach().requires_grad_(True)
-            logits = self._state.discriminator(
-                self._augment(images, self._part(numbers, part)), self._part(label, part)
-            )
-            penalty = gradient_penalty(images, logits)
+        numbers = self._draw_augmentation()
+        for mb, x in zip(self._microbatches, images, strict=True):
+            x = x.detach().requires_grad_(True)
+            logits = self._state.discriminator(self._augment(x, numbers[mb]), label[mb])  # [N]
+            penalty = gradient_penalty(x, logits)
             self._backward(penalty * (config.gamma * config.r1_interval))
             penalties.append(penalty.detach())
         return _mean(penalties)
 
     @torch.no_grad()
-    def _update_average(self) -> None:
+    def _update_ema(self) -> None:
         state, config = self._state, self._config
         half_life = config.ema_kimg * 1000
         if config.ema_rampup:
             half_life = min(half_life, config.ema_rampup * state.images)
         decay = 0.5 ** (config.batch / max(half_life, 1e-8))
-        for average, parameter in zip(state.average.parameters(), state.generator.parameters(), strict=True):
-            average.lerp_(parameter, 1 - decay)
-        for copied, buffer in zip(state.average.buffers(), state.generator.buffers(), strict=True):
-            copied.copy_(buffer)
+        for ema, parameter in zip(state.generator_ema.parameters(), state.generator.parameters(), strict=True):
+            ema.lerp_(parameter, 1 - decay)
+        for copy, buffer in zip(state.generator_ema.buffers(), state.generator.buffers(), strict=True):
+            copy.copy_(buffer)
 
     def _adjust_augmentation(self, sign_real: Tensor) -> Scalars:
         state, config = self._state, self._config
-        state.sign_sum = state.sign_sum + self._processes.average(sign_real)
+        state.sign_sum = state.sign_sum + self._distributed.all_reduce_mean(sign_real)
         if state.steps % ADA_INTERVAL == 0:
-            mean_sign = state.sign_sum / ADA_INTERVAL
+            mean_sign = state.sign_sum / ADA_INTERVAL  # r_t of ADA, equation 1
             images = config.batch * ADA_INTERVAL
-            state.augment_p = adjust_probability(state.augment_p, mean_sign, config.ada_target, images, config.ada_kimg)
+            if not config.ada_p:
+                state.augment_p = adjust_probability(
+                    state.augment_p, mean_sign, config.ada_target, images, config.ada_kimg
+                )
             state.sign_sum = torch.zeros_like(state.sign_sum)
         return {"augment_p": state.augment_p}
 
-    def _normal(self, *shape: int) -> Tensor:
+    def _randn(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self._state.random, device=self._state.device)
 
-    def _draw_z(self) -> Iterator[Tensor]:
-        """Normal latents [N, z_dim] of each part."""
-        z = self._processes.share(self._normal(self._config.batch, self._config.generator.z_dim))
-        return (z[part :: self._parts] for part in range(self._parts))
+    def _draw_z(self) -> Tensor:
+        """Normal latents of this process's share, [batch / processes, z_dim]."""
+        return self._distributed.shard(self._randn(self._config.batch, self._config.generator.z_dim))
 
-    def _draw_numbers(self) -> Tensor | None:
-        """Random numbers for one augmentation of this process's share."""
-        counts = {"none": 0, "diffaugment": DIFFAUGMENT_NUMBERS, "ada": ADA_NUMBERS}
-        count = counts[self._config.augmentation]
-        if not count:
-            return None
-        shape = (self._config.batch, count)
-        return self._processes.share(torch.rand(shape, generator=self._state.random, device=self._state.device))
+    def _draw_augmentation(self) -> Tensor:
+        """Uniform numbers for one augmentation of this process's share, [batch / processes, numbers]."""
+        shape = (self._config.batch, AUGMENTATION_NUMBERS[self._config.augmentation])
+        return self._distributed.shard(torch.rand(shape, generator=self._state.random, device=self._state.device))
 
-    @overload
-    def _part(self, share: Tensor, part: int) -> Tensor: ...
-
-    @overload
-    def _part(self, share: Tensor | None, part: int) -> Tensor | None: ...
-
-    def _part(self, share: Tensor | None, part: int) -> Tensor | None:
-        """One part of this process's share. Its pictures lie as far apart as the minibatch deviation groups them."""
-        return None if share is None else share[part :: self._parts]
-
-    def _spread(self, w: Tensor) -> Tensor:
-        """w [N, w_dim] for every layer, [N, num_ws, w_dim]."""
+    def _to_ws(self, w: Tensor) -> Tensor:
+        """Repeats w [N, w_dim] for every layer: [N, num_ws, w_dim]."""
         return self._state.generator.mapping.truncate(w, self._config.generator.num_ws)
 
-    def _augment(self, images: Tensor, numbers: Tensor | None) -> Tensor:
-        if numbers is None:
-            return images
+    def _augment(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """[N, 3, R, R] → [N, 3, R, R]."""
         if self._config.augmentation == "ada":
-            return ada(images, numbers, self._state.augment_p)
-        return diffaugment(images, numbers)
+            return ada(images, numbers, self._state.augment_p, self._config.ada_kinds)
+        return diffaugment(images, numbers) if self._config.augmentation == "diffaugment" else images
 
-    def _judge(self, images: Tensor, label: Tensor | None) -> Tensor:
-        """The discriminator's logits [N] in the recipe's precision."""
-        with self._autocast():
-            logits: Tensor = self._discriminate(images, label, half=self._config.precision == "fp16")
+    def _run_discriminator(self, images: Tensor, label: Tensor, numbers: Tensor) -> Tensor:
+        """Logits [N] of augmented images [N, 3, R, R] in the configured precision."""
+        images, precision = self._augment(images, numbers), self._config.precision
+        with torch.autocast(self._state.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits: Tensor = self._discriminator(images, label, half=precision == "fp16")
         return logits
 
-    def _autocast(self) -> AbstractContextManager[None]:
-        enabled = self._config.precision == "bf16"
-        return torch.autocast(self._state.device.type, torch.bfloat16, enabled=enabled)
-
     def _backward(self, loss: Tensor) -> Tensor:
-        """Adds the gradient of one part's mean loss to that of the share; returns the loss without its graph."""
-        torch.autograd.backward(loss / self._parts)
+        """Backpropagates a microbatch's mean loss as its part of the share's mean; returns the loss, detached."""
+        torch.autograd.backward(loss / len(self._microbatches))
         return loss.detach()
 
-    def _descend(self, optimizer: torch.optim.Optimizer) -> None:
-        """One step of an optimiser along the gradient of the whole batch's loss, which is forgotten."""
+    def _optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Averages gradients over the processes, replaces NaN and infinity, updates parameters, clears gradients."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self._processes.average_gradients(parameters)
+        self._distributed.all_reduce_gradients(parameters)
         for parameter in parameters:
-            if parameter.grad is not None:
-                torch.nan_to_num(
-                    parameter.grad, nan=0.0, posinf=GRADIENT_BOUND, neginf=-GRADIENT_BOUND, out=parameter.grad
-                )
+            if (grad := parameter.grad) is not None:
+                torch.nan_to_num(grad, nan=0.0, posinf=MAX_GRADIENT, neginf=-MAX_GRADIENT, out=grad)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    @staticmethod
-    def _let_learn(network: torch.nn.Module, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Gradients reach these parameters of a network and no other."""
-        network.requires_grad_(False)
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+
+def _strided_slices(count: int) -> list[slice]:
+    """Slices of a process's share, one for each microbatch: i, i + count, … as the minibatch std groups images."""
+    return [slice(i, None, count) for i in range(count)]
 
 
 def _mean(values: list[Tensor]) -> Tensor:

@@ -1,7 +1,10 @@
-"""Training pictures from styles with bounded memory: in chunks, whose activations are computed again when needed.
+"""Synthesis for training with bounded memory: activation checkpointing in chunks of lines and of pixels.
 
-Lines do not depend on one another, and pixels only on their own row and column. So both are computed a few at a time,
-and all that is kept are the finished lines and the colours.
+Line positions are independent of one another, and a pixel depends only on its row and its column. Both are computed in
+chunks; only the finished lines and colors are kept, and activations are recomputed in the backward pass.
+
+Images are computed by fused_layers.py, which saves time. Their derivative is computed by the network itself: forward
+mode needs operators that do not work in place.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,96 +16,96 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from model.generator import COLUMNS, ROWS, Synthesis
+from model.generator import COLUMNS, ROWS, SynthesisNetwork
+from model.training import fused_layers
 from model.training.config import Precision
 
 PIXELS_PER_LINE = 32
-"""What the activations of one line position weigh, in pixels: about 1.5 MB to 41 KB in fp32 at the source's widths."""
+"""Memory of the activations of a line position, in pixels: about 1.5 MB to 41 KB in fp32 at the paper's widths."""
 
 
 class TrainingSynthesis:
-    """The synthesis network at its training resolution, corner to corner.
+    """The synthesis network at its training resolution.
 
     Args:
-        synthesis: the network.
-        precision: "bf16" runs it under autocast, "fp16" the refinement alone, as the original does.
-        chunk_pixels: the activations of about so many of a batch's pixels, or of as many lines as weigh the same, are
-            kept at a time; 0 keeps them all.
-        compiled: whether to compile what a call does. What :meth:`derivative` does is never compiled, for compiled code
-            cannot be differentiated twice.
+        precision: "bf16" runs it under autocast, "fp16" only the refinement, as in the original.
+        chunk_pixels: number of pixels of the batch, or of lines that take as much memory, in one chunk; 0 for all.
+        compiled: whether to compile the forward pass. :meth:`derivative` is never compiled, because compiled
+            code cannot be differentiated twice.
     """
 
-    def __init__(self, synthesis: Synthesis, precision: Precision, chunk_pixels: int, compiled: bool = False) -> None:
+    def __init__(
+        self, synthesis: SynthesisNetwork, precision: Precision, chunk_pixels: int, compiled: bool = False
+    ) -> None:
         self.synthesis = synthesis
         self._precision = precision
         self._chunk_pixels = chunk_pixels
-        self._lines: Callable[..., Tensor] = torch.compile(synthesis.lines) if compiled else synthesis.lines
-        self._pixels: Callable[..., Tensor] = torch.compile(self._draw_pixels) if compiled else self._draw_pixels
+        self._lines: Callable[..., Any] = torch.compile(self._run_lines) if compiled else self._run_lines
+        self._pixels: Callable[..., Tensor] = torch.compile(self._run_pixels) if compiled else self._run_pixels
 
     def __call__(self, ws: Tensor) -> Tensor:
-        """Styles [N, num_ws, w_dim] → pictures [N, 3, R, R] in the styles' type, about −1 … 1."""
+        """Styles [N, num_ws, w_dim] → images [N, 3, R, R] of the same dtype, about −1 … 1."""
         with torch.autocast(ws.device.type, torch.bfloat16) if self._precision == "bf16" else nullcontext():
-            rows, columns = (
-                torch.cat(_recompute(self._lines, [(ws, positions, axis) for positions in self._positions(ws)]), dim=3)
-                for axis in (ROWS, COLUMNS)
-            )
-            chunks = torch.split(rows, self._at_once(len(ws) * self.synthesis.config.resolution), dim=3)
-            colours = _recompute(self._pixels, [(ws, chunk, columns) for chunk in chunks])
-            return torch.cat(colours, dim=2).to(ws.dtype)
+            chunks = zip(*_checkpointed(self._lines, [(ws, chunk) for chunk in self._positions(ws)]), strict=True)
+            rows, columns = (torch.cat(parts, dim=3) for parts in chunks)  # [N, bundles, 32, R, D] each
+            height = self._chunk_size(len(ws) * self.synthesis.config.resolution)
+            calls = [(ws, chunk, columns) for chunk in torch.split(rows, height, dim=3)]
+            colors = _checkpointed(self._pixels, calls)  # [N, 3, height, R] each
+            return torch.cat(colors, dim=2).to(ws.dtype)  # [N, 3, R, R]
 
     def derivative(self, ws: Tensor, direction: Tensor, weights: Tensor) -> Tensor:
-        """d/dε Σ weights · pictures(ws + ε·direction) at ε = 0, in fp32: a scalar to be differentiated once more.
+        """d/dε Σ weights · images(ws + ε·direction) at ε = 0, a scalar that can be differentiated once more, in fp32.
 
-        Derivatives are carried forward beside the values. To differentiate a gradient instead would keep the
-        activations of all chunks.
+        It is computed in forward mode. Differentiating a gradient instead would keep the activations of all chunks.
 
         Args:
             ws, direction: [N, num_ws, w_dim].
             weights: [N, 3, R, R].
         """
-        lines: list[Tensor] = []  # rows and their derivatives, columns and theirs
+        lines: list[Tensor] = []  # rows, their tangents, columns, their tangents: [N, bundles, 32, R, D] each
         for axis in (ROWS, COLUMNS):
-            parts = _recompute(self._derive_lines, [(ws, direction, part, axis) for part in self._positions(ws)])
-            lines += [torch.cat(part, dim=3) for part in zip(*parts, strict=True)]
+            calls = [(ws, direction, chunk, axis) for chunk in self._positions(ws)]
+            lines += [torch.cat(chunks, dim=3) for chunks in zip(*_checkpointed(self._jvp_lines, calls), strict=True)]
         rows, rows_tangent, *columns = lines
-        height = self._at_once(len(ws) * self.synthesis.config.resolution)
+        height = self._chunk_size(len(ws) * self.synthesis.config.resolution)
         chunks = zip(*(torch.split(x, height, d) for x, d in ((rows, 3), (rows_tangent, 3), (weights, 2))), strict=True)
-        sums = _recompute(self._derive_pixels, [(ws, direction, *chunk, *columns) for chunk in chunks])
+        sums = _checkpointed(self._jvp_pixels, [(ws, direction, *chunk, *columns) for chunk in chunks])
         return torch.stack(sums).sum()
 
-    def _at_once(self, weight: int) -> int:
-        """How many lines to take together, each of which weighs so many pixels: a power of two, so that all chunks are
-        of one shape."""
+    def _chunk_size(self, pixels: int) -> int:
+        """Lines in one chunk if each counts for ``pixels``: a power of two, so that all chunks have one shape."""
         side = self.synthesis.config.resolution
         if not self._chunk_pixels:
             return side
-        return int(min(side, 1 << (max(1, self._chunk_pixels // weight).bit_length() - 1)))
+        return int(min(side, 1 << (max(1, self._chunk_pixels // pixels).bit_length() - 1)))
 
     def _positions(self, ws: Tensor) -> Sequence[Tensor]:
-        """The positions of one axis in chunks, float64 [L] each."""
+        """Positions along one axis in chunks, float64 [L] each."""
         positions = torch.linspace(0.0, 1.0, self.synthesis.config.resolution, dtype=torch.float64, device=ws.device)
-        return torch.split(positions, self._at_once(len(ws) * PIXELS_PER_LINE))
+        return torch.split(positions, self._chunk_size(len(ws) * PIXELS_PER_LINE))
 
-    def _draw_pixels(self, ws: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """[N, 3, H, W]."""
-        if self._precision != "fp16":
-            return self.synthesis.pixels(ws, rows, columns)
-        g = self.synthesis.fuse(rows, columns)
-        rgb = self.synthesis.to_rgb(g)
-        with torch.autocast(ws.device.type, torch.float16):
-            rgb = self.synthesis.refine(g, rgb, ws[:, -1])
+    def _run_lines(self, ws: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and columns at positions [L]: [N, bundles, 32, L, D] each."""
+        return fused_layers.lines(self.synthesis, ws, positions)
+
+    def _run_pixels(self, ws: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Rows [N, bundles, 32, H, D] and columns [N, bundles, 32, W, D] → colors [N, 3, H, W]."""
+        g = fused_layers.fuse(self.synthesis, rows, columns)  # [N, 32, H·W]
+        rgb = self.synthesis.to_rgb(g)  # [N, 3, H·W]
+        with torch.autocast(ws.device.type, torch.float16) if self._precision == "fp16" else nullcontext():
+            rgb = fused_layers.refine(self.synthesis, g, rgb, ws[:, -1])  # [N, 3, H·W]
         return rgb.reshape(*rgb.shape[:2], rows.shape[3], columns.shape[3])
 
-    def _derive_lines(self, ws: Tensor, direction: Tensor, positions: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """Lines and their derivatives along the direction, [N, bundles, 32, L, D] each."""
+    def _jvp_lines(self, ws: Tensor, direction: Tensor, positions: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """Lines and their tangents, [N, bundles, 32, L, D] each."""
         with forward_ad.dual_level():
             return _unpack(self.synthesis.lines(_pack(ws, direction), positions, axis))
 
-    def _derive_pixels(
+    def _jvp_pixels(
         self, ws: Tensor, direction: Tensor, rows: Tensor, rows_tangent: Tensor, weights: Tensor,
         columns: Tensor, columns_tangent: Tensor,
     ) -> Tensor:  # fmt: skip
-        """Σ weights · the derivative of the pixels' colours, a scalar."""
+        """Σ weights · the tangents of the colors, a scalar."""
         with forward_ad.dual_level():
             duals = ((ws, direction), (rows, rows_tangent), (columns, columns_tangent))
             _, tangent = _unpack(self.synthesis.pixels(*(_pack(value, tangent) for value, tangent in duals)))
@@ -116,12 +119,12 @@ def _pack(value: Tensor, tangent: Tensor) -> Tensor:
 
 def _unpack(dual: Tensor) -> tuple[Tensor, Tensor]:
     value, tangent = forward_ad.unpack_dual(dual)  # type: ignore[no-untyped-call]
-    assert tangent is not None  # noqa: S101 - every line and colour depends on the style
+    assert tangent is not None  # noqa: S101 - every line and color depends on the style
     return value, tangent
 
 
-def _recompute(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """The function's result for each call's arguments. Of several calls none keeps its activations."""
+def _checkpointed(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Results of the function for each tuple of arguments. With several calls, activations are recomputed."""
     if len(calls) == 1:
         return [function(*calls[0])]
     return [checkpoint(function, *call, use_reentrant=False, preserve_rng_state=False) for call in calls]

@@ -1,9 +1,8 @@
-"""Beginning with trained networks: from a checkpoint, which has the generator, or a training state, which has all.
+"""Transfer learning from a checkpoint, which holds a generator, or a training state, which holds all networks.
 
-A CREPS network draws a function of position, so it goes on learning at another resolution with all of its weights: only
-the positions are others, twice as many for pictures twice as large (as the source goes from 512² to 1024² for MetFaces
-and AFHQ-Dog). The discriminator reads pixels: of a larger one the new blocks begin anew, the others keep what they
-know.
+A CREPS generator is a function of continuous positions, so all of its weights can be trained further at another
+resolution; only the positions change. The paper goes from 512² to 1024² this way for MetFaces and AFHQ-Dog. The
+discriminator works on pixels: at a higher resolution its additional blocks start from random weights.
 """
 
 from dataclasses import replace
@@ -20,12 +19,13 @@ from model.training.config import TrainingConfig
 from model.training.state import TrainingState, read_state
 
 
-class Source:
-    """Trained networks to begin with.
+class TransferSource:
+    """Trained networks to start from.
 
     Attributes:
         path: the checkpoint (.safetensors) or training state (.pt).
-        config: the generator's shape.
+        config: the generator's config.
+        discriminator: the settings with the discriminator's shape, empty if there is none.
 
     Raises:
         InputError: the file is neither, or it is damaged.
@@ -34,64 +34,71 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._state: dict[str, Any] | None = None
+        self.discriminator: dict[str, Any] = {}
         if path.suffix == SUFFIX:
             self.config = Checkpoint.open(path).config
+        elif path.suffix in (".pkl", ".pickle"):
+            raise InputError("transfer", f"{path} is a pickle, which creps import {path} NEW.pt converts")
         else:
             self._state = read_state(path)
-            self.config = TrainingConfig.from_dict(self._state["config"]).generator
+            training = TrainingConfig.from_dict(self._state["config"])
+            self.config, self.discriminator = training.generator, discriminator_shape(training)
 
     @property
     def has_discriminator(self) -> bool:
         return self._state is not None
 
     def generator_at(self, resolution: int) -> GeneratorConfig:
-        """The generator's shape when it learns from pictures of another resolution: its blocks stay."""
+        """The generator's config for training at another resolution with the same blocks."""
         last = self.config.block_resolutions[-1]
         return replace(self.config, resolution=resolution, last_block=None if last == resolution else last)
 
     def check(self, config: TrainingConfig) -> None:
-        """Raises InputError where a recipe asks for networks of another shape, or freezes what was not transferred."""
-        before, now = (c.to_dict() for c in (self.generator_at(config.generator.resolution), config.generator))
-        for name in {**before, **now}:
-            if before.get(name) != now.get(name):
+        """Raises InputError if ``config`` has another generator, or freezes layers of a new discriminator."""
+        trained, wanted = (c.to_dict() for c in (self.generator_at(config.generator.resolution), config.generator))
+        for name in {**trained, **wanted}:
+            if trained.get(name) != wanted.get(name):
                 raise InputError(
-                    "transfer", f"{self.path} has {name} {before.get(name)!r}, and the recipe {now.get(name)!r}"
+                    "transfer", f"{self.path} has {name} {trained.get(name)!r}, the config {wanted.get(name)!r}"
                 )
         if config.freeze_d and not self.has_discriminator:
-            raise InputError(
-                "freeze_d", f"{self.path} has no discriminator; the training state of its run (state-….pt) has one"
-            )
+            raise InputError("freeze_d", f"{self.path} has no discriminator; a training state (state-….pt) has one")
 
     def load(self, state: TrainingState) -> None:
-        """Puts the trained weights into the networks of a new run."""
+        """Copies the trained weights into the networks of a new run."""
         if self._state is None:
-            generator = average = Checkpoint.open(self.path).load().state_dict()
+            generator = generator_ema = Checkpoint.open(self.path).load().state_dict()
         else:
-            generator, average = self._state["generator"], self._state["average"]
+            generator, generator_ema = self._state["generator"], self._state["average"]
             _load_discriminator(state.discriminator, self._state["discriminator"], state.config)
         state.generator.load_state_dict(generator)
-        state.average.load_state_dict(average)
+        state.generator_ema.load_state_dict(generator_ema)
+
+
+def discriminator_shape(config: TrainingConfig) -> dict[str, Any]:
+    """The settings that determine the discriminator's tensors."""
+    return {name: getattr(config, name) for name in ("discriminator_channel_base", "discriminator_channel_max")}
 
 
 @torch.no_grad()
 def _load_discriminator(discriminator: nn.Module, trained: dict[str, Tensor], config: TrainingConfig) -> None:
-    """Copies the blocks that both have, matched by the resolution that they work at: from the last one back."""
+    """Copies the blocks that both discriminators have, matched by resolution, that is from the last one backwards."""
     blocks = [int(name.split(".")[1]) for name in trained if name.startswith("blocks.")]
-    shift = config.generator.resolution.bit_length() - 4 - max(blocks, default=-1)  # blocks more than the trained one
+    shift = config.generator.resolution.bit_length() - 4 - max(blocks, default=-1)  # additional blocks
     parameters = discriminator.state_dict()
     for name, tensor in trained.items():
-        parts = name.split(".")
-        if parts[0] == "blocks":
-            parts[1] = str(int(parts[1]) + shift)
-        elif parts[0] == "from_rgb" and shift:
-            continue  # it read pictures of another resolution
-        target = parameters.get(".".join(parts))
+        keys = name.split(".")
+        if keys[0] == "blocks":
+            keys[1] = str(int(keys[1]) + shift)
+        elif keys[0] == "from_rgb" and shift:
+            continue  # it belongs to the trained resolution
+        target = parameters.get(".".join(keys))
         if target is None:
-            continue  # of a block that this smaller discriminator does not have
+            continue  # belongs to a block of a higher resolution
         if target.shape != tensor.shape:
-            found, wanted = tuple(tensor.shape), tuple(target.shape)
             raise InputError(
-                "transfer", f"the trained discriminator's {name} is {found}, the recipe's {wanted}; "
-                "compare discriminator_channel_base and discriminator_channel_max"
-            )  # fmt: skip
+                "transfer",
+                f"the trained discriminator's {name} is {tuple(tensor.shape)}, not {tuple(target.shape)}; "
+                "compare discriminator_channel_base and discriminator_channel_max",
+            )
         target.copy_(tensor)

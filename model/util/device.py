@@ -1,17 +1,19 @@
-"""Devices by the names that users give them."""
+"""Devices by name."""
 
 import os
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from model.errors import InputError
 
 
 def find_device(name: str) -> torch.device:
-    """The device called "auto", "cpu", "cuda" or "cuda:0" …
+    """The device of a name: "auto", "cpu", "cuda", "cuda:0" …
 
     Raises:
-        InputError: there is no such device.
+        InputError: the name is invalid or the GPU does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -22,12 +24,18 @@ def find_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InputError("device", f"must be auto, cpu, cuda or cuda:N, not {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError("device", f"{name} is not there: torch sees {torch.cuda.device_count()} GPUs")
+        raise InputError("device", f"{name} does not exist: torch sees {torch.cuda.device_count()} GPUs")
     return device
 
 
 def installed_memory(device: torch.device) -> int:
-    """Bytes that the device has in all: a GPU its own, the CPU the machine's."""
+    """Total memory in bytes of a GPU, or of the machine for the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def to_device_async(array: NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """Copy an array to a device without waiting for the copy or for work that is queued there."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

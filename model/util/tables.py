@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 
 def align(rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> str:
-    """Rows of cells, the columns ``left`` aligned to the left and all others to the right."""
+    """Format rows of cells as columns; those in ``left`` are left-aligned, all others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -1,10 +1,10 @@
-"""Adaptive discriminator augmentation (Karras et al. 2020, arXiv:2006.06676, appendix B), its set "bgc".
+"""Adaptive discriminator augmentation (ADA, Karras et al. 2020, arXiv:2006.06676, appendix B), of the kinds "bgc".
 
-Real and drawn pictures go through the same random changes before the discriminator sees them: pixels are moved as they
-are, then the plane is transformed, then the colours. Each change is made with the probability p, which is kept low
-enough for the generator not to learn the changes and high enough for the discriminator not to memorise the data.
+Real and generated images are augmented before the discriminator: pixel blitting (flips and 90° rotations), geometric
+and color transformations, each applied with probability p. p adapts to the discriminator's overfitting: high enough
+that it does not memorize the data, low enough that the augmentations do not leak into the generated images.
 
-Everything is a function of the random numbers that it is given, of each picture alone, and never waits for the device.
+All functions are deterministic in their random numbers, treat every image on its own, and do not wait for the device.
 """
 
 import math
@@ -16,19 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NUMBERS = 28
-"""Uniform random numbers in [0, 1) that one picture takes: 4 for flip and turn, 14 for the geometry, 10 for colour."""
+"""Uniform random numbers in [0, 1) for one image: 4 for pixel blitting, 14 for geometry, 10 for color."""
 
 TRANSLATION = 1 / 8
-"""Largest shift by whole pixels, and standard deviation of the shift by fractions, as parts of the side."""
+"""Maximum integer translation, and standard deviation of the fractional translation, relative to the side."""
 
 SCALE = 0.2 * math.log(2)
-"""Standard deviation of the logarithm of both scalings."""
+"""Standard deviation of the logarithm of the isotropic and the anisotropic scaling."""
 
 BRIGHTNESS = 0.2
-"""Standard deviation of what is added to all channels."""
+"""Standard deviation of the brightness."""
 
 CONTRAST, SATURATION = 0.5 * math.log(2), math.log(2)
-"""Standard deviations of the logarithms of both factors."""
+"""Standard deviations of the logarithms of the factors."""
 
 SYM6 = (
     0.015404109327044824,
@@ -44,125 +44,121 @@ SYM6 = (
     0.0017677118642540077,
     -0.00780070832503238,
 )
-"""Low-pass filter of the wavelet symlet 6: orthonormal to its shifts by even distances, with six vanishing moments, and
-of such filters the one whose phase is closest to linear (Daubechies 1992, Ten Lectures on Wavelets, section 8.1.1)."""
+"""Low-pass filter of the wavelet symlet 6: orthonormal to its even shifts, with six vanishing moments, and of such
+filters the one whose phase is closest to linear (Daubechies 1992, Ten Lectures on Wavelets, section 8.1.1)."""
 
-CENTRE = sum(k * tap for k, tap in enumerate(SYM6)) / math.sqrt(2)
-"""Where the filter's mass lies, in taps. The mass has no variance, so a smooth picture is moved by this and no more."""
+CENTER = sum(k * tap for k, tap in enumerate(SYM6)) / math.sqrt(2)
+"""The filter's center of mass in taps. Its variance is 0, so filtering shifts a smooth image by this much only."""
 
 
-def ada(images: Tensor, numbers: Tensor, p: Tensor | float) -> Tensor:
-    """Every picture changed at random.
+def ada(images: Tensor, numbers: Tensor, p: Tensor | float, kinds: str = "bgc") -> Tensor:
+    """Augments every image at random.
 
     Args:
-        images: [N, 3, H, H] in about −1 … 1, H a power of two from 8; float32 or float64, whatever autocast is on.
-        numbers: [N, NUMBERS] uniform in [0, 1); picture n is a function of ``images[n]``, ``numbers[n]`` and ``p``.
-        p: probability of each change; a number, or a tensor without axes on the pictures' device.
+        images: [N, 3, H, H] in about −1 … 1, H a power of two from 8; float32 or float64, regardless of autocast.
+        numbers: [N, NUMBERS] uniform in [0, 1).
+        p: probability of each augmentation; a number, or a scalar tensor on the images' device.
+        kinds: initials of the kinds that are applied: pixel blitting, geometry, color.
 
     Returns:
-        [N, 3, H, H]. It can be differentiated with respect to the pictures, any number of times.
+        [N, 3, H, H], differentiable any number of times with respect to the images.
     """
-    numbers = numbers.to(images.dtype).clamp(max=1 - 2**-24)  # else float64 may be rounded to 1, which is none of them
-    pixels, geometry, colour = torch.split(numbers, [4, 14, 10], dim=1)
-    images = turn(images, pixels, p)
-    images = transform(images, sampling_matrices(geometry, p, images.shape[-1]))
-    return recolour(images, colour_matrices(colour, p))
+    numbers = numbers.to(images.dtype).clamp(max=1 - 2**-24)  # rounding to float32 may give 1
+    blitting, geometry, color = torch.split(numbers, [4, 14, 10], dim=1)
+    if "b" in kinds:
+        images = flip_and_rotate(images, blitting, p)  # [N, 3, H, H]
+    if "g" in kinds:
+        images = resample(images, geometry_matrices(geometry, p, images.shape[-1]))  # [N, 3, H, H]
+    return apply_color(images, color_matrices(color, p)) if "c" in kinds else images
 
 
 def adjust_probability(p: Tensor, mean_sign: Tensor, target: float, images: int, kimg: float) -> Tensor:
-    """The probability after ``images`` more pictures.
-
-    The discriminator overfits where it tells most real pictures by their logits' sign; then p rises, else it falls
-    (the paper's heuristic r_t, with 0.6 as its target). The result is kept within 0 … 1: beyond, p would be no
-    probability, and would have to come all the way back before anything changed.
+    """Moves p by one step towards the target of the heuristic r_t = E[sign(D(real))] (equation 1), within 0 … 1.
 
     Args:
-        p: the probability so far; no axes.
-        mean_sign: mean of sign(D(real)) since p was adjusted last, in −1 … 1; no axes.
-        target: the mean sign that p is steered to.
-        images: real pictures shown since p was adjusted last.
-        kimg: thousands of pictures within which p goes from 0 to 1 (500 in the paper).
+        p: the current probability, a scalar.
+        mean_sign: r_t since the last adjustment, in −1 … 1, a scalar.
+        target: of r_t; p grows when r_t is larger (0.6 in the paper).
+        images: real images shown since the last adjustment.
+        kimg: thousands of images in which p can go from 0 to 1 (500 in the paper).
     """
     return (p + torch.sign(mean_sign - target) * (images / (kimg * 1000))).clamp(0, 1)
 
 
-def turn(images: Tensor, numbers: Tensor, p: Tensor | float) -> Tensor:
-    """Pictures [N, 3, H, H] mirrored and turned by multiples of 90°, by ``numbers`` [N, 4].
+def flip_and_rotate(images: Tensor, numbers: Tensor, p: Tensor | float) -> Tensor:
+    """Pixel blitting: random flips and rotations by multiples of 90° of images [N, 3, H, H], by ``numbers`` [N, 4].
 
-    What is applied with probability p is a random choice that may fall on the picture as it is: half of the flips and
-    a quarter of the turns do. So no orientation is ever shown more often than the data's own, and none can be learned
-    instead of it (the paper's appendix C).
+    The random choices include the identity (half of the flips, a quarter of the rotations), so no orientation becomes
+    more frequent than the data's own at any p, which keeps the augmentation from leaking (appendix C).
 
-    These two are permutations of the pixels, and are therefore done as such, not by the filters of
-    :func:`transform`, which are not symmetric.
+    They are done as exact permutations of the pixels; the filter of :func:`resample` is not symmetric.
     """
-    flip, flip_way, quarter, quarter_count = numbers.unbind(1)
-    flips = _applied(flip, p, (2 * flip_way).floor())
-    quarters = _applied(quarter, p, (4 * quarter_count).floor())
+    flip, flip_way, quarter, quarter_count = numbers.unbind(1)  # [N] each
+    flips = _applied(flip, p, (2 * flip_way).floor())  # [N], 0 or 1
+    quarters = _applied(quarter, p, (4 * quarter_count).floor())  # [N], 0 … 3
     images = _where(flips == 1, images.flip(-1), images)
     images = _where(quarters % 2 == 1, images.transpose(-1, -2), images)
     images = _where((quarters == 1) | (quarters == 2), images.flip(-2), images)
     return _where(quarters >= 2, images.flip(-1), images)
 
 
-def sampling_matrices(numbers: Tensor, p: Tensor | float, side: int) -> Tensor:
-    """[N, 2, 3]: from a place in the changed picture to the place in the given one that is seen there.
+def geometry_matrices(numbers: Tensor, p: Tensor | float, side: int) -> Tensor:
+    """Matrices [N, 2, 3] from (x, y, 1) in the augmented image to (x, y) in the input, from ``numbers`` [N, 14].
 
-    The upper rows of the inverse of the paper's 3×3 matrices, whose last row is 0 0 1. Places are (x, y) in pixels
-    from the picture's middle. In this order, a picture is shifted by whole pixels, scaled, rotated, stretched (width
-    and height by inverse factors), rotated again and shifted by fractions, by ``numbers`` [N, 14].
+    They are the upper two rows of the paper's matrix G⁻¹ (appendix B). Positions are in pixels from the image's center.
+    The image is, in this order, translated by whole pixels, scaled, rotated, scaled anisotropically (width and height
+    by inverse factors), rotated again and translated by fractions of a pixel.
     """
-    shift, shift_x, shift_y, scale, scale_z, first, first_u, *others = numbers.unbind(1)
+    shift, shift_x, shift_y, scale, scale_z, first, first_u, *others = numbers.unbind(1)  # [N] each
     stretch, stretch_z, second, second_u, drift, drift_x, drift_y = others
-    one_of_two = 1 - (1 - p) ** 0.5  # so that either of both rotations happens with probability p
-    whole = _applied(shift, p, ((2 * torch.stack((shift_x, shift_y)) - 1) * (side * TRANSLATION)).round())
-    fraction = _applied(drift, p, _normal(torch.stack((drift_x, drift_y))) * (side * TRANSLATION))
+    p_rotation = 1 - (1 - p) ** 0.5  # so that at least one of the two rotations happens with probability p
+    whole = _applied(shift, p, ((2 * torch.stack((shift_x, shift_y)) - 1) * (side * TRANSLATION)).round())  # [2, N]
+    fraction = _applied(drift, p, _normal(torch.stack((drift_x, drift_y))) * (side * TRANSLATION))  # [2, N]
     log_scale = _applied(scale, p, _normal(scale_z) * SCALE)
     log_stretch = _applied(stretch, p, _normal(stretch_z) * SCALE)
-    before = _applied(first, one_of_two, (2 * first_u - 1) * math.pi)
-    after = _applied(second, one_of_two, (2 * second_u - 1) * math.pi)
+    first_angle = _applied(first, p_rotation, (2 * first_u - 1) * math.pi)
+    second_angle = _applied(second, p_rotation, (2 * second_u - 1) * math.pi)
 
     shrink = torch.exp(torch.stack((-log_scale - log_stretch, -log_scale + log_stretch), dim=-1))  # [N, 2]: x, y
-    # Products are written out, because matmul may be set to lower precision.
-    linear = ((_rotations(-before) * shrink[:, None, :]).unsqueeze(-1) * _rotations(-after).unsqueeze(1)).sum(2)
-    offset = -whole.T - (linear * fraction.T[:, None, :]).sum(2)
+    # The matrix products are written out, because matmul may run in lower precision (TF32).
+    linear = _rotations(-first_angle) * shrink[:, None, :]  # [N, 2, 2]
+    linear = (linear.unsqueeze(-1) * _rotations(-second_angle).unsqueeze(1)).sum(2)  # [N, 2, 2]
+    offset = -whole.T - (linear * fraction.T[:, None, :]).sum(2)  # [N, 2]
     return torch.cat((linear, offset.unsqueeze(-1)), dim=-1)
 
 
-def transform(images: Tensor, matrices: Tensor) -> Tensor:
-    """Pictures [N, 3, H, H] as seen through ``matrices`` [N, 2, 3] of :func:`sampling_matrices`.
+def resample(images: Tensor, matrices: Tensor) -> Tensor:
+    """Images [N, 3, H, H] resampled by ``matrices`` [N, 2, 3] of :func:`geometry_matrices`.
 
-    The pictures are reflected at their outermost pixels, doubled by SYM6, sampled bilinearly at the double resolution,
-    and halved by the same filter. So what becomes too fine fades instead of aliasing, down to half a picture's size;
-    and where the matrix is a shift by whole pixels, the filter's orthonormality makes the result exact.
+    As in the paper, images are reflection-padded, upsampled 2× with SYM6, sampled bilinearly, and downsampled 2× with
+    the same filter, which suppresses aliasing down to half the image's size. Translations by whole pixels are exact,
+    because the filter is orthonormal.
 
-    Reflected for ever, a picture repeats itself after 2H − 2 pixels. One such period is doubled, and places are wrapped
-    into it: padding without limit, whatever the matrices are, by a margin that depends on the side alone. A margin that
-    held what is likely would be wider, and still be left: at half its size and rotated by 45°, a picture already
-    shows what lies √2·H from its middle.
+    An endlessly reflected image has a period of 2H − 2 pixels. One period is upsampled, and sampling positions are
+    wrapped into it. This pads without limit, whatever the matrices are, with a margin that depends on H alone.
     """
     side = images.shape[-1]
-    # Pixel i of the picture lies at 2i + CENTRE − 4 among the doubled samples; (side − 1)/2 is its middle.
-    # The samples that halving reads are numbers −4 … 2·side + 5.
-    at = torch.arange(2 * side + 10, device=images.device, dtype=images.dtype) - (side + 3)
-    linear, offset = matrices[:, :, :2], matrices[:, :, 2]
-    offset = 2 * offset + (CENTRE - 4) * (1 - linear.sum(2)) + (side - 1)
-    right, down = linear[..., None, None].unbind(2)  # [N, 2, 1, 1]: what a step that way adds to both places
-    places = right * at + down * at[:, None] + (offset + side)[..., None, None]  # [N, 2, 2H + 10, 2H + 10]
+    # Pixel i lies at 2i + CENTER − 4 in the upsampled image; (H − 1)/2 is the image's center.
+    # Downsampling reads the samples −4 … 2H + 5.
+    at = torch.arange(2 * side + 10, device=images.device, dtype=images.dtype) - (side + 3)  # [2H + 10]
+    linear, offset = matrices[:, :, :2], matrices[:, :, 2]  # [N, 2, 2], [N, 2]
+    offset = 2 * offset + (CENTER - 4) * (1 - linear.sum(2)) + (side - 1)
+    right, down = linear[..., None, None].unbind(2)  # [N, 2, 1, 1]: change of (x, y) per step right or down
+    positions = right * at + down * at[:, None] + (offset + side)[..., None, None]  # [N, 2, 2H + 10, 2H + 10]
     period = 4 * side - 4
-    places = places - period * (places / period).floor()
-    # Sides are powers of two, so whole places survive the scaling to grid_sample's −1 … 1 exactly.
-    grid = ((places + 0.5) / (2 * side) - 1).permute(0, 2, 3, 1)
+    positions = positions - period * (positions / period).floor()
+    # H is a power of two, so whole positions survive the scaling to grid_sample's −1 … 1 exactly.
+    grid = ((positions + 0.5) / (2 * side) - 1).permute(0, 2, 3, 1)  # [N, 2H + 10, 2H + 10, 2]
     result: Tensor = _Resampling.apply(images, grid, False)  # type: ignore[no-untyped-call]
     return result
 
 
-def colour_matrices(numbers: Tensor, p: Tensor | float) -> Tensor:
-    """[N, 3, 4]: from (r, g, b, 1) to the changed r, g, b; the paper's 4×4 matrices without their last row, 0 0 0 1.
+def color_matrices(numbers: Tensor, p: Tensor | float) -> Tensor:
+    """Matrices [N, 3, 4] from (r, g, b, 1) to (r, g, b), from ``numbers`` [N, 10].
 
-    In this order, brightness is added, the contrast scaled, the grey axis flipped (half of the time that this is
-    applied, as in :func:`turn`), the hue rotated around that axis and the distance from it scaled, by ``numbers``
-    [N, 10]. All but the first scale along the grey axis, or scale and rotate across it, and so commute.
+    They are the upper three rows of the paper's matrix C (appendix B): brightness, contrast, luma flip (in half
+    of the cases, as in :func:`flip_and_rotate`), hue rotation, saturation. All but brightness scale along the gray
+    axis, or scale and rotate across it, and therefore commute.
     """
     bright, bright_z, contrast, contrast_z, flip, flip_way, hue, hue_u, saturation, saturation_z = numbers.unbind(1)
     brightness = _applied(bright, p, _normal(bright_z) * BRIGHTNESS)
@@ -171,50 +167,50 @@ def colour_matrices(numbers: Tensor, p: Tensor | float) -> Tensor:
     angle = _applied(hue, p, (2 * hue_u - 1) * math.pi)
     log_saturation = _applied(saturation, p, _normal(saturation_z) * SATURATION)
 
-    along = torch.exp(log_contrast) * (1 - 2 * flips)
-    across = torch.exp(log_contrast + log_saturation)
+    along = torch.exp(log_contrast) * (1 - 2 * flips)  # [N], factor along the gray axis
+    across = torch.exp(log_contrast + log_saturation)  # [N], factor across it
     identity = torch.eye(3, dtype=numbers.dtype, device=numbers.device)
-    grey = torch.full_like(identity, 1 / 3)  # projects onto the axis
-    quarter = (identity.roll(1, 0) - identity.roll(-1, 0)) / math.sqrt(3)  # rotates by 90° what is across it
-    parts = (along, grey), (across * angle.cos(), identity - grey), (across * angle.sin(), quarter)
-    linear = torch.stack([factor[:, None, None] * matrix for factor, matrix in parts]).sum(0)
-    offset = (along * brightness)[:, None, None].expand(-1, 3, 1)
+    gray = torch.full_like(identity, 1 / 3)  # projects onto the gray axis
+    quarter = (identity.roll(1, 0) - identity.roll(-1, 0)) / math.sqrt(3)  # rotates by 90° around it
+    terms = (along, gray), (across * angle.cos(), identity - gray), (across * angle.sin(), quarter)
+    linear = torch.stack([factor[:, None, None] * matrix for factor, matrix in terms]).sum(0)  # [N, 3, 3]
+    offset = (along * brightness)[:, None, None].expand(-1, 3, 1)  # [N, 3, 1]
     return torch.cat((linear, offset), dim=-1)
 
 
-def recolour(images: Tensor, matrices: Tensor) -> Tensor:
-    """Pictures [N, 3, H, W] whose colours went through ``matrices`` [N, 3, 4]."""
+def apply_color(images: Tensor, matrices: Tensor) -> Tensor:
+    """Applies color ``matrices`` [N, 3, 4] to images [N, 3, H, W]."""
     *channels, offset = matrices[..., None, None].unbind(2)  # [N, 3, 1, 1] each
     return sum((column * images[:, i : i + 1] for i, column in enumerate(channels)), start=offset)
 
 
 def _applied(gate: Tensor, p: Tensor | float, value: Tensor) -> Tensor:
-    """``value`` [..., N] where ``gate`` [N] lies below p, else 0, which stands for no change."""
+    """``value`` [..., N] where ``gate`` [N] is less than p, else 0, which means no change."""
     return value * (gate < p)
 
 
 def _normal(uniform: Tensor) -> Tensor:
-    """Standard normal from uniform numbers; within ±5.2, since 0 would become −∞."""
+    """Standard normal numbers from uniform ones; clamped to ±5.2, since 0 would become −∞."""
     normal: Tensor = torch.special.ndtri(uniform.clamp(1e-7, 1 - 1e-7))
     return normal
 
 
 def _rotations(angle: Tensor) -> Tensor:
-    """[N, 2, 2] from radians [N]."""
+    """Rotation matrices [N, 2, 2] from radians [N]."""
     cos, sin = angle.cos(), angle.sin()
     return torch.stack((cos, -sin, sin, cos), dim=-1).reshape(-1, 2, 2)
 
 
 def _where(condition: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """Pictures [N, 3, H, W] of ``one`` where ``condition`` [N] holds, else of ``other``."""
+    """Images [N, 3, H, W] of ``one`` where ``condition`` [N] holds, else of ``other``."""
     return torch.where(condition[:, None, None, None], one, other)
 
 
 class _Resampling(torch.autograd.Function):
-    """Doubles pictures, samples them at ``grid`` [N, h, w, 2] and halves the result; or the transpose of all that.
+    """Upsamples images, samples them at ``grid`` [N, h, w, 2] and downsamples the result; or the transpose of that.
 
-    It is linear in the pictures, so its derivative is its transpose, whose derivative is itself again. torch cannot
-    differentiate its own sampling twice, and grouped convolutions only one group after the other.
+    The operation is linear in the images, so its derivative is its transpose, whose derivative is the operation itself.
+    torch cannot differentiate grid_sample twice, and differentiates grouped convolutions group by group.
     """
 
     @staticmethod
@@ -222,7 +218,7 @@ class _Resampling(torch.autograd.Function):
         ctx.save_for_backward(grid)
         ctx.transpose = transpose
         with torch.autocast(images.device.type, enabled=False):
-            planes = images.flatten(0, 1).unsqueeze(0)  # [1, 3N, H, H], one group of the convolutions each
+            planes = images.flatten(0, 1).unsqueeze(0)  # [1, 3N, H, H], one convolution group per plane
             resampled = _resample_transposed(planes, grid) if transpose else _resample(planes, grid)
         return resampled.view_as(images)
 
@@ -234,55 +230,59 @@ class _Resampling(torch.autograd.Function):
 
 
 def _resample(planes: Tensor, grid: Tensor) -> Tensor:
-    doubled = _double(_double(F.pad(planes, _margins(planes), mode="reflect"), 2), 3)
-    pictures = doubled.view(len(grid), 3, *doubled.shape[2:])
-    sampled = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return _halve(_halve(sampled.flatten(0, 1).unsqueeze(0), 3), 2)
+    """[1, 3N, H, H] → [1, 3N, H, H]."""
+    padded = F.pad(planes, _margins(planes), mode="reflect")  # [1, 3N, 2H + 5, 2H + 5]
+    upsampled = _upsample(_upsample(padded, 2), 3)  # [1, 3N, 4H, 4H]
+    images = upsampled.view(len(grid), 3, *upsampled.shape[2:])  # [N, 3, 4H, 4H]
+    sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return _downsample(_downsample(sampled.flatten(0, 1).unsqueeze(0), 3), 2)  # from [1, 3N, 2H + 10, 2H + 10]
 
 
 def _resample_transposed(planes: Tensor, grid: Tensor) -> Tensor:
-    doubled = _double(_double(planes, 2, padding=5), 3, padding=5)
-    sampled = doubled.view(len(grid), 3, *doubled.shape[2:])
+    """The transpose of :func:`_resample`."""
+    upsampled = _upsample(_upsample(planes, 2, padding=5), 3, padding=5)  # [1, 3N, 2H + 10, 2H + 10]
+    sampled = upsampled.view(len(grid), 3, *upsampled.shape[2:])  # [N, 3, 2H + 10, 2H + 10]
     side = 4 * planes.shape[-1]
     blank = sampled.new_empty(len(grid), 3, side, side)
     bilinear, border, align_corners = 0, 1, False
-    pictures, _ = torch.ops.aten.grid_sampler_2d_backward(
+    images, _ = torch.ops.aten.grid_sampler_2d_backward(
         sampled, blank, grid, bilinear, border, align_corners, (True, False)
-    )
-    halved = _halve(_halve(pictures.flatten(0, 1).unsqueeze(0), 3, padding=10), 2, padding=10)
-    folded: Tensor = torch.ops.aten.reflection_pad2d_backward(halved, planes, _margins(planes))
-    return folded
+    )  # [N, 3, 4H, 4H]
+    planes_4h = images.flatten(0, 1).unsqueeze(0)  # [1, 3N, 4H, 4H]
+    padded = _downsample(_downsample(planes_4h, 3, padding=10), 2, padding=10)  # [1, 3N, 2H + 5, 2H + 5]
+    result: Tensor = torch.ops.aten.reflection_pad2d_backward(padded, planes, _margins(planes))  # [1, 3N, H, H]
+    return result
 
 
 def _margins(planes: Tensor) -> tuple[int, int, int, int]:
-    """What a period lacks around pictures [..., H, H], with the pixels under the filter: 4H samples when doubled."""
+    """Padding of images [..., H, H] to one period and the filter's support; upsampled, that gives 4H samples."""
     half = planes.shape[-1] // 2
     return half + 3, half + 2, half + 3, half + 2
 
 
-def _double(planes: Tensor, dim: int, padding: int = 0) -> Tensor:
-    """Twice the samples of [1, P, H, W] along an axis: zeros between them, filtered; transpose of :func:`_halve`.
+def _upsample(planes: Tensor, dim: int, padding: int = 0) -> Tensor:
+    """Inserts zeros and filters [1, P, H, W] along an axis; the transpose of :func:`_downsample`.
 
-    Of L samples with their zeros around, 2·(L + 2·padding − 5) are computed. They are √½ of the given ones' size.
+    L samples become 2·(L + 2·padding − 5), with √½ of the amplitude.
     """
     taps = sym6_taps(planes.device, planes.dtype).flip(0)
     odd, even = (_convolve(planes, taps[phase::2], dim, 1, padding) for phase in (0, 1))
     return torch.stack((even, odd), dim + 1).flatten(dim, dim + 1)
 
 
-def _halve(planes: Tensor, dim: int, padding: int = 0) -> Tensor:
-    """Every other sample of the filtered [1, P, H, W] along an axis, √2 of the given ones' size."""
+def _downsample(planes: Tensor, dim: int, padding: int = 0) -> Tensor:
+    """Filters [1, P, H, W] along an axis and keeps every other sample, with √2 of the amplitude."""
     return _convolve(planes, sym6_taps(planes.device, planes.dtype), dim, 2, padding)
 
 
 @cache
 def sym6_taps(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """SYM6 [12], copied to the device once: a copy waits for it."""
+    """SYM6 [12], copied to a device once, because a copy waits for the device."""
     return torch.tensor(SYM6, dtype=dtype, device=device)
 
 
 def _convolve(planes: Tensor, taps: Tensor, dim: int, stride: int, padding: int) -> Tensor:
-    """Convolution of each plane: on GPUs, where the pictures' format is contiguous, torch's own kernel in full fp32."""
+    """Convolves each plane. With contiguous planes, GPUs use torch's own kernel in full fp32, not cuDNN's TF32."""
     along = [1, 1, 1, 1]
     along[dim] = len(taps)
     weight = taps.reshape(along).expand(planes.shape[1], -1, -1, -1)

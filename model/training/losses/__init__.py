@@ -1,1 +1,1 @@
-"""What the networks are trained towards, one loss a file, and the penalties on their gradients."""
+"""Adversarial losses, and the penalties on gradients."""

@@ -1,8 +1,11 @@
-"""Path length regularisation (Karras et al. 2020, arXiv:1912.04958, equation 4): a step in w shall change every
-picture by the same amount.
+"""Path length regularization (Karras et al. 2020, arXiv:1912.04958, eq. 4): E (‖Jᵀy‖ − a)².
 
-For noise y of variance 1 / (H·W), the length is ‖Jᵀy‖, J being the derivative of the picture with respect to the
-styles.
+J is the Jacobian of the image with respect to the styles, y normal noise of variance 1 / (H·W) and a the running mean
+of the lengths ‖Jᵀy‖. A step of fixed size in w then changes every image by the same amount.
+
+The penalty P is a function of the gradient g = Jᵀy, so ∂P/∂θ = ⟨∂P/∂g, ∂g/∂θ⟩. Instead of differentiating g a second
+time, which would keep all activations, ∂P/∂g is held constant and ⟨∂P/∂g, Jᵀy⟩ = ⟨J ∂P/∂g, y⟩ is computed in
+forward mode and differentiated once.
 """
 
 import math
@@ -13,18 +16,18 @@ from torch import Tensor
 from model.training.synthesis import TrainingSynthesis
 
 BATCH_SHRINK = 2
-"""The penalty is computed on this part of the batch (original ``pl_batch_shrink``)."""
+"""The penalty is computed for batch / BATCH_SHRINK images (original ``pl_batch_shrink``)."""
 
 DECAY = 0.01
-"""Of the running mean of the lengths at every step (original ``pl_decay``)."""
+"""Weight of a new length in the running mean (original ``pl_decay``)."""
 
 
 def path_gradient(synthesize: TrainingSynthesis, ws: Tensor, noise: Tensor) -> Tensor:
-    """Jᵀy: the gradient of Σ noise · pictures with respect to the styles.
+    """g = Jᵀy: the gradient of Σ y · images with respect to the styles.
 
     Args:
         ws: [N, num_ws, w_dim].
-        noise: normal numbers [N, 3, R, R].
+        noise: standard normal numbers [N, 3, R, R].
 
     Returns:
         [N, num_ws, w_dim], without a graph.
@@ -35,15 +38,15 @@ def path_gradient(synthesize: TrainingSynthesis, ws: Tensor, noise: Tensor) -> T
 
 
 def path_lengths(gradient: Tensor) -> Tensor:
-    """The length for each picture: over the layers' styles the root of the mean square, [N, num_ws, w_dim] → [N]."""
+    """‖Jᵀy‖ of each image: root of the mean over layers, [N, num_ws, w_dim] → [N]."""
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
 def path_penalty(gradient: Tensor, mean_length: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(length − mean length)², summed over [N] and divided by ``count``, the pictures of all parts that add up.
+    """P = Σ (‖g‖ − a)² / count, where ``count`` is the number of images of all microbatches.
 
     Returns:
-        The penalty, and its derivative with respect to the gradient [N, num_ws, w_dim]; both without a graph.
+        P, and ∂P/∂g [N, num_ws, w_dim]; both without a graph.
     """
     gradient = gradient.detach().requires_grad_(True)
     penalty = (path_lengths(gradient) - mean_length).square().sum() / count
@@ -52,14 +55,10 @@ def path_penalty(gradient: Tensor, mean_length: Tensor, count: int) -> tuple[Ten
 
 
 def path_surrogate(synthesize: TrainingSynthesis, ws: Tensor, noise: Tensor, direction: Tensor) -> Tensor:
-    """A scalar whose gradient is the penalty's: ⟨direction, Jᵀy⟩, as the derivative of the pictures along it.
-
-    With the direction held constant it has, by the chain rule, the penalty's gradient with respect to all that Jᵀy
-    depends on; its own value means nothing.
-    """
+    """⟨direction, Jᵀy⟩: a scalar whose gradient, with ``direction`` = ∂P/∂g held constant, is that of the penalty."""
     return synthesize.derivative(ws, direction, scale_noise(noise))
 
 
 def scale_noise(noise: Tensor) -> Tensor:
-    """Normal numbers [N, 3, H, W] of variance 1 / (H·W)."""
+    """y: noise [N, 3, H, W] scaled to variance 1 / (H·W)."""
     return noise / math.sqrt(noise.shape[2] * noise.shape[3])

@@ -1,7 +1,7 @@
-"""The relativistic pairing loss of R3GAN (Huang et al. 2024, arXiv:2501.05441; Jolicoeur-Martineau 2018).
+"""Relativistic pairing loss of R3GAN (Huang et al. 2024, arXiv:2501.05441, section 2; Jolicoeur-Martineau 2018).
 
-A drawn picture is judged against a real one, so that the drawn ones cannot all gather on one mode. It converges only
-with both penalties, R1 on real and R2 on drawn pictures.
+Each generated image is compared with a real one, which counters mode dropping. The loss converges only with both
+penalties, R1 on real and R2 on generated images.
 """
 
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""The non-saturating adversarial loss (Goodfellow et al. 2014), as StyleGAN2 uses it."""
+"""Non-saturating adversarial loss (Goodfellow et al. 2014, arXiv:1406.2661, section 3), as in StyleGAN2."""
 
 import torch.nn.functional as F
 from torch import Tensor

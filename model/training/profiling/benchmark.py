@@ -1,16 +1,14 @@
-"""How fast recipes train, and in how much memory: ``creps benchmark train``.
+"""``creps benchmark train``: speed and memory of training.
 
-As ``python -m model.training.benchmark`` it needs nothing but torch, numpy and pillow. Every contestant is measured in
-a process of its own, so that its peak memory is its own and its failure costs no other's figures.
+Runs as ``python -m model.training.profiling.benchmark`` without the service installed. Every variant is measured in a
+process of its own, so its peak memory and its failures do not affect the others.
 """
 
 import argparse
-import functools
-import json
 import math
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,27 +16,25 @@ from typing import Any
 
 import torch
 
-from model.arguments import ArgumentParser, run
 from model.config import GeneratorConfig
-from model.device import find_device, installed_memory
 from model.errors import InputError
-from model.files import write_atomically
 from model.generator import Generator
-from model.measuring import in_own_process
-from model.tables import align
 from model.training.config import TrainingConfig
-from model.training.cost import Cost, measure_drawing, measure_training
 from model.training.presets import PRESETS, resolve
-from model.training.rehearsal import rehearse
+from model.training.profiling.measure import Cost, measure_drawing, measure_training
+from model.training.profiling.memory import estimate_peak_memory
+from model.util.arguments import ArgumentParser, run, some_of
+from model.util.device import find_device, installed_memory
+from model.util.files import write_json
+from model.util.measuring import in_own_process
+from model.util.tables import align
 
-CONTESTANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "in chunks": {},
     "in chunks, compiled": {"compile": True},
     "all kept": {"chunk_pixels": 0},
 }
-"""Ways to train a preset, by what they change in its recipe."""
-
-REFERENCE = "all kept"
+"""Overrides of a preset's training settings, by name."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -46,25 +42,26 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no decoders": {"decoders": False},
     "no layer-wise fusion": {"fusion": "last"},
 }
-"""The networks of Table 4 in arXiv:2303.14157, by what they change in a preset's generator."""
+"""Overrides of a preset's generator, by name: the networks of Table 4 in arXiv:2303.14157."""
 
-CONTESTED = "ffhq-128,ffhq-512,ffhq-1024"
-ABLATED = "ffhq-128"
-"""The presets that are measured where none are named."""
+BASELINES = ("all kept", "full")
+"""The variants that speed and memory of the others are compared with."""
+
+DEFAULT_PRESETS = ("ffhq-128", "ffhq-512", "ffhq-1024")
+DEFAULT_ABLATION_PRESETS = ("ffhq-128",)
 
 NOTE_LENGTH = 60
-"""Characters of a failure that the table shows; the JSON file has all."""
+"""Characters of a failure in the table; the JSON file has the whole message."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One contestant's figures, as far as it got.
+    """Results of one variant.
 
     Attributes:
-        rehearsed_bytes: the memory that a rehearsal of the recipe counts, in tensors alone.
-        training: of an average step.
-        drawing: of one picture; only of ablations.
-        failure: why figures are missing.
+        rehearsed_bytes: estimated peak memory of tensors.
+        drawing: cost of drawing one image, only measured with ``--ablations``.
+        failure: why a result is missing.
     """
 
     preset: str
@@ -75,162 +72,125 @@ class Measurement:
     drawing: Cost | None = None
     failure: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        shape = self.config.generator
+        network = {"parameters": count_parameters(shape), "pixel_flops": 2 * shape.pixel_macs}
+        return {**asdict(self), "config": self.config.to_dict(), **network}
+
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses the command line, measures, prints a table. Raises InputError for an option that cannot be used."""
+    """Measures and prints a table. Raises InputError for an invalid option."""
     options = _parser().parse_args(arguments)
     device = find_device(options.device)
-    default = ABLATED if options.ablations else CONTESTED
-    names = (default if options.presets is None else options.presets).split(",")
-    if unknown := [name for name in names if name not in PRESETS]:
-        raise InputError("presets", f"must be of {', '.join(PRESETS)}, not {unknown[0]!r}")
-    batch = 1 if options.batch is None and device.type == "cpu" else options.batch
-    # Few CPUs can multiply in fp16, and the others take far longer than in fp32.
-    precision = {"precision": "fp32"} if device.type == "cpu" else {}
-    recipes = [
-        (preset, name, _recipe(preset, batch, changes, options.ablations, precision))
-        for preset in names
-        for name, changes in (ABLATIONS if options.ablations else CONTESTANTS).items()
-        if device.type == "cuda" or not changes.get("compile")
+    presets = options.presets or (DEFAULT_ABLATION_PRESETS if options.ablations else DEFAULT_PRESETS)
+    on_cpu = device.type == "cpu"
+    batch = 1 if options.batch is None and on_cpu else options.batch
+    variants = [
+        Measurement(preset, name, _config(preset, batch, overrides, options.ablations, on_cpu))
+        for preset in presets
+        for name, overrides in (ABLATIONS if options.ablations else VARIANTS).items()
+        if not (on_cpu and overrides.get("compile"))
     ]
     measurements = []
-    for recipe in recipes:
-        measurements.append(_measure(*recipe, device, options.steps, options.ablations))
-        print(_line(measurements[-1]), file=sys.stderr, flush=True)  # so that an interruption does not lose it
+    for variant in variants:
+        measurements.append(_measure(variant, device, options.steps, options.ablations))
+        print(_table(measurements[-1:]), file=sys.stderr, flush=True)  # an interruption does not lose it
     report: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU",
+        "device": f"{platform.machine()} CPU" if on_cpu else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "steps": options.steps,
     }
     print("{date}, {device}, {threads} threads, torch {torch}, Python {python}, medians of {steps}".format(**report))
-    print(_ablation_table(measurements) if options.ablations else _table(measurements))
-    if batch is not None:
-        print(f"pictures a step: {batch}, for all presets (--batch N sets another number)")
-    if precision:
-        print("precision: fp32, for all presets, as CPUs are made for it")
+    print(_table(measurements))
+    if on_cpu:
+        print("precision: fp32 for all presets, because few CPUs compute in fp16")
     if options.json is not None:
-        report["measurements"] = [_to_dict(measurement) for measurement in measurements]
-        write_atomically(options.json, (json.dumps(report, indent=2) + "\n").encode())
+        report["measurements"] = [measurement.to_dict() for measurement in measurements]
+        write_json(options.json, report)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog="creps benchmark train",
-        description="Seconds for a thousand pictures of training, and peak memory, beside keeping all activations.",
+        description="Seconds for 1000 images of training, and peak memory, compared with keeping all activations.",
     )
     add = parser.add_argument
-    add("--presets", metavar="A,B", help=f"default: {CONTESTED}; with --ablations {ABLATED}")
-    add("--batch", type=int, metavar="N", help="pictures of a step (default: the preset's; on a CPU 1)")
+    default = f"default: {','.join(DEFAULT_PRESETS)}; with --ablations {','.join(DEFAULT_ABLATION_PRESETS)}"
+    add("--presets", type=some_of(PRESETS), metavar="A,B", help=default)
+    add("--batch", type=int, metavar="N", help="images of a step (default: the preset's; on a CPU 1)")
     add("--steps", type=int, default=3, choices=range(1, 101), metavar="N", help="timed of each kind (default: 3)")
-    add("--ablations", action="store_true", help="the networks of the source's Table 4 instead")
+    add("--ablations", action="store_true", help="the networks of the CREPS paper's Table 4 instead")
     add("--device", default="auto", help="cuda, cuda:1, cpu or auto (default)")
-    add("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
+    add("--json", type=Path, metavar="FILE", help="write the results to this file, too")
     return parser
 
 
-def _recipe(
-    preset: str, batch: int | None, changes: Mapping[str, Any], ablation: bool, precision: Mapping[str, Any]
-) -> TrainingConfig:
-    """The preset, changed in its generator for an ablation, with so many pictures in groups that divide them."""
+def _config(preset: str, batch: int | None, overrides: dict[str, Any], ablation: bool, on_cpu: bool) -> TrainingConfig:
+    """The preset with the overrides, for the given batch and minibatch groups that divide it."""
     base = PRESETS[preset].config
-    pictures = base.batch if batch is None else batch
-    recipe = {"batch": pictures, "minibatch_group": math.gcd(pictures, base.minibatch_group), **precision}
-    return resolve(preset, recipe, dict(changes)) if ablation else resolve(preset, {**recipe, **changes}, {})
+    batch = base.batch if batch is None else batch
+    training: dict[str, Any] = {"batch": batch, "minibatch_group": math.gcd(batch, base.minibatch_group)}
+    if on_cpu:
+        training["precision"] = "fp32"
+    return resolve(preset, training, overrides) if ablation else resolve(preset, training | overrides, {})
 
 
-def _measure(
-    preset: str, name: str, config: TrainingConfig, device: torch.device, steps: int, ablation: bool
-) -> Measurement:
-    """Draws where an ablation asks for it, and trains where a rehearsal says that the memory will do."""
-    found = Measurement(preset, name, config)
-    title = f"{preset}, {name}"
+def _measure(variant: Measurement, device: torch.device, steps: int, ablation: bool) -> Measurement:
+    """Measures training if its estimated memory is available, and with ``ablation`` also drawing."""
+    title, config = f"{variant.preset}, {variant.name}", variant.config
     try:
         if ablation:
             drawing = in_own_process(f"{title}: drawing", measure_drawing, config.generator, str(device), steps)
-            found = replace(found, drawing=drawing)
-        print(f"{title}: rehearsing", file=sys.stderr, flush=True)
-        needed = rehearsed_peak(replace(config, compile=False))
-        found = replace(found, rehearsed_bytes=needed)
+            variant = replace(variant, drawing=drawing)
+        print(f"{title}: estimating memory", file=sys.stderr, flush=True)
+        needed = estimate_peak_memory(replace(config, compile=False))
+        variant = replace(variant, rehearsed_bytes=needed)
         if needed > installed_memory(device):
-            return replace(found, failure=f"needs {needed / 2**30:.1f} GiB")
+            return replace(variant, failure=f"needs {needed / 2**30:.1f} GiB")
         training = in_own_process(f"{title}: training", measure_training, config, str(device), steps)
-    except Exception as error:  # whatever it is, it must not cost the others' figures
+    except Exception as error:  # must not lose the other variants' results
         text = error.message if isinstance(error, InputError) else str(error)
-        return replace(found, failure=text.removeprefix(f"{title}: ") or type(error).__name__)
-    return replace(found, training=training)
-
-
-@functools.cache
-def rehearsed_peak(config: TrainingConfig) -> int:
-    """Bytes that a recipe needs on any device, in tensors alone. At 1024² it takes a minute or so to find out."""
-    return rehearse(config).peak
+        return replace(variant, failure=text.removeprefix(f"{title}: ") or type(error).__name__)
+    return replace(variant, training=training)
 
 
 def _table(measurements: Sequence[Measurement]) -> str:
-    """How contestants train, beside the reference of their preset."""
-    rows = [["", "", "batch", "s/kimg", "peak GiB", "rehearsed", "speed ×", "memory ×", ""]]
-    references = {m.preset: m.training for m in measurements if m.name == REFERENCE}
-    for m in measurements:
-        reference, ratios = references.get(m.preset), ["", ""]
-        if m.training is not None and reference is not None:
-            speed = reference.seconds / m.training.seconds
-            ratios = [f"{speed:.2f}", f"{m.training.peak_bytes / reference.peak_bytes:.2f}"]
-        rehearsed = _gib(m.rehearsed_bytes)
-        pixels = m.config.batch * m.config.generator.resolution**2
-        note = _note(m) or ("all in one chunk" if pixels <= m.config.chunk_pixels else "")
-        rows.append([m.preset, m.name, str(m.config.batch), *_cells(m.training), rehearsed, *ratios, note])
-    return align(rows, left=(0, 1, 8))
+    """One row for each measurement. Columns without any value are left out."""
+    baselines = {m.preset: m.training for m in measurements if m.name in BASELINES}
+    rows = [_row(m, baselines.get(m.preset)) for m in measurements]
+    columns = [column for column in rows[0] if any(row[column] for row in rows)]
+    left = [i for i, column in enumerate(columns) if column in ("preset", "variant", "note")]
+    return align([columns, *([row[column] for column in columns] for row in rows)], left)
 
 
-def _ablation_table(measurements: Sequence[Measurement]) -> str:
-    """What networks are made of, and what they cost."""
-    head = ["parameters", "MFLOP/pixel", "s/picture", "peak GiB", "batch", "s/kimg", "peak GiB", ""]
-    rows = [["", "", *head]]
-    for m in measurements:
-        shape = m.config.generator
-        made_of = [f"{count_parameters(shape):,}", f"{2 * shape.pixel_macs / 1e6:.3f}"]
-        costs = [*_cells(m.drawing), str(m.config.batch), *_cells(m.training)]
-        rows.append([m.preset, m.name, *made_of, *costs, _note(m)])
-    return f"the networks of Table 4 in arXiv:2303.14157: drawing, and training\n{align(rows, left=(0, 1, 9))}"
-
-
-def _line(measurement: Measurement) -> str:
-    """What is known of a contestant, for the progress."""
-    seconds, peak = _cells(measurement.training)
-    figures = f"{seconds} s/kimg, {peak} GiB" if measurement.training else _note(measurement)
-    return f"{measurement.preset}, {measurement.name}: {figures}"
-
-
-def _cells(cost: Cost | None) -> tuple[str, str]:
-    if cost is None:
-        return "", ""
-    return f"{cost.seconds:,.0f}" if cost.seconds >= 100 else f"{cost.seconds:.3g}", _gib(cost.peak_bytes)
-
-
-def _gib(count: int | None) -> str:
-    return "" if count is None else f"{count / 2**30:.2f}"
-
-
-def _note(measurement: Measurement) -> str:
-    return measurement.failure.partition("\n")[0][:NOTE_LENGTH]
+def _row(measurement: Measurement, baseline: Cost | None) -> dict[str, str]:
+    config, training, drawing = measurement.config, measurement.training, measurement.drawing
+    shape = config.generator
+    return {
+        "preset": measurement.preset,
+        "variant": measurement.name,
+        "parameters": f"{count_parameters(shape):,}" if drawing else "",
+        "MFLOP/pixel": f"{2 * shape.pixel_macs / 1e6:.3f}" if drawing else "",
+        "s/image": f"{drawing.seconds:.3g}" if drawing else "",
+        "batch": str(config.batch),
+        "s/kimg": f"{training.seconds:,.{0 if training.seconds >= 100 else 2}f}" if training else "",
+        "peak GiB": f"{training.peak_bytes / 2**30:.2f}" if training else "",
+        "estimated": "" if measurement.rehearsed_bytes is None else f"{measurement.rehearsed_bytes / 2**30:.2f}",
+        "speed ×": f"{baseline.seconds / training.seconds:.2f}" if training and baseline else "",
+        "memory ×": f"{training.peak_bytes / baseline.peak_bytes:.2f}" if training and baseline else "",
+        "note": measurement.failure.partition("\n")[0][:NOTE_LENGTH],
+    }
 
 
 def count_parameters(config: GeneratorConfig) -> int:
-    """Numbers that a generator learns."""
+    """Number of trainable parameters of a generator."""
     with torch.device("meta"):
         generator = Generator(config)
     return sum(parameter.numel() for parameter in generator.parameters())
 
 
-def _to_dict(measurement: Measurement) -> dict[str, Any]:
-    """The figures as JSON-ready values."""
-    shape = measurement.config.generator
-    network = {"parameters": count_parameters(shape), "pixel_flops": 2 * shape.pixel_macs}
-    return {**asdict(measurement), "config": measurement.config.to_dict(), **network}
-
-
 if __name__ == "__main__":
-    sys.exit(run("python -m model.training.benchmark", main, sys.argv[1:]))
+    sys.exit(run("python -m model.training.profiling.benchmark", main, sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What a training step and a picture cost the process that takes them: seconds, and memory at the most."""
+"""Measures time and peak memory of training steps and of drawing an image, in the current process."""
 
 import math
 import time
@@ -10,25 +10,25 @@ from statistics import median
 import torch
 
 from model.config import GeneratorConfig
-from model.drawing import draw
 from model.generator import Generator
-from model.measuring import peak_memory
+from model.render import render
 from model.training.config import TrainingConfig
-from model.training.grids import one_hot
-from model.training.processes import Processes
+from model.training.distributed import Distributed
+from model.training.sample_grids import one_hot
 from model.training.state import TrainingState
 from model.training.step import TrainingStep
+from model.util.measuring import peak_memory
 from model.viewport import Viewport
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process that did nothing else measured.
+    """Measured time and memory.
 
     Attributes:
-        seconds: for a thousand pictures of training, or for one that is drawn.
-        peak_bytes: the most that it held: on a GPU in tensors, on a CPU in all, Python and torch themselves included.
-        step_seconds: medians of each kind of training step, by the penalties that are due in it.
+        seconds: for training with 1000 images, or for drawing one.
+        peak_bytes: peak memory of the process: tensors on a GPU; on a CPU all of it, with Python and torch.
+        step_seconds: median time of each kind of training step, see :func:`step_kinds`.
     """
 
     seconds: float
@@ -37,17 +37,13 @@ class Cost:
 
 
 def measure_training(config: TrainingConfig, device_name: str, steps: int) -> Cost:
-    """Takes so many steps of each kind and weights their medians by how often each kind comes.
-
-    Pictures are random, since what they show does not change the work. One step that is not timed comes first; all
-    penalties are due in it, so nothing is done for the first time later.
-    """
+    """Times ``steps`` steps of each kind on random images, after a warm-up step with all penalties."""
     device = torch.device(device_name)
     state = TrainingState(config, device)
-    step = TrainingStep(state, Processes())
-    side, classes = config.generator.resolution, config.generator.classes
+    step = TrainingStep(state, Distributed())
+    side = config.generator.resolution
     real = torch.rand(config.batch, 3, side, side, device=device) * 2 - 1
-    label = one_hot(torch.zeros(config.batch, dtype=torch.int64, device=device), classes)
+    label = one_hot(torch.zeros(config.batch, dtype=torch.int64, device=device), config.generator.classes)
 
     def seconds(number: int) -> float:
         state.steps = number
@@ -56,12 +52,12 @@ def measure_training(config: TrainingConfig, device_name: str, steps: int) -> Co
     kinds = step_kinds(config)
     seconds(0)
     step_seconds = {kind: median(seconds(number) for _ in range(steps)) for kind, (number, _) in kinds.items()}
-    average = sum(part * step_seconds[kind] for kind, (_, part) in kinds.items())
-    return Cost(1000 * average / config.batch, peak_memory(device), step_seconds)
+    mean = sum(fraction * step_seconds[kind] for kind, (_, fraction) in kinds.items())
+    return Cost(1000 * mean / config.batch, peak_memory(device), step_seconds)
 
 
 def step_kinds(config: TrainingConfig) -> dict[str, tuple[int, float]]:
-    """Kinds of steps by the penalties that are due: the number of the first one, and its part of all steps."""
+    """Kinds of steps, named by the penalties that are due: number of the first such step, and fraction of all steps."""
     penalties = {
         "path length": (config.path_length_weight, config.path_length_interval),
         "gradient penalty": (config.gamma, config.r1_interval),
@@ -75,24 +71,24 @@ def step_kinds(config: TrainingConfig) -> dict[str, tuple[int, float]]:
     return {kind: (found[0], len(found) / period) for kind, found in numbers.items()}
 
 
-def measure_drawing(config: GeneratorConfig, device_name: str, pictures: int) -> Cost:
-    """Draws so many pictures at the training resolution by the readable network; the median counts, after one more."""
+def measure_drawing(config: GeneratorConfig, device_name: str, repeats: int) -> Cost:
+    """Median time of drawing an image at the training resolution with the PyTorch generator, after one warm-up."""
     device = torch.device(device_name)
     generator = Generator(config).to(device).eval()
     viewport = Viewport.resolve(config.resolution, config.resolution)
     ws = torch.randn(1, config.num_ws, config.w_dim, device=device)
-    durations = [_timed(lambda: draw(generator, ws, viewport), device) for _ in range(pictures + 1)]
+    durations = [_timed(lambda: render(generator, ws, viewport), device) for _ in range(repeats + 1)]
     return Cost(median(durations[1:]), peak_memory(device))
 
 
 def _timed(function: Callable[[], object], device: torch.device) -> float:
-    _wait(device)
-    began = time.perf_counter()
+    """Seconds of a call, until the device has finished."""
+    begin = _synchronized_time(device)
     function()
-    _wait(device)
-    return time.perf_counter() - began
+    return _synchronized_time(device) - begin
 
 
-def _wait(device: torch.device) -> None:
+def _synchronized_time(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,1 @@
+"""Training data: archives of images, their labels, and how they are read and prepared."""
