@@ -1,11 +1,11 @@
-"""Which arithmetic is precise enough for a checkpoint: its pixels against the readable network's in fp64.
+"""Accuracy of a checkpoint's pixels in some arithmetic, compared with model/generator.py in fp64.
 
-How much fp16 errs depends on the network's conditioning, so it is measured when a checkpoint is loaded.
+The error of fp16 depends on the conditioning of the network, so it is measured when a checkpoint is loaded.
 """
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,33 +13,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.backend import layer_styles
-from model.config import GeneratorConfig
 from model.generator import COLUMNS, ROWS, Generator
-from model.spec import Latent
+from model.latents.latent import Latent
+from model.latents.styles import layer_styles
 
 LATENTS = 4
 SIDE = 32
-"""4 · 32² = 4,096 pixels are measured."""
+"""4 · 32² = 4,096 pixels are compared."""
 
 MAX_LEVELS = 1
 MIN_PSNR = 60.0
-"""Bounds of what is precise enough: levels of 255 in any channel, and dB. The original's own mix of fp32 and fp16
-reaches 1 and about 80."""
+"""Limits of :attr:`AccuracyReport.passes`: levels of 255 in any channel, and dB. The original implementation, which
+mixes fp32 and fp16, reaches 1 and about 80."""
 
 PEAK = 2.0
-"""Range of colours, −1 … 1, for the PSNR."""
+"""Range of colours, −1 … 1, for PSNR."""
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How one arithmetic's colours agree with fp64's.
+class AccuracyReport:
+    """Difference between the colours of one arithmetic and those of fp64.
 
     Attributes:
         arithmetic: "fp16", "fp16×3" or "fp32".
-        levels: largest difference of 8-bit pixels.
-        differing: share of 8-bit values that differ at all.
-        psnr: of the colours before they are quantised, in dB; 0 where some are not finite.
+        levels: largest difference of 8-bit values.
+        differing: share of 8-bit values that differ.
+        psnr: PSNR of the colours before quantisation, in dB; 0 if some are not finite.
     """
 
     arithmetic: str
@@ -48,7 +47,7 @@ class Agreement:
     psnr: float
 
     @property
-    def suffices(self) -> bool:
+    def passes(self) -> bool:
         return self.levels <= MAX_LEVELS and self.psnr >= MIN_PSNR
 
     def __str__(self) -> str:
@@ -60,7 +59,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Probe:
-    """A part of a picture: its latent, network coordinates [SIDE] of rows and columns, and colours [SIDE, SIDE, 3]."""
+    """Part of an image: latent, network coordinates [SIDE] of rows and columns, and fp64 colours [SIDE, SIDE, 3]."""
 
     latent: Latent
     rows: NDArray[np.float64]
@@ -68,18 +67,23 @@ class Probe:
     colours: Tensor
 
 
-Draw = Callable[[Latent, NDArray[np.float64], NDArray[np.float64]], Tensor]
-"""Colours [H, W, 3] of network coordinates [H] and [W]."""
+ColourFn = Callable[[Latent, NDArray[np.float64], NDArray[np.float64]], Tensor]
+"""Returns the colours [H, W, 3] of a latent at network coordinates [H] and [W]."""
 
 
 @torch.no_grad()
 def make_probes(generator: Generator) -> list[Probe]:
-    """Pictures of several seeds and classes at ψ = 1, at positions spread over the whole square, in fp64."""
+    """Probes of several seeds and classes at ψ = 1, at positions spread over the whole square."""
     synthesis = copy.deepcopy(generator.synthesis).double()
     device = generator.mapping.w_avg.device
+    classes = generator.config.classes
     probes = []
-    for latent, rows, columns in _places(generator.config):
-        ws = layer_styles(generator.config, generator.mapping, latent).double()
+    for i in range(LATENTS):
+        latent = Latent(seed=i, class_index=i * classes // LATENTS if classes else None)
+        # Different fractions of the spacing for each latent, and for rows and columns.
+        rows = (np.arange(SIDE) + (i + 0.3) / LATENTS) / SIDE
+        columns = (np.arange(SIDE) + (i + 0.7) / LATENTS) / SIDE
+        ws = layer_styles(generator.config, generator.mapping, latent).double()  # [1, num_ws, w_dim]
         lines = [
             synthesis.lines(ws, torch.from_numpy(positions).to(device), axis)
             for positions, axis in ((rows, ROWS), (columns, COLUMNS))
@@ -88,24 +92,16 @@ def make_probes(generator: Generator) -> list[Probe]:
     return probes
 
 
-def measure(arithmetic: str, draw: Draw, probes: list[Probe]) -> Agreement:
-    """How what ``draw`` draws agrees with the probes."""
-    found = torch.cat([draw(probe.latent, probe.rows, probe.columns).double().flatten() for probe in probes])
+def measure(arithmetic: str, colour_fn: ColourFn, probes: list[Probe]) -> AccuracyReport:
+    """Compare the colours of ``colour_fn`` with the probes."""
+    found = torch.cat([colour_fn(probe.latent, probe.rows, probe.columns).double().flatten() for probe in probes])
     expected = torch.cat([probe.colours.flatten() for probe in probes]).to(found.device)
-    difference = (_levels(found) - _levels(expected)).abs()
+    difference = (to_levels(found) - to_levels(expected)).abs()
     error = (found.clamp(-1, 1) - expected.clamp(-1, 1)).square().mean().item()
     psnr = 10 * math.log10(PEAK**2 / max(error, 1e-30)) if found.isfinite().all() else 0.0
-    return Agreement(arithmetic, int(difference.max()), float((difference > 0).double().mean()), psnr)
+    return AccuracyReport(arithmetic, int(difference.max()), float((difference > 0).double().mean()), psnr)
 
 
-def _places(config: GeneratorConfig) -> Iterator[tuple[Latent, NDArray[np.float64], NDArray[np.float64]]]:
-    for i in range(LATENTS):
-        latent = Latent(seed=i, class_index=i * config.classes // LATENTS if config.classes else None)
-        # Other fractions of the spacing for each latent, and for rows and columns.
-        rows = (np.arange(SIDE) + (i + 0.3) / LATENTS) / SIDE
-        columns = (np.arange(SIDE) + (i + 0.7) / LATENTS) / SIDE
-        yield latent, rows, columns
-
-
-def _levels(colours: Tensor) -> Tensor:
+def to_levels(colours: Tensor) -> Tensor:
+    """Colours −1 … 1 as 8-bit levels, truncated as by the kernels. NaN is 0."""
     return (colours * 127.5 + 128).nan_to_num(nan=0.0).clamp(0, 255).floor()

@@ -1,55 +1,55 @@
-"""What draws blocks of a picture: the face that every backend shows to the renderer."""
+"""The protocol of render backends, and helpers that several of them use."""
 
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kernels.tiling import Band, Output, Tiling
 from model.config import GeneratorConfig
-from model.generator import Mapping
-from model.spec import Latent
+from model.latents.latent import Latent
+from model.viewport import Viewport
 
-Style = TypeVar("Style")
+Progress = Callable[[int], object]
+"""Called in the caller's thread with the multiply-adds of each finished piece of work; their sum is Renderer.cost()."""
 
 
-class Backend(Protocol[Style]):
-    """A network made ready on one device. ``Style`` is whatever the backend prepares for one latent.
-
-    Its methods may run in several threads at once, and return the same bytes for the same arguments.
-    """
+class RenderBackend(Protocol):
+    """Renders images of one network on one device. Methods may be called from several threads at once."""
 
     name: str
-    side: int
-    """Positions along each side of the blocks that it draws best."""
 
-    def style(self, latent: Latent) -> Style:
-        """Everything that depends on the latent alone."""
+    arithmetic: str
+    """What decides the last bits of a pixel: precision, kernels and device. Letters, digits and hyphens."""
 
-    def lines(self, style: Style, positions: NDArray[np.float64], axis: int) -> Tensor:
-        """The line bundles of network coordinates [L] along one axis (ROWS or COLUMNS): [bundles, 32, L, D]."""
+    cache_bytes: int
+    """Upper limit of the line cache in bytes."""
 
-    def pixels(self, style: Style, rows: Tensor, columns: Tensor) -> Tensor:
-        """Colours [H, W, 3], about −1 … 1, of row lines [bundles, 32, H, D] and column lines [bundles, 32, W, D]."""
+    def plan(self, viewport: Viewport) -> Tiling:
+        """Divide an image into bands and panels of a size that suits the device."""
+
+    def allocate(self, height: int, width: int) -> Output:
+        """Memory [height, width, 3] for output; on a GPU it is pinned, for fast copies."""
+
+    def render(self, bands: Iterable[Band], progress: Progress | None) -> Iterator[Band]:
+        """Render bands and yield each, in order, when its output is complete. Consumes ``bands`` lazily."""
+
+    def warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Output:
+        """Pixels [H, W, 3] at network coordinates [H, W, 2] (vertical, horizontal).
+
+        Raises:
+            InputError: the backend only renders whole rows and columns.
+        """
+
+    def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
+        """Line bundles [bundles, 32, L, D] at network coordinates [L] along one axis, scaled as in the model."""
+
+    def close(self) -> None:
+        """Release threads and caches. The backend cannot be used afterwards."""
 
 
-def upload(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Copies an array to a device. The program does not wait, neither for the copy nor for what is under way there."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-
-@torch.no_grad()
-def layer_styles(config: GeneratorConfig, mapping: Mapping, latent: Latent) -> Tensor:
-    """The styles [1, num_ws, w_dim] of a latent, on the mapping's device: mapped and truncated, or w as given."""
-    device = mapping.w_avg.device
-    if latent.w is not None:
-        w = upload(np.array(latent.w, np.float32), device).view(1, -1, config.w_dim)
-        return w.expand(1, config.num_ws, config.w_dim).contiguous()
-    z = upload(latent.draw_z(config.z_dim), device)
-    label = None
-    if config.classes:
-        label = torch.zeros(1, config.classes, device=device)
-        label[0, latent.class_index or 0] = 1.0
-    return mapping.truncate(mapping(z, label), config.num_ws, latent.psi, latent.cutoff)
+def any_latent(config: GeneratorConfig, seed: int = 0) -> Latent:
+    """A latent for any network: of class 0 if it is conditional."""
+    return Latent(seed=seed, class_index=0 if config.classes else None)

@@ -1,35 +1,36 @@
-"""The readable network itself as a backend, on any device: slow, and what every other backend is measured by."""
+"""Reference backend: model/generator.py itself, on any device. Slow; every other backend is compared with it."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.backend import layer_styles
+from kernels.block_renderer import BlockBackend
 from model.generator import Generator
-from model.spec import Latent
+from model.latents.latent import Latent
+from model.latents.styles import layer_styles
 
 
-class ReferenceBackend:
-    """Calls model.generator block by block."""
+class ReferenceBackend(BlockBackend[Tensor]):
+    """Calls the generator for each block; its style is ws [1, num_ws, w_dim]."""
 
     name = "reference"
 
-    def __init__(self, generator: Generator, device: torch.device) -> None:
+    def __init__(self, generator: Generator, device: torch.device, threads: int | None = None) -> None:
+        # A GPU needs larger blocks to be busy. 256² pixels of 128 channels are 32 MiB.
+        super().__init__(generator.config, device, 64 if device.type == "cpu" else 256, threads)
+        unit = torch.backends.cpu.get_cpu_capability().lower() if device.type == "cpu" else "gpu"
+        self.arithmetic = f"fp32-reference-{unit}"
         self._generator = generator.to(device)
-        self._device = device
-        # A GPU needs more pixels at once to be busy. 256² pixels of 128 channels are 32 MiB.
-        self.side = 64 if device.type == "cpu" else 256
 
     def style(self, latent: Latent) -> Tensor:
-        """The styles [1, num_ws, w_dim]."""
-        return layer_styles(self._generator.config, self._generator.mapping, latent)
+        return layer_styles(self._config, self._generator.mapping, latent)
 
     @torch.no_grad()
-    def lines(self, style: Tensor, positions: NDArray[np.float64], axis: int) -> Tensor:
-        u = torch.from_numpy(positions).to(self._device)
-        return self._generator.synthesis.lines(style, u, axis)[0]
+    def block_lines(self, style: Tensor, positions: NDArray[np.float64], axis: int) -> Tensor:
+        return self._generator.synthesis.lines(style, torch.from_numpy(positions).to(self._device), axis)[0]
 
     @torch.no_grad()
-    def pixels(self, style: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        return self._generator.synthesis.pixels(style, rows[None], columns[None])[0].permute(1, 2, 0)
+    def block_colours(self, style: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        colours = self._generator.synthesis.pixels(style, rows[None], columns[None])  # [1, 3, H, W]
+        return colours[0].permute(1, 2, 0)

@@ -1,7 +1,7 @@
-"""From a RenderSpec to 8-bit pixels: the one face of this package.
+"""Renderer: from a RenderSpec to 8-bit pixels. The public interface of this package.
 
-The bytes of a pixel depend on the checkpoint, the latent, the whole picture's size, region and grid, the backend and
-the kind of machine; not on the crop, the band, other pictures of a batch or the number of threads.
+The bytes of a pixel depend on the checkpoint, the latent, the size, region and grid of the whole image, the backend and
+the kind of machine. They do not depend on the crop, the band, other images of a batch or the number of threads.
 """
 
 import contextlib
@@ -14,36 +14,43 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.backend import Backend
-from kernels.blocks import BlockDrawer
+from kernels.accuracy import AccuracyReport
+from kernels.backend import Progress, RenderBackend
+from kernels.block_renderer import BlockBackend
 from kernels.cpu import CpuBackend
-from kernels.drawer import Band, Drawer, Output, Progress
-from kernels.gather import check_coordinates
-from kernels.precision import Agreement
+from kernels.gpu.warp import check_coordinates
+from kernels.native.select_backend import select_backend
 from kernels.reference import ReferenceBackend
+from kernels.tiling import Band, Output
 from model.checkpoint import Checkpoint
-from model.device import find_device
 from model.errors import InputError
-from model.spec import Latent, RenderSpec
+from model.latents.direction_files import load_directions
+from model.latents.directions import Direction, name_vectors
+from model.latents.latent import Latent
+from model.spec import RenderSpec
+from model.util.device import find_device
 
-BackendName = Literal["triton", "cpu", "reference"]
+BackendName = Literal["triton", "native", "cpu", "reference"]
 
 
 class Renderer:
-    """Draws pictures of one checkpoint. Safe to use from several threads.
+    """Renders images of one checkpoint. Thread-safe; on a GPU, use one thread for all renderers of the device.
+
+    All methods that take a latent raise InputError, before anything is rendered, if it does not fit the network.
 
     Args:
-        checkpoint: is loaded at once. On a GPU its kernels are compiled and their precision is measured.
-        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:0" …
-        backend: None takes the fastest of the device that is precise enough.
-        threads: pieces of work at once on a CPU; None takes the cores that torch would use.
+        checkpoint: loaded at once. Kernels are compiled when they are first used, and their accuracy is measured.
+        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:0" …
+        backend: None selects the fastest accurate backend of the device.
+        threads: pieces of work at once on a CPU; None uses the cores that torch would use.
 
     Attributes:
-        precision: what was measured of each arithmetic that was tried, the one in use last; empty on a CPU.
-        memory: bytes of the device that it takes at most between two pictures: the network and the lines that are kept.
+        precision: accuracy reports of each precision that was tried, the one in use last; empty for the
+            backends cpu and reference.
+        memory: upper limit of the device memory in bytes that is held between two images: weights and line cache.
 
     Raises:
-        InputError: the checkpoint's tensors do not fit its config, or the device or backend is not there.
+        InputError: the checkpoint's tensors do not fit its config, or the device or backend is not available.
     """
 
     def __init__(
@@ -60,120 +67,115 @@ class Renderer:
         self.checkpoint = checkpoint
         self.config = checkpoint.config
         self.device = find_device(device)
-        self.precision: Sequence[Agreement] = ()
-        if backend == "cpu" and self.device.type != "cpu":
-            raise InputError("backend", f"cpu does not run on {self.device}")
+        self.precision: Sequence[AccuracyReport] = ()
+        self._directions: dict[str, Direction] | None = None
+        self._backend: RenderBackend
+        if backend in ("native", "cpu") and self.device.type != "cpu":
+            raise InputError("backend", f"{backend} does not run on {self.device}")
         if backend == "triton" or (backend is None and self.device.type == "cuda"):
+            from kernels.gpu.select_precision import select_precision  # Triton is not installed on every machine
+
             before = self._allocated()
-            self._drawer: Drawer
-            self._drawer, self.precision = self._choose_arithmetic(fall_back=backend is None)
+            self._backend, self.precision = select_precision(checkpoint, self.device, fall_back=backend is None)
             weights = self._allocated() - before
         else:
             generator = checkpoint.load()
             weights = sum(tensor.nbytes for tensor in generator.state_dict().values())
-            network: Backend[Any] = (
-                ReferenceBackend(generator, self.device) if backend == "reference" else CpuBackend(generator)
-            )
-            self._drawer = BlockDrawer(network, self.config, self.device, threads)
-        self.memory = weights + self._drawer.cache_bytes
+            block_backend: BlockBackend[Any]
+            if backend == "reference":
+                block_backend = ReferenceBackend(generator, self.device, threads)
+            elif backend == "cpu":
+                block_backend = CpuBackend(generator, threads)
+            else:
+                block_backend, self.precision = select_backend(checkpoint.name, generator, threads)
+                if backend == "native" and block_backend.name != backend:
+                    raise InputError("backend", "native needs kernels that cannot be compiled here; the log tells why")
+            weights += block_backend.packed_bytes
+            self._backend = block_backend
+        self.memory = weights + self._backend.cache_bytes
 
     @property
     def backend(self) -> str:
-        """Name of the backend that draws."""
-        return self._drawer.name
+        """Name of the backend in use."""
+        return self._backend.name
+
+    @property
+    def arithmetic(self) -> str:
+        """What decides the last bits of a pixel besides the network: precision, kernels and device."""
+        return self._backend.arithmetic
 
     def close(self) -> None:
-        """Gives the device's memory back, to other processes too. Nothing can be drawn after that."""
-        if isinstance(self._drawer, BlockDrawer):
-            self._drawer.close()
-        del self._drawer
-        gc.collect()  # captured graphs and what they hold refer to each other
+        """Return the device's memory, to other processes too. The renderer cannot be used afterwards."""
+        self._backend.close()
+        del self._backend
+        gc.collect()  # CUDA graphs and what they hold refer to each other
         if self.device.type == "cuda":
-            # empty_cache leaves cuBLAS' workspaces: one for each stream that multiplied matrices, 32 MiB on an H100.
-            with contextlib.suppress(AttributeError):  # torch makes no promise that it stays
+            # empty_cache leaves cuBLAS' workspaces: one per stream that multiplied matrices, 32 MiB on an H100.
+            with contextlib.suppress(AttributeError):  # a private function of torch, which may disappear
                 torch._C._cuda_clearCublasWorkspaces()
             torch.cuda.empty_cache()
 
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
-        """The line bundles [bundles, 32, L, D] of network coordinates [L] along one axis (ROWS or COLUMNS).
-
-        Raises:
-            InputError: the latent does not fit the network.
-        """
-        latent.check(self.config)
-        return self._drawer.lines(latent, positions, axis)
+        """The line bundles [bundles, 32, L, D] at network coordinates [L] along one axis (ROWS or COLUMNS)."""
+        return self._backend.lines(self._resolve(latent), positions, axis)
 
     def render(self, spec: RenderSpec, progress: Progress | None = None) -> Output:
-        """The picture's crop [h, w, 3]. A value that is not a number becomes 0.
-
-        Raises:
-            InputError: the latent does not fit the network.
-        """
+        """Render the image's crop [h, w, 3]. NaN becomes 0."""
         return self.render_batch([spec], progress)[0]
 
     def render_batch(self, specs: Sequence[RenderSpec], progress: Progress | None = None) -> list[Output]:
-        """Several pictures, drawn together: small ones keep the whole device busy.
-
-        Raises:
-            InputError: a latent does not fit the network; nothing has been drawn then.
-        """
-        for spec in specs:
-            spec.latent.check(self.config)
-        outputs = [self._drawer.allocate(spec.viewport.crop[3], spec.viewport.crop[2]) for spec in specs]
-        bands = (band for spec, output in zip(specs, outputs, strict=True) for band in self._cut(spec, output))
-        for _ in self._drawer.draw(bands, progress):
+        """Render several images together, which keeps the device busy when they are small."""
+        latents = [self._resolve(spec.latent) for spec in specs]
+        outputs = [self._backend.allocate(spec.viewport.crop[3], spec.viewport.crop[2]) for spec in specs]
+        bands = (band for work in zip(specs, latents, outputs, strict=True) for band in self._cut(*work))
+        for _ in self._backend.render(bands, progress):
             pass
         return outputs
 
     def bands(self, spec: RenderSpec, progress: Progress | None = None) -> Iterator[Output]:
-        """The picture's crop from top to bottom, in bands [rows, w, 3], few of them drawn before they are asked for.
+        """Render the image's crop lazily, from top to bottom, in bands [rows, w, 3].
 
-        Memory does not grow with the picture: a band is about a quarter of a megapixel for each thread, four megapixels
-        on a GPU, or up to 64 where the crop is so wide that its columns' lines exceed half the cache.
-
-        Raises:
-            InputError: the latent does not fit the network; raised here, not by the first band.
+        Memory does not grow with the image's height. A band has about a quarter of a megapixel per thread, four
+        megapixels on a GPU, and up to 64 if the crop is so wide that its columns' lines exceed half the cache.
         """
-        spec.latent.check(self.config)
-        return (band.output for band in self._drawer.draw(self._cut(spec), progress))
+        latent = self._resolve(spec.latent)
+        return (band.output for band in self._backend.render(self._cut(spec, latent), progress))
 
     def warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Output:
         """Pixels [H, W, 3] at any network coordinates [H, W, 2] (vertical, horizontal); 0 … 1 is the training square.
 
-        Lines between sampled ones are interpolated, so that pixels may be a level off.
+        Lines are interpolated between samples, so a pixel may differ by one level.
 
         Raises:
-            InputError: the latent does not fit the network, the coordinates are out of bounds, or the backend is not
-                triton.
+            InputError: the coordinates are out of bounds, or the backend is not triton.
         """
-        latent.check(self.config)
+        latent = self._resolve(latent)
         check_coordinates(coordinates)
-        return self._drawer.warp(latent, coordinates)
+        return self._backend.warp(latent, coordinates)
 
     def cost(self, spec: RenderSpec) -> int:
-        """Multiply-adds that drawing takes, those of lines that are still kept from before included.
-
-        Raises:
-            InputError: the latent does not fit the network.
-        """
+        """Multiply-adds of an image, including those of lines that are already in the cache."""
         spec.latent.check(self.config)
-        tiling = self._drawer.plan(spec.viewport)
+        tiling = self._backend.plan(spec.viewport)
         return sum(tiling.macs(self.config, rows) for rows in tiling.bands())
 
     def _allocated(self) -> int:
-        """Bytes that this process holds on a GPU; 0 on a CPU, where nobody counts."""
+        """Bytes that this process has allocated on a GPU; 0 on a CPU."""
         return torch.cuda.memory_allocated(self.device) if self.device.type == "cuda" else 0
 
-    def _cut(self, spec: RenderSpec, output: Output | None = None) -> Iterator[Band]:
-        """The picture's bands, each with its part of ``output``, or memory of its own."""
-        tiling = self._drawer.plan(spec.viewport)
+    def _resolve(self, latent: Latent) -> Latent:
+        """The latent, checked, with vectors in place of the names of directions, which may be computed first."""
+        latent.check(self.config)
+        if not latent.names_directions:
+            return latent
+        if self._directions is None:
+            self._directions = load_directions(self.checkpoint)
+        return name_vectors(latent, self._directions)
+
+    def _cut(self, spec: RenderSpec, latent: Latent, output: Output | None = None) -> Iterator[Band]:
+        """The image's bands, each with its part of ``output`` or with memory of its own."""
+        tiling = self._backend.plan(spec.viewport)
         for rows in tiling.bands():
             top, bottom = tiling.rows.visible(rows)
-            part = self._drawer.allocate(bottom - top, spec.viewport.crop[2]) if output is None else output[top:bottom]
-            yield Band(spec.latent, tiling, rows, part)
-
-    def _choose_arithmetic(self, *, fall_back: bool) -> tuple[Drawer, tuple[Agreement, ...]]:
-        """The fastest kernels that are precise enough; where none is, the network itself, if it may ``fall_back``."""
-        from kernels.arithmetic import choose_drawer  # Triton is not there on every machine
-
-        return choose_drawer(self.checkpoint, self.device, fall_back=fall_back)
+            part = self._backend.allocate(bottom - top, spec.viewport.crop[2]) if output is None else output[top:bottom]
+            yield Band(latent, tiling, rows, part)

@@ -1,12 +1,13 @@
-"""How a picture is cut into tiles and blocks of fixed shape, so that a pixel's bytes do not depend on what is drawn.
+"""Division of an image into tiles and blocks, so that a pixel's bytes do not depend on the crop.
 
-Tiles of output pixels and blocks of network positions begin at absolute indices of the whole picture, and their shapes
-follow from the supersampling alone. A pixel is therefore always computed by the same operations at the same place of
-the same shapes, whatever the crop. Pixels of a tile beyond the crop, or the picture's edge, are computed and dropped.
+Tiles of output pixels and blocks of network positions begin at absolute indices of the whole image, and their shapes
+depend on the supersampling alone. A pixel is therefore always computed by the same operations at the same place in
+arrays of the same shape. Pixels of a tile outside the crop or the image are computed and dropped, except by backends
+whose pixels do not depend on their place in an array: these clip tiles to the crop.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,40 +16,44 @@ from numpy.typing import NDArray
 
 from model.config import GeneratorConfig
 from model.generator import COLUMNS, ROWS
+from model.latents.latent import Latent
 from model.viewport import Viewport
 
 BLOCKS_PER_THREAD = 64
-"""Blocks drawn in one go for each thread: at the end threads wait for one another no longer than one block takes."""
+"""Blocks per thread in one batch of work. At its end, threads wait for one another for at most one block."""
 
 WIDE_BAND_PIXELS = 1 << 26
-"""Positions in a band where the lines of a very wide picture's columns cannot all be held."""
+"""Positions in a band when an image is so wide that the lines of its columns do not all fit the cache."""
+
+Output = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a picture.
+    """One axis of an image.
 
     Attributes:
-        viewport: the picture.
         axis: ROWS or COLUMNS.
         resolution: R, the training resolution.
-        side: the largest number of positions in a block.
+        side: maximum number of positions in a block.
+        clip: whether tiles end at the crop.
     """
 
     viewport: Viewport
     axis: int
     resolution: int
     side: int
+    clip: bool = False
 
     @cached_property
     def factor(self) -> int:
-        """m, positions for each output pixel (supersampling)."""
+        """m, network positions per output pixel (supersampling)."""
         horizontal, vertical = self.viewport.supersampling(self.resolution)
         return horizontal if self.axis == COLUMNS else vertical
 
     @cached_property
     def crop(self) -> tuple[int, int]:
-        """First output pixel drawn and the one after the last."""
+        """Start and end of the crop in output pixels."""
         x, y, w, h = self.viewport.crop
         return (x, x + w) if self.axis == COLUMNS else (y, y + h)
 
@@ -59,7 +64,7 @@ class Axis:
 
     @cached_property
     def parts(self) -> int:
-        """Blocks in a tile: one, but for pixels that average more than ``side`` positions."""
+        """Blocks in a tile: 1, unless a pixel averages more than ``side`` positions."""
         return -(-self.factor // self.side)
 
     @cached_property
@@ -69,16 +74,30 @@ class Axis:
 
     @cached_property
     def tiles(self) -> range:
-        """The tiles that the crop touches, counted from the start of the whole picture."""
+        """Indices of the tiles that the crop touches; tile 0 begins at the start of the whole image."""
         start, stop = self.crop
         return range(start // self.tile, -(-stop // self.tile))
 
+    def drawn(self, tile: int) -> range:
+        """The pixels of a tile that are computed, counted from its first."""
+        if not self.clip:
+            return range(self.tile)
+        first, (start, stop) = tile * self.tile, self.crop
+        return range(max(0, start - first), min(self.tile, stop - first))
+
+    def computed(self, tiles: range) -> int:
+        """Positions that are computed for ``tiles``."""
+        if self.clip and self.parts == 1:
+            start, stop = self.visible(tiles)
+            return (stop - start) * self.factor
+        return len(tiles) * self.parts * self.block
+
     def used(self, part: int) -> int:
-        """How many positions of a tile's block ``part`` belong to the tile. The last block may reach beyond it."""
+        """Positions of a tile's block ``part`` that belong to the tile; the last block may extend beyond it."""
         return min(self.block, self.tile * self.factor - part * self.block)
 
     def pieces(self, tiles: range) -> Iterator["Piece"]:
-        """Where the visible positions of ``tiles`` lie, block by block."""
+        """The visible positions of ``tiles``, block by block."""
         start, stop = ((edge + self.crop[0]) * self.factor for edge in self.visible(tiles))
         for tile, part in itertools.product(tiles, range(self.parts)):
             first = tile * self.tile * self.factor + part * self.block
@@ -87,26 +106,30 @@ class Axis:
                 yield Piece(tile, part, begin - first, begin - start, end - begin)
 
     def inside(self, tile: int, part: int) -> int:
-        """How many positions of a tile's block ``part`` belong to the tile and lie inside the whole picture."""
+        """Positions of a tile's block ``part`` that belong to the tile and lie inside the whole image."""
         count = (self.viewport.width if self.axis == COLUMNS else self.viewport.height) * self.factor
         return min(self.used(part), count - (tile * self.tile * self.factor + part * self.block))
 
     def positions(self, tile: int, part: int) -> NDArray[np.float64]:
-        """Network coordinates [block] of one block of a tile."""
+        """Network coordinates of one block of a tile: [block], or fewer of a clipped one."""
         start = tile * self.tile * self.factor + part * self.block
+        stop = start + self.block
+        if self.parts == 1:  # else the tile is one pixel
+            drawn = self.drawn(tile)
+            start, stop = start + drawn.start * self.factor, start + drawn.stop * self.factor
         locate = self.viewport.columns if self.axis == COLUMNS else self.viewport.rows
-        return locate(start, start + self.block, self.resolution, self.factor)
+        return locate(start, stop, self.resolution, self.factor)
 
     def visible(self, tiles: range) -> tuple[int, int]:
-        """The first pixel of ``tiles`` inside the crop and the one after the last, counted from the crop's start."""
+        """Start and end of the pixels of ``tiles`` inside the crop, relative to the crop."""
         start, stop = self.crop
         return max(tiles.start * self.tile, start) - start, min(tiles.stop * self.tile, stop) - start
 
     def place(self, tile: int) -> tuple[slice, slice]:
-        """Where a tile's visible pixels lie in the crop, and where in the tile."""
+        """A tile's visible pixels, as a slice of the crop and as a slice of the drawn ones."""
         start, stop = self.visible(range(tile, tile + 1))
-        inside = start + self.crop[0] - tile * self.tile
-        return slice(start, stop), slice(inside, inside + stop - start)
+        offset = start + self.crop[0] - tile * self.tile - self.drawn(tile).start
+        return slice(start, stop), slice(offset, offset + stop - start)
 
 
 @dataclass(frozen=True)
@@ -115,9 +138,9 @@ class Piece:
 
     Attributes:
         tile, part: the block.
-        begin: the first of them, counted from the block's.
-        place: the same, counted from the first visible position of all tiles that are drawn.
-        length: how many they are.
+        begin: first visible position, relative to the block.
+        place: the same position, relative to the first visible position of all rendered tiles.
+        length: number of visible positions.
     """
 
     tile: int
@@ -129,12 +152,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Tiling:
-    """A picture's two axes and the order in which it is drawn: bands from top to bottom, panels from left to right.
+    """The two axes of an image and the order of rendering: bands from top to bottom, panels from left to right.
 
     Attributes:
-        rows, columns: the axes.
-        band: tiles in the height of a band.
-        panel: tiles in the width of a panel.
+        band: height of a band in tiles.
+        panel: width of a panel in tiles.
     """
 
     rows: Axis
@@ -143,28 +165,29 @@ class Tiling:
     panel: int
 
     @classmethod
-    def plan(cls, viewport: Viewport, resolution: int, side: int, line_limit: int, threads: int) -> "Tiling":
-        """Bands that keep ``threads`` busy, no higher than that, and panels whose lines can be held.
+    def plan(
+        cls, viewport: Viewport, resolution: int, side: int, line_limit: int, threads: int, *, clip: bool = False
+    ) -> "Tiling":
+        """Choose the lowest bands that keep ``threads`` busy, and panels whose lines fit the cache.
 
         Args:
-            viewport: the picture.
             resolution: R, the training resolution.
-            side: the largest number of positions along a block's side.
-            line_limit: positions along either axis whose lines may be held.
-            threads: how many blocks are drawn at once.
+            side: maximum number of positions along a block's side.
+            line_limit: maximum number of positions along either axis whose lines may be kept.
+            threads: number of blocks rendered at once.
+            clip: whether tiles end at the crop.
         """
-        rows, columns = Axis(viewport, ROWS, resolution, side), Axis(viewport, COLUMNS, resolution, side)
+        rows, columns = (Axis(viewport, axis, resolution, side, clip) for axis in (ROWS, COLUMNS))
         panel = max(1, line_limit // (columns.block * columns.parts))
         if len(columns.tiles) <= panel:
             band = -(-BLOCKS_PER_THREAD * threads // (rows.parts * columns.parts * len(columns.tiles)))
-        else:  # Each band computes all columns' lines anew: make that seldom.
+        else:  # Each band recomputes the lines of all columns, so bands are made high.
             band = WIDE_BAND_PIXELS // (rows.tile * rows.factor * viewport.crop[2] * columns.factor)
         return cls(rows, columns, max(1, min(band, line_limit // (rows.block * rows.parts))), panel)
 
     def macs(self, config: GeneratorConfig, rows: range) -> int:
-        """Multiply-adds of a band: the lines of its rows once for every panel, those of all columns, and the pixels."""
-        height = len(rows) * self.rows.parts * self.rows.block
-        width = len(self.columns.tiles) * self.columns.parts * self.columns.block
+        """Multiply-adds of a band: its rows' lines once per panel, the lines of all columns, and the pixels."""
+        height, width = self.rows.computed(rows), self.columns.computed(self.columns.tiles)
         lines = height * sum(1 for _ in self.panels()) + width
         return lines * config.line_macs + height * width * config.pixel_macs
 
@@ -180,3 +203,62 @@ class Tiling:
 def _split(tiles: range, size: int) -> Iterator[range]:
     for start in range(tiles.start, tiles.stop, size):
         yield range(start, min(start + size, tiles.stop))
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Consecutive rows of an image.
+
+    Attributes:
+        rows: tile rows of the band.
+        output: array [h, w, 3] for the visible pixels.
+    """
+
+    latent: Latent
+    tiling: Tiling
+    rows: range
+    output: Output
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """The tile columns of a band whose lines are kept together."""
+
+    band: Band
+    columns: range
+
+    @property
+    def positions(self) -> int:
+        """Number of rows and columns whose lines are kept."""
+        return self.band.tiling.rows.computed(self.band.rows) + self.band.tiling.columns.computed(self.columns)
+
+    @property
+    def blocks(self) -> int:
+        tiling = self.band.tiling
+        return len(self.band.rows) * tiling.rows.parts * len(self.columns) * tiling.columns.parts
+
+
+def group_panels(bands: Iterable[Band], blocks: int, positions: int) -> Iterator[tuple[list[Panel], list[Band]]]:
+    """Group panels for rendering together, each group with the bands that it completes.
+
+    Args:
+        bands: consumed lazily.
+        blocks: a group is closed when it has this many blocks.
+        positions: maximum number of positions in a group of several panels.
+    """
+    group: list[Panel] = []
+    complete: list[Band] = []
+    for band in bands:
+        for columns in band.tiling.panels():
+            panel = Panel(band, columns)
+            if group and sum(p.positions for p in [*group, panel]) > positions:
+                yield group, complete
+                group, complete = [], []
+            group.append(panel)
+            if columns.stop == band.tiling.columns.tiles.stop:
+                complete.append(band)
+            if sum(p.blocks for p in group) >= blocks:
+                yield group, complete
+                group, complete = [], []
+    if group:
+        yield group, complete

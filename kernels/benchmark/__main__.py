@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from model.arguments import run
+from model.util.arguments import run
 
 BENCHMARKS = ("render", "compile")
 

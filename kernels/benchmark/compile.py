@@ -1,112 +1,66 @@
-"""What the compiler makes of every kernel, on a machine that needs no GPU: registers, spills, shared memory.
+"""``creps benchmark compile``: compiles every kernel without a GPU and reports registers, spills and shared memory.
 
-``creps benchmark compile``, or ``python -m kernels.benchmark compile``. The kernels are those that a network launches,
-with the same constants; what is measured here decides how fast they can be at all.
+The kernels are those that a network launches, with the same constants. They are assembled by the ptxas that Triton
+uses: its own, or that of TRITON_PTXAS_PATH (TRITON_PTXAS_BLACKWELL_PATH for 10.0 and above).
 """
 
-import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from argparse import ArgumentTypeError
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 import triton
-from torch import Tensor
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.backends.nvidia.compiler import get_ptxas, sm_arch_from_capability
 
-from kernels.lines import TILE, TILE_FIELDS, add_to_lines, draw_fourier_features, modulate, multiply_modulated
-from kernels.network import ARITHMETIC, GpuNetwork
-from kernels.pixels import PROGRAM_FIELDS, TASK_FIELDS, average_colours, draw_pixels
-from kernels.plans import PLANS
-from model.arguments import ArgumentParser
-from model.config import PRESETS, RGB, GeneratorConfig
+from kernels.backend import any_latent
+from kernels.benchmark.hazards import find_hazards
+from kernels.benchmark.sass import parse_sass
+from kernels.gpu.launch_config import LAUNCH_CONFIGS
+from kernels.gpu.model import ARITHMETIC, PackedModel
+from kernels.gpu.renderer import TritonBackend
+from model.config import PRESETS, GeneratorConfig
 from model.errors import InputError
-from model.files import write_atomically
 from model.generator import Generator
-from model.spec import Latent
-from model.tables import align
+from model.util.arguments import ArgumentParser, some_of
+from model.util.files import write_json
+from model.util.tables import align
 
 SHARED_MEMORY = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
-"""KiB that one program may have, by compute capability (CUDA C++ Programming Guide, technical specifications)."""
+"""KiB per program by compute capability (CUDA C++ Programming Guide, technical specifications)."""
 
 MATRIX_INSTRUCTIONS = {90: {"HGMMA"}, 100: {"UTCHMMA", "HMMA"}}
-"""What a matrix product of fp16 becomes, where not HMMA: HGMMA is wgmma and UTCHMMA tcgen05."""
+"""Instructions of fp16 matrix products other than HMMA: HGMMA is wgmma, UTCHMMA is tcgen05."""
 
 COUNTED = ("HGMMA", "UTCHMMA", "HMMA", "BAR", "LDG", "LDGSTS", "LDS", "STS")
-"""Instructions worth a look: matrix products, barriers, and loads and stores of global and shared memory."""
-
-TOOLS = Path(str(triton.__file__)).parent / "backends" / "nvidia" / "bin"
-
-_KERNELS: dict[str, Any] = {
-    kernel.__name__: kernel
-    for kernel in (modulate, draw_fourier_features, multiply_modulated, add_to_lines, draw_pixels, average_colours)
-}
-
-_TYPES = {
-    torch.float16: "*fp16",
-    torch.float32: "*fp32",
-    torch.float64: "*fp64",
-    torch.uint8: "*u8",
-    torch.int32: "*i32",
-    torch.int64: "*i64",
-}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One kernel as it is launched.
-
-    Attributes:
-        kernel: its name.
-        architecture: compute capability, 90 for 9.0.
-        signature: type of each argument, "constexpr" for what is known to the compiler.
-        constants: values of those.
-        aligned: names of arguments that are multiples of 16.
-        options: num_warps and num_stages.
-    """
-
-    kernel: str
-    architecture: int
-    signature: tuple[tuple[str, str], ...]
-    constants: tuple[tuple[str, Any], ...]
-    aligned: tuple[str, ...]
-    options: tuple[tuple[str, int], ...]
-
-    @property
-    def shape(self) -> str:
-        """Its constants in a few words."""
-        values = dict(self.constants)
-        words = [ARITHMETIC[values["PARTS"]]] if "PARTS" in values else []
-        if "FIRST" in values and "HEAD" in values:
-            words.append(f"decoders {values['FIRST']}-{values['LAST']}")
-            words += [name.lower() for name in ("START", "HEAD", "GATHER", "QUANTISE") if values[name]]
-        words += [f"{name}={values[name]}" for name in ("OUTPUTS", "BLOCK_N", "BLOCK_K", "BLOCK") if name in values]
-        return " ".join(words)
+"""Instructions in the report: matrix products, barriers, loads and stores of global and shared memory."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What became of a variant.
+    """A kernel, compiled with the constants of one launch.
 
     Attributes:
-        kernel, architecture, shape: the variant.
-        registers: of one thread.
-        spills: bytes that a thread writes to and reads from memory for want of registers, its stack included.
+        architecture: compute capability, 90 for 9.0.
+        shape: summary of the constants.
+        registers: registers per thread.
+        spills: bytes per thread of stack, spill stores and spill loads.
         shared: bytes of shared memory.
-        instructions: how many of each in the program that are worth a look.
-        serialised: the compiler made every wgmma wait for the one before (ptxas warning C7512).
-        multiplies: whether the kernel has matrix products.
+        instructions: number of each instruction in COUNTED.
+        serialised: the compiler serialised wgmma instructions (ptxas warning C7512).
+        multiplies: the kernel has matrix products.
+        hazards: uses of registers before a wgmma has finished, see kernels.benchmark.hazards.
+        loop_barriers: number of barriers in loops.
     """
 
     kernel: str
@@ -115,187 +69,138 @@ class Compiled:
     registers: int
     spills: int
     shared: int
-    instructions: dict[str, int] = field(default_factory=dict)
-    serialised: bool = False
-    multiplies: bool = False
+    instructions: dict[str, int]
+    serialised: bool
+    multiplies: bool
+    hazards: tuple[str, ...] = ()
+    loop_barriers: int = 0
 
     @property
     def faults(self) -> list[str]:
-        """What must not be."""
         found = []
         if self.spills:
             found.append(f"spills {self.spills} bytes")
         if self.serialised:
             found.append("wgmma is serialised")
+        if self.hazards:
+            found.append(f"{len(self.hazards)} hazards, the first: {self.hazards[0]}")
         if self.shared > SHARED_MEMORY[self.architecture] * 1024:
             found.append(f"needs {self.shared:,} bytes of shared memory of {SHARED_MEMORY[self.architecture]} KiB")
-        wanted = MATRIX_INSTRUCTIONS.get(self.architecture, {"HMMA"})
+        allowed = MATRIX_INSTRUCTIONS.get(self.architecture, {"HMMA"})
         used = {"HMMA", "HGMMA", "UTCHMMA"} & self.instructions.keys()
-        if self.multiplies and not (used and used <= wanted):
-            found.append(f"does not multiply with {' or '.join(sorted(wanted))} alone")
+        if self.multiplies and not (used and used <= allowed):
+            found.append(f"does not multiply with {' or '.join(sorted(allowed))} alone")
         return found
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses the command line, compiles, prints a table.
-
-    Raises:
-        InputError: an option cannot be used.
-        SystemExit: with status 1 where a kernel has a fault.
-    """
+    """Parse the command line, compile and print a table. Exits with status 1 if a kernel has a fault."""
     parser = ArgumentParser(
-        prog="creps benchmark compile", description="Compiles every GPU kernel without a GPU, and looks at the result."
+        prog="creps benchmark compile", description="Compile every GPU kernel without a GPU and report its resources."
     )
     parser.add_argument("--preset", default="creps-512", choices=PRESETS, help="the network (default: creps-512)")
     parser.add_argument(
-        "--arch", default=(80, 90), type=_architectures, metavar="LIST", help="compute capabilities (default: 80,90)"
+        "--arch",
+        default=(80, 90),
+        type=some_of(LAUNCH_CONFIGS),
+        metavar="LIST",
+        help="compute capabilities (default: 80,90)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     options = parser.parse_args(arguments)
     if triton.knobs.runtime.interpret:
-        raise InputError("TRITON_INTERPRET", "is set: kernels are interpreted then, and cannot be compiled")
-    variants = list(find_variants(PRESETS[options.preset], options.arch))
+        raise InputError("TRITON_INTERPRET", "is set: kernels are interpreted and cannot be compiled")
     compiled = []
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as executor:
-        for result in executor.map(compile_variant, variants):
-            compiled.append(result)
-            print(f"\rcompiled {len(compiled)} of {len(variants)}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+    for architecture in options.arch:
+        print(f"compiling for sm_{architecture} with ptxas {get_ptxas(architecture).version} …", file=sys.stderr)
+        compiled += compile_network(PRESETS[options.preset], architecture)
     print(table(compiled))
     if options.json is not None:
-        write_atomically(options.json, (json.dumps([asdict(result) for result in compiled], indent=2) + "\n").encode())
+        write_json(options.json, [asdict(result) for result in compiled])
     faults = [f"sm_{c.architecture} {c.kernel} {c.shape}: {fault}" for c in compiled for fault in c.faults]
-    for fault in faults:
-        print(fault, file=sys.stderr)
     if faults:
+        print(*faults, sep="\n", file=sys.stderr)
         raise SystemExit(1)
 
 
-def find_variants(config: GeneratorConfig, architectures: Sequence[int]) -> Iterator[Variant]:
-    """Everything that a network of that shape launches: in each arithmetic, whole and gathered, exact and averaged."""
+def compile_network(config: GeneratorConfig, architecture: int) -> list[Compiled]:
+    """Compile all kernels that a network launches on an architecture: in each precision, exact, averaged and warped."""
     torch.manual_seed(0)
     generator = Generator(config).requires_grad_(False)
-    for architecture in architectures:
-        found: dict[Variant, None] = {}
+    kernels: dict[Any, tuple[str, str]] = {}
 
-        def note(kernel: Any, grid: tuple[int, ...], *given: object, **options: Any) -> None:
-            found[_variant(kernel, architecture, given, options)] = None  # noqa: B023 - called in this turn alone
+    def compile_only(kernel: Any, grid: tuple[int, ...], *arguments: object, **options: Any) -> None:
+        compiled = kernel.warmup(*arguments, grid=grid, **options)  # the same object for the same specialisation
+        kernels[compiled] = kernel.__name__, describe_constants(options)
 
-        for parts in (1, 2):
-            if PLANS[architecture].of(parts) is None:
-                continue
-            network = GpuNetwork(generator, PLANS[architecture], parts, launch=note)
-            style = network.style(Latent(seed=0, class_index=0 if config.classes else None))
-            positions = 16 * network.positions_per_tile
-            tiles = torch.zeros(positions * config.thickness // TILE, TILE_FIELDS, dtype=torch.int64)
-            axes = torch.zeros(positions, dtype=torch.int32)
-            network.draw_lines(style.vector[None], torch.zeros(positions, dtype=torch.float64), axes, tiles)
-            tasks = torch.zeros(1, TASK_FIELDS, dtype=torch.int64)
-            programs = torch.zeros(1, PROGRAM_FIELDS, dtype=torch.int32)
-            for quantise, gather in ((True, False), (False, False), (True, True)):
-                network.draw_pixels(tasks, programs, network.scratch(1), quantise=quantise, gather=gather)
-            network.average(torch.zeros(64, 64, RGB), torch.zeros(32, 32, RGB, dtype=torch.uint8), (0, 32), (2, 2))
-        yield from found
-
-
-def _variant(kernel: Any, architecture: int, given: Sequence[object], options: dict[str, Any]) -> Variant:
-    """A launch as Triton would specialise it: numbers and addresses that are multiples of 16 are known to be."""
-    launched = [(name, options[name]) for name in ("num_warps", "num_stages") if name in options]
-    values = dict(zip(kernel.arg_names, given, strict=False)) | options
-    signature, constants, aligned = [], [], []
-    for parameter in kernel.params:
-        value: Any = values[parameter.name]
-        if isinstance(value, Tensor):
-            kind = _TYPES[value.dtype]
-            multiple = value.data_ptr() % 16 == 0 and not parameter.do_not_specialize_on_alignment
-        elif parameter.is_constexpr or (value == 1 and not parameter.do_not_specialize):
-            kind, multiple = "constexpr", False
-            constants.append((parameter.name, value))
-        else:
-            kind = "i32" if -(2**31) <= value < 2**31 else "i64"
-            multiple = value % 16 == 0 and not parameter.do_not_specialize
-        signature.append((parameter.name, kind))
-        if multiple:
-            aligned.append(parameter.name)
-    return Variant(
-        kernel.fn.__name__, architecture, tuple(signature), tuple(constants), tuple(aligned), tuple(launched)
+    driver = SimpleNamespace(  # compiles for its architecture, and cannot launch
+        get_current_target=lambda: GPUTarget("cuda", architecture, 32),
+        get_current_device=lambda: architecture,  # key of the cache of compiled kernels
+        get_current_stream=lambda device: None,
     )
+    triton.runtime.driver.set_active(driver)
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        with triton.AsyncCompileMode(executor):
+            for parts, launch_config in enumerate(LAUNCH_CONFIGS[architecture], start=1):
+                backend = TritonBackend(PackedModel(generator, launch_config, parts, launch=compile_only))
+                backend.warm_up()
+                backend.warp(any_latent(config), np.zeros((1, 1, 2)))
+        found = executor.map(lambda item: read_resources(item[0], architecture, *item[1]), kernels.items())
+        return list(found)
 
 
-def compile_variant(variant: Variant) -> Compiled:
-    """Compiles one variant for its architecture and reads what became of it."""
-    kernel = _KERNELS[variant.kernel]
-    names = [name for name, _ in variant.signature]
-    source = ASTSource(
-        fn=kernel,
-        signature=dict(variant.signature),
-        constexprs=dict(variant.constants),
-        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in variant.aligned},
-    )
-    target = GPUTarget("cuda", variant.architecture, 32)
-    compiled = triton.compile(source, target=target, options=dict(variant.options))
-    told = _assemble(compiled.asm["ptx"], variant.architecture)
-    instructions = _count_instructions(compiled.asm["cubin"])
+def describe_constants(constants: dict[str, Any]) -> str:
+    """Summary of a launch's constants."""
+    words = [ARITHMETIC[constants["PARTS"]]] if "PARTS" in constants else []
+    if "HEAD" in constants:
+        words.append(f"decoders {constants['FIRST']}-{constants['LAST']}")
+        words += [name.lower() for name in ("START", "HEAD", "INTERPOLATE", "QUANTISE") if constants[name]]
+    sizes = ("OUTPUTS", "BLOCK_N", "BLOCK_K", "BLOCK")
+    return " ".join(words + [f"{name}={constants[name]}" for name in sizes if name in constants])
+
+
+def read_resources(compiled: Any, architecture: int, kernel: str, shape: str) -> Compiled:
+    """The resources that a compiled kernel uses, as reported by ptxas and nvdisasm."""
+    # The options that Triton passes, then those of the launch.
+    options = [f"-arch={sm_arch_from_capability(architecture)}", "--regAllocOptLevel=2"]
+    options += (compiled.metadata.ptx_options or "").split()
+    log = run_tool(get_ptxas(architecture).path, compiled.asm["ptx"].encode(), *options, "-v", "-o", os.devnull)
+    registers = re.search(r"Used (\d+) registers", log)
+    if registers is None:
+        raise ValueError("no number of registers in the output of ptxas")
+    sass = run_tool(triton.knobs.nvidia.nvdisasm.path, compiled.asm["cubin"], "-c")
+    functions = parse_sass(sass)
+    count = Counter(i.operation for function in functions for i in function.instructions)
     return Compiled(
-        variant.kernel,
-        variant.architecture,
-        variant.shape,
-        registers=_number(r"Used (\d+) registers", told),
-        spills=sum(map(int, re.findall(r"(\d+) bytes (?:stack frame|spill stores|spill loads)", told))),
+        kernel,
+        architecture,
+        shape,
+        registers=int(registers[1]),
+        spills=sum(map(int, re.findall(r"(\d+) bytes (?:stack frame|spill stores|spill loads)", log))),
         shared=compiled.metadata.shared,
-        instructions={name: instructions[name] for name in COUNTED if instructions[name]},
-        serialised="C7512" in told,
+        instructions={name: count[name] for name in COUNTED if count[name]},
+        serialised="C7512" in log,
         multiplies="tt.dot" in compiled.asm["ttir"],
+        hazards=tuple(map(str, find_hazards(sass))),
+        loop_barriers=sum(i.operation == "BAR" for function in functions for i in function.in_loops),
     )
 
 
 def table(compiled: Sequence[Compiled]) -> str:
-    """One line for each variant."""
-    rows = [["sm", "kernel", "", "registers", "spilt", "shared KiB", *COUNTED]]
-    for result in compiled:
-        figures = result.registers, result.spills, f"{result.shared / 1024:.0f}"
-        counts = [result.instructions.get(name, 0) for name in COUNTED]
-        rows.append([str(cell) for cell in (result.architecture, result.kernel, result.shape, *figures, *counts)])
+    """One line per kernel."""
+    rows = [["sm", "kernel", "", "registers", "spilled", "shared KiB", "hazards", *COUNTED, "BAR in loops"]]
+    for c in compiled:
+        cells = c.architecture, c.kernel, c.shape, c.registers, c.spills, f"{c.shared / 1024:.0f}", len(c.hazards)
+        counts = *(c.instructions.get(name, 0) for name in COUNTED), c.loop_barriers
+        rows.append([*map(str, cells + counts)])
     return align(rows, left=(1, 2))
 
 
-def _assemble(ptx: str, architecture: int) -> str:
-    """What ptxas says of a program: registers, spills, warnings."""
-    tool = TOOLS / ("ptxas-blackwell" if architecture >= 100 else "ptxas")
-    name = f"sm_{architecture}" + ("a" if architecture >= 90 else "")  # "a": with the instructions of that chip alone
-    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
-        file.write(ptx)
+def run_tool(tool: str, content: bytes, *options: str) -> str:
+    """Output of a tool of Triton's on a file."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
         file.flush()
-        command = [str(tool), f"-arch={name}", "-v", file.name, "-o", os.devnull]
+        command = [tool, *options, file.name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     return done.stdout + done.stderr
-
-
-def _count_instructions(cubin: bytes) -> Counter[str]:
-    """How many of each instruction there are in a program."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        done = subprocess.run(  # noqa: S603
-            [TOOLS / "nvdisasm", "-c", file.name], capture_output=True, text=True, check=True
-        )
-    return Counter(
-        re.findall(r"^\s*(?:/\*[0-9a-f]+\*/)?\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)", done.stdout, re.MULTILINE)
-    )
-
-
-def _number(pattern: str, text: str) -> int:
-    match = re.search(pattern, text)
-    if match is None:
-        raise ValueError(f"ptxas has not told {pattern!r}")
-    return int(match[1])
-
-
-def _architectures(text: str) -> tuple[int, ...]:
-    try:
-        found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        found = ()
-    if not found or set(found) - set(PLANS):
-        raise ArgumentTypeError(f"must be of {','.join(map(str, PLANS))}, not {text[:40]!r}")
-    return found

@@ -1,180 +1,195 @@
-"""A CPU's backends beside the plain network, called eagerly, and beside the machine's matrix products.
+"""Benchmark of the CPU backends and the naive baseline, in turns, each in a process of its own for its peak memory."""
 
-Every backend is measured in a process of its own, so that its peak memory is its own.
-"""
-
+import itertools
+import os
 import platform
+import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from kernels.backend import layer_styles
-from kernels.benchmark.work import count_macs
-from kernels.cpu import Layer
+from kernels.backend import any_latent
+from kernels.benchmark.naive_baseline import NaiveBaseline
+from kernels.benchmark.report import Measurement, Report
+from kernels.cpu import linear
+from kernels.native.library import load_libraries
 from kernels.renderer import Renderer
-from model.checkpoint import Checkpoint
+from kernels.style import Layer
+from model.checkpoint import Checkpoint, save_random_checkpoint
 from model.config import GeneratorConfig
-from model.generator import COLUMNS, ROWS
-from model.measuring import in_own_process, peak_memory, write_random_checkpoint
-from model.spec import Latent, RenderSpec
-from model.tables import align
+from model.latents.styles import layer_styles
+from model.spec import RenderSpec
+from model.util.measuring import in_own_process, peak_memory
 from model.viewport import Viewport
 
-SECONDS = 10.0
-"""A measurement is repeated until this time has passed, but at most REPEATS times; the fastest counts."""
+ROUNDS = 5
+"""Rounds, in each of which every variant has its turn."""
 
-REPEATS = 5
+SECONDS = 180.0
+"""No further round begins after this time."""
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One backend's picture.
+class Turn:
+    """Milliseconds of one image, and of its pixels alone; on the clock and of all cores' processor time."""
 
-    Attributes:
-        backend: "cpu", or "reference": the network called on the whole picture at once.
-        lines_seconds: from the latent to the lines of all rows and columns.
-        pixels_seconds: from the lines to 8-bit pixels.
-        gflops: multiplications and additions in both, per second, in units of 10⁹.
-        peak_mib: most memory that the process ever held, Python and torch included.
+    total: float
+    pixels: float
+    processor: float
+    peak_bytes: int
+
+
+def run_cpu(checkpoint: Path | None, preset: str, viewport: Viewport, backends: Sequence[str] | None) -> Report:
+    """Measure backends with a checkpoint, or with random weights of a preset.
+
+    Args:
+        backends: targets of kernels.native.library, "cpu" and "reference"; None for those that this CPU would use.
     """
+    variants = backends or [*(library.target for library in load_libraries()), "cpu", "reference"]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
+        path = checkpoint or Path(folder) / f"{preset}.safetensors"
+        if checkpoint is None:
+            in_own_process("random weights", save_random_checkpoint, path, preset)
+        report = Report(
+            network=preset if checkpoint is None else checkpoint.name,
+            config=Checkpoint.open(path).config,
+            device=f"{_cpu_name()}, {platform.platform()}",
+            matrix_teraflops=in_own_process("matrix products", matrix_teraflops, torch.float32),
+            bf16_teraflops=in_own_process("matrix products in bf16", matrix_teraflops, torch.bfloat16),
+        )
+        pools = {
+            variant: processes.enter_context(
+                ProcessPoolExecutor(1, get_context("spawn"), initializer=_open, initargs=(variant, path, viewport))
+            )
+            for variant in variants
+        }
+        turns: dict[str, list[Turn]] = {variant: [] for variant in variants}
+        begin = time.perf_counter()
+        while len(turns[variants[0]]) < ROUNDS and time.perf_counter() - begin < SECONDS:
+            for variant, pool in pools.items():
+                print(f"{variant} …", file=sys.stderr)
+                turns[variant].append(pool.submit(_take_turn).result())
+        report.measurements += [_measurement(variant, report.config, viewport, turns[variant]) for variant in variants]
+        report.notes += [
+            _ratio(variant, turns[variant], turns["cpu"])
+            for variant in variants
+            if variant not in ("cpu", "reference") and "cpu" in variants
+        ]
+        return report
 
-    backend: str
-    lines_seconds: float
-    pixels_seconds: float
-    gflops: float
-    peak_mib: float
 
-    @property
-    def seconds(self) -> float:
-        return self.lines_seconds + self.pixels_seconds
-
-
-def run_cpu(
-    checkpoint: Path | None, preset: str, viewport: Viewport, backends: Sequence[str]
-) -> tuple[str, dict[str, Any]]:
-    """A table and the same as JSON-ready values, of a checkpoint or of random weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = checkpoint
-        if path is None:
-            path = Path(folder) / f"{preset}.safetensors"
-            in_own_process("random weights", write_random_checkpoint, path, preset)
-        config = Checkpoint.open(path).config
-        rate = in_own_process("matrix products", matrix_rate)
-        measurements = [in_own_process(name, MEASURES[name], path, viewport) for name in backends]
-    return _table(measurements, viewport, rate), _report(measurements, viewport, rate, config)
-
-
-def matrix_rate() -> float:
-    """GFLOP/s of the machine's fp32 matrix products, 1024³ on all cores: the faster one of MKL's and oneDNN's."""
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    layer = Layer(b, torch.zeros(1024))
+def matrix_teraflops(dtype: torch.dtype) -> float:
+    """TFLOP/s of matrix products, 1024³ on all cores: in fp32 the faster of MKL and oneDNN."""
+    a, b = torch.randn(1024, 1024).to(dtype), torch.randn(1024, 1024).to(dtype)
+    layer = Layer(b, torch.zeros(1024, dtype=dtype))
     with torch.no_grad():
-        seconds = min(_fastest(lambda: a @ b, 20, 2.0), _fastest(lambda: layer(a), 20, 2.0))
-    return 2 * 1024**3 / seconds / 1e9
+        milliseconds = _fastest(lambda: a @ b)
+        if dtype == torch.float32:  # oneDNN's layers refuse bf16 on CPUs that are slow at it
+            milliseconds = min(milliseconds, _fastest(lambda: linear(layer, a)))
+    return 2 * 1024**3 / milliseconds / 1e9
 
 
-def measure_cpu(path: Path, viewport: Viewport) -> Measurement:
-    """The renderer in bands, nothing kept of the picture. A second time the lines are in its cache."""
-    renderer = Renderer(Checkpoint.open(path), "cpu", "cpu")
-    config = renderer.config
+def _fastest(function: Callable[[], object], repeats: int = 20, seconds: float = 2.0) -> float:
+    """Milliseconds of the fastest run."""
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < repeats and (not times or time.perf_counter() - begin < seconds):
+        times.append(_time(function)[0])
+    return min(times)
 
-    def seconds(seed: int) -> float:
-        spec = RenderSpec("benchmark", _latent(config, seed), viewport)
-        start = time.perf_counter()
-        for _ in renderer.bands(spec):
+
+def _time(function: Callable[[], object]) -> tuple[float, float]:
+    """Milliseconds on the clock and of processor time, of one call."""
+    start, processor = time.perf_counter(), time.process_time()
+    function()
+    return 1e3 * (time.perf_counter() - start), 1e3 * (time.process_time() - processor)
+
+
+class _Backend:
+    """A backend: images of new latents; and an image of a latent whose lines are cached."""
+
+    def __init__(self, variant: str, path: Path, viewport: Viewport) -> None:
+        if variant != "cpu":
+            os.environ["CREPS_NATIVE"] = variant
+        self._renderer = Renderer(Checkpoint.open(path), "cpu", "cpu" if variant == "cpu" else "native")
+        self._viewport = viewport
+        self._seeds = itertools.count(1)
+        self._render(0)
+
+    def turn(self) -> Turn:
+        total, processor = _time(lambda: self._render(next(self._seeds)))
+        self._render(0)  # whose lines the cache may have lost
+        return Turn(total, _time(lambda: self._render(0))[0], processor, peak_memory(torch.device("cpu")))
+
+    def _render(self, seed: int) -> None:
+        for _ in self._renderer.bands(RenderSpec("benchmark", any_latent(self._renderer.config, seed), self._viewport)):
             pass
-        return time.perf_counter() - start
-
-    renderer.render(RenderSpec("warm-up", _latent(config, 0), Viewport.resolve(64, 64, grid="corners")))
-    timings: list[tuple[float, float]] = []
-    begin = time.perf_counter()
-    while len(timings) < REPEATS and (not timings or time.perf_counter() - begin < SECONDS):
-        seed = len(timings) + 1
-        timings.append((seconds(seed), seconds(seed)))
-    total, pixels = (min(values) for values in zip(*timings, strict=True))
-    return _measurement("cpu", config, viewport, total - pixels, pixels)
 
 
-@torch.no_grad()
-def measure_reference(path: Path, viewport: Viewport) -> Measurement:
-    """The network as a user of model.generator would call it, on the whole picture at once and all cores."""
-    generator = Checkpoint.open(path).load()
-    config, synthesis = generator.config, generator.synthesis
-    m_x, m_y = viewport.supersampling(config.resolution)
-    rows = torch.from_numpy(viewport.rows(0, viewport.height * m_y, config.resolution, m_y))
-    columns = torch.from_numpy(viewport.columns(0, viewport.width * m_x, config.resolution, m_x))
+class _Reference:
+    """The naive baseline on the whole image at once and all cores."""
 
-    def lines() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        ws = layer_styles(config, generator.mapping, _latent(config, 1))
-        return ws, synthesis.lines(ws, rows, ROWS), synthesis.lines(ws, columns, COLUMNS)
+    def __init__(self, path: Path, viewport: Viewport) -> None:
+        self._generator = Checkpoint.open(path).load()
+        self._baseline = NaiveBaseline(self._generator, band_pixels=sys.maxsize)
+        self._viewport = viewport
+        self._baseline.render(self._styles(), Viewport.resolve(64, 64, grid="corners"))  # warm-up
 
-    def pixels() -> torch.Tensor:
-        colours = torch.nn.functional.avg_pool2d(synthesis.pixels(*made), (m_y, m_x))
-        return (colours * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    @torch.no_grad()
+    def turn(self) -> Turn:
+        ws = self._styles()
+        lines = self._baseline.lines(ws, self._viewport)
+        before, processor = _time(lambda: self._baseline.lines(self._styles(), self._viewport))
+        pixels, more = _time(lambda: self._baseline.pixels(ws, lines, self._viewport))
+        return Turn(before + pixels, pixels, processor + more, peak_memory(torch.device("cpu")))
 
-    synthesis(layer_styles(config, generator.mapping, _latent(config, 0)), rows[:64], columns[:64])  # warms up
-    made = lines()
-    return _measurement(
-        "reference", config, viewport, _fastest(lines, REPEATS, SECONDS), _fastest(pixels, REPEATS, SECONDS)
-    )
+    def _styles(self) -> torch.Tensor:
+        config = self._generator.config
+        return layer_styles(config, self._generator.mapping, any_latent(config, 1))
 
 
-MEASURES: dict[str, Callable[[Path, Viewport], Measurement]] = {"cpu": measure_cpu, "reference": measure_reference}
+_opened: _Backend | _Reference
+"""The variant of this process."""
 
 
-def _fastest(function: Callable[[], object], repeats: int, seconds: float) -> float:
-    timings: list[float] = []
-    begin = time.perf_counter()
-    while len(timings) < repeats and (not timings or time.perf_counter() - begin < seconds):
-        start = time.perf_counter()
-        function()
-        timings.append(time.perf_counter() - start)
-    return min(timings)
+def _open(variant: str, path: Path, viewport: Viewport) -> None:
+    global _opened
+    _opened = _Reference(path, viewport) if variant == "reference" else _Backend(variant, path, viewport)
 
 
-def _measurement(name: str, config: GeneratorConfig, viewport: Viewport, lines: float, pixels: float) -> Measurement:
-    gflops = 2 * sum(count_macs(config, viewport)) / (lines + pixels) / 1e9
-    return Measurement(name, lines, pixels, gflops, peak_memory(torch.device("cpu")) / 2**20)
+def _take_turn() -> Turn:
+    return _opened.turn()
 
 
-def _latent(config: GeneratorConfig, seed: int) -> Latent:
-    return Latent(seed=seed, class_index=0 if config.classes else None)
+def _measurement(variant: str, config: GeneratorConfig, viewport: Viewport, turns: Sequence[Turn]) -> Measurement:
+    """The fastest turns, and the peak memory after the last."""
+    total, pixels = min(turn.total for turn in turns), min(turn.pixels for turn in turns)
+    peak = turns[-1].peak_bytes
+    return Measurement.of(variant, config, viewport, 1, milliseconds=total, pixels_milliseconds=pixels, peak_bytes=peak)
 
 
-def _table(measurements: Sequence[Measurement], viewport: Viewport, rate: float) -> str:
-    reference = next((m for m in measurements if m.backend == "reference"), None)
-    head = ["", "lines ms", "pixels ms", "total s", "Mpixel/s", "GFLOP/s", "of roof", "peak MiB"]
-    ratios = ["total ×", "pixels ×", "memory ×"] if reference else []
-    rows = [head + ratios]
-    for m in measurements:
-        row = [m.backend, f"{m.lines_seconds * 1e3:.0f}", f"{m.pixels_seconds * 1e3:.0f}", f"{m.seconds:.3f}"]
-        row += [f"{viewport.pixels / m.seconds / 1e6:.3f}", f"{m.gflops:.0f}", f"{m.gflops / rate:.0%}"]
-        row += [f"{m.peak_mib:.0f}"]
-        if reference is not None:
-            row += [
-                f"{reference.seconds / m.seconds:.1f}",
-                f"{reference.pixels_seconds / m.pixels_seconds:.1f}",
-                f"{m.peak_mib / reference.peak_mib:.2f}",
-            ]
-        rows.append(row)
-    roof = f"{viewport.width}×{viewport.height}; roof: {rate:.0f} GFLOP/s of fp32 matrix products, "
-    return f"{roof}{torch.get_num_threads()} threads, torch {torch.__version__}\n{align(rows)}"
+def _ratio(variant: str, turns: Sequence[Turn], baseline: Sequence[Turn]) -> str:
+    """Ratios of times: how many times as fast as the backend cpu."""
+
+    def ratios(of: Callable[[Turn], float]) -> str:
+        values = sorted(of(theirs) / of(ours) for ours, theirs in zip(turns, baseline, strict=True))
+        return f"{statistics.median(values):.2f} ({values[0]:.2f} to {values[-1]:.2f})"
+
+    total, pixels = ratios(lambda turn: turn.total), ratios(lambda turn: turn.pixels)
+    processor = ratios(lambda turn: turn.processor)
+    return f"cpu by {variant}, round by round: {total}; pixels alone {pixels}; processor time {processor}"
 
 
-def _report(
-    measurements: Sequence[Measurement], viewport: Viewport, rate: float, config: GeneratorConfig
-) -> dict[str, Any]:
-    return {
-        "machine": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "config": config.to_dict(),
-        "size": [viewport.width, viewport.height],
-        "matrix_gflops": rate,
-        "measurements": [asdict(measurement) for measurement in measurements],
-    }
+def _cpu_name() -> str:
+    """The processor's model as lscpu shows it, if Linux tells."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,37 +1,33 @@
-"""A GPU's kernels beside the plain network, eager and compiled, and beside what the GPU can do at most.
+"""Benchmark of the GPU kernels and the naive baselines, with the rates of matrix products and copies as limits.
 
-Times are medians of CUDA events around the work, with the L2 cache flushed before each run, but for pictures of the
-plain network that take over half a second: those are timed once. Those "to memory" are
-wall-clock times until the pixels lie in pinned memory of the host.
+Times are medians of CUDA events, with the L2 cache flushed before each run. Naive baselines that take over half a
+second are timed once. Times "to host" are wall-clock times. "GPU ms" is the time in which the GPU never waits for the
+CPU: everything is launched while the GPU is kept busy. The other times of small images include the CPU's launches.
 """
 
 import itertools
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import triton
 from triton.testing import do_bench
 
-from kernels.benchmark.figures import LeftOut, Measurement, make_measurement, quantiles, render_text
-from kernels.benchmark.plain import Reference, measure_reference, reference_name
-from kernels.benchmark.targets import check_targets
-from kernels.drawer import Band
-from kernels.gpu import GpuDrawer
-from kernels.network import ARITHMETIC, GpuNetwork
-from kernels.plans import find_plan
-from kernels.precision import Agreement, make_probes, measure
+from kernels.accuracy import AccuracyReport, make_probes, measure
+from kernels.backend import any_latent
+from kernels.benchmark.naive_baseline import NaiveBaseline
+from kernels.benchmark.report import Measurement, Report, Skipped
+from kernels.gpu.launch_config import LaunchConfig, get_launch_configs
+from kernels.gpu.model import ARITHMETIC, PackedModel
+from kernels.gpu.renderer import TritonBackend
+from kernels.tiling import Band
 from model.checkpoint import Checkpoint
-from model.config import PRESETS, RGB, GeneratorConfig
+from model.config import PRESETS, RGB
 from model.generator import Generator
-from model.spec import Latent
 from model.viewport import Viewport
 
 SIDES = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -39,182 +35,224 @@ BATCH = 8
 BATCH_SIDES = (256, 512, 1024)
 
 COMPILED_SIDES = (4096, 512)
-"""For the compiled network: each size takes the compiler up to a minute, and larger ones are drawn in like bands. First
-the one that the targets compare."""
+"""For compiled baselines: each size takes up to a minute to compile. The first is the one of the thresholds."""
 
-REFERENCE_SECONDS = 80.0
-"""For each of the four plain contestants, so that all is measured within ten minutes."""
+BASELINES = ("eager fp32", "eager fp16", "compiled fp32", "compiled tf32", "compiled fp16")
+
+BASELINE_SECONDS = 80.0
+"""Time limit for each naive baseline, so that the benchmark takes about ten minutes."""
+
+SLOW_MILLISECONDS = 500.0
+"""Images that take longer are timed once."""
+
+LAUNCH_CYCLES = 40_000_000
+"""Clock cycles for which the GPU is kept busy while work is launched, some 20 ms."""
 
 DEMO = Path(__file__).parents[2] / "model" / "demo" / "demo.safetensors"
 
 
 @torch.no_grad()
-def run_cuda(checkpoint: Path | None, preset: str, size: tuple[int, int] | None) -> tuple[str, dict[str, Any]]:
-    """A table, what is met of what is aimed at, and both as JSON-ready values.
+def run_cuda(
+    checkpoint: Path | None,
+    preset: str,
+    size: tuple[int, int] | None = None,
+    *,
+    kernels_only: bool = False,
+    save: Callable[[Report], object] = lambda report: None,
+) -> Report:
+    """Measure kernels and baselines with a checkpoint, or with random weights of a preset.
+
+    Args:
+        size: width and height of the images; by default all of SIDES.
+        kernels_only: leave the baselines out.
+        save: called after each measurement.
 
     Raises:
-        InputError: the checkpoint cannot be used, or there is no launch plan for the GPU.
+        InputError: the checkpoint cannot be used, or the GPU is not supported.
     """
-    device = torch.device("cuda")
-    generator = _load(checkpoint, preset).to(device)
-    plan = find_plan(*torch.cuda.get_device_capability())
-    matrix_rate, bandwidth = matrix_product_rate(), copy_bandwidth()
-    probes = make_probes(generator)
-    network = GpuNetwork(generator, plan, 1)
-    precision = [measure(ARITHMETIC[1], GpuDrawer(network).colours, probes)]
-    demo = measure_demo(device)  # before all that takes long, which its absence would waste
+    torch.manual_seed(0)
+    generator = Checkpoint.open(checkpoint).load() if checkpoint else Generator(PRESETS[preset]).eval()
+    generator = generator.requires_grad_(False).cuda()
+    launch_configs = get_launch_configs(*torch.cuda.get_device_capability())
+    report = Report(
+        network=checkpoint.name if checkpoint else preset,
+        config=generator.config,
+        device=torch.cuda.get_device_name(),
+        matrix_teraflops=matrix_teraflops(),
+        copy_gigabytes=copy_gigabytes(),
+        precision=measure_accuracy(generator, launch_configs[:1]),
+        demo_precision=measure_accuracy(Checkpoint.open(DEMO).load().cuda(), launch_configs),
+    )
+    model = PackedModel(generator, launch_configs[0], 1)
     sizes = [size] if size else [(side, side) for side in SIDES]
-    measurements: list[Measurement] = []
-    left_out: list[LeftOut] = []
-    # The kernels first, so that they have been measured if time runs out.
-    for result in itertools.chain(_measure_kernels(network, sizes), _measure_references(generator, sizes)):
+    save(report)
+    # Kernels first, in case the run is interrupted.
+    baselines = () if kernels_only else _measure_baselines(generator, sizes)
+    for result in itertools.chain(_measure_kernels(model, sizes), baselines):
         if isinstance(result, Measurement):
-            measurements.append(result)
+            report.measurements.append(result)
         else:
-            left_out.append(result)
+            report.skipped.append(result)
         print(result, file=sys.stderr, flush=True)
-    report = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "gpu": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-        "cuda": torch.version.cuda,
-        "network": preset if checkpoint is None else checkpoint.name,
-        "config": generator.config.to_dict(),
-        "pixel_flops": 2 * generator.config.pixel_macs,
-        "line_flops": 2 * generator.config.line_macs,
-        "matrix_teraflops": matrix_rate,
-        "copy_gigabytes": bandwidth,
-        "precision": [asdict(agreement) for agreement in precision],
-        "demo_precision": [asdict(agreement) for agreement in demo],
-        "measurements": [asdict(m) | {"gigapixels": m.gigapixels, "teraflops": m.teraflops} for m in measurements],
-        "left_out": [asdict(pictures) for pictures in left_out],
-    }
-    return render_text(report, measurements, check_targets(measurements, demo)), report
+        save(report)
+    return report
 
 
-def matrix_product_rate() -> float:
+def matrix_teraflops() -> float:
     """TFLOP/s of a product of two random 8192² matrices in fp16."""
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.float16) for _ in range(2))
-    return float(2 * 8192**3 / do_bench(lambda: a @ b, return_mode="median") / 1e9)
+    return 2 * 8192**3 / quantiles(lambda: a @ b)[0] / 1e9
 
 
-def copy_bandwidth() -> float:
+def copy_gigabytes() -> float:
     """GB/s, read and written, of a copy of 2 GiB on the device."""
     source = torch.empty(2**31, device="cuda", dtype=torch.uint8)
     target = torch.empty_like(source)
-    return float(2 * source.nbytes / do_bench(lambda: target.copy_(source), return_mode="median") / 1e6)
+    return 2 * source.nbytes / quantiles(lambda: target.copy_(source))[0] / 1e6
 
 
-def measure_demo(device: torch.device) -> list[Agreement]:
-    """The precision of both arithmetics on the demo network."""
-    generator = Checkpoint.open(DEMO).load().to(device)
-    plan, probes = find_plan(*torch.cuda.get_device_capability()), make_probes(generator)
+def quantiles(function: Callable[[], object]) -> tuple[float, float, float]:
+    """Milliseconds on the device: median, 20 % and 80 % quantiles."""
+    median, low, high = do_bench(function, quantiles=[0.5, 0.2, 0.8])
+    return float(median), float(low), float(high)
+
+
+def device_milliseconds(function: Callable[[], object], repeats: int = 10) -> float:
+    """Median time of a function's work on the device, launched while the device is busy. It must not synchronise."""
+    times: list[float] = []
+    for _ in range(repeats):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(LAUNCH_CYCLES)  # type: ignore[no-untyped-call]
+        start.record()
+        function()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times)
+
+
+def measure_accuracy(generator: Generator, launch_configs: Sequence[LaunchConfig]) -> list[AccuracyReport]:
+    """The accuracy of a network in each precision that has a launch config."""
+    probes = make_probes(generator)
     return [
-        measure(ARITHMETIC[parts], GpuDrawer(GpuNetwork(generator, plan, parts)).colours, probes)
-        for parts in (1, 2)
-        if plan.of(parts) is not None
+        measure(ARITHMETIC[parts], TritonBackend(PackedModel(generator, config, parts)).colours, probes)
+        for parts, config in enumerate(launch_configs, start=1)
     ]
 
 
-def _measure_kernels(network: GpuNetwork, sizes: Sequence[tuple[int, int]]) -> Iterator[Measurement | LeftOut]:
-    several = [size for size in sizes if size[0] * size[1] <= BATCH_SIDES[-1] ** 2]
-    for batch, drawn in ((1, sizes), (BATCH, several)):
-        for width, height in drawn:
-            try:
-                yield measure_kernels(network, Viewport.resolve(width, height), batch)
-            except RuntimeError as error:  # also what CUDA and Triton raise, which is no torch.OutOfMemoryError
-                if "out of memory" not in str(error):
-                    raise
-                yield LeftOut(f"triton {width}×{height}, batch {batch}", "the GPU's memory is full")
+def _measure_kernels(model: PackedModel, sizes: Sequence[tuple[int, int]]) -> Iterator[Measurement | Skipped]:
+    small = [size for size in sizes if math.prod(size) <= BATCH_SIDES[-1] ** 2]
+    for batch, (width, height) in [*itertools.product([1], sizes), *itertools.product([BATCH], small)]:
+        try:
+            yield measure_kernels(model, Viewport.resolve(width, height), batch)
+        except RuntimeError as error:  # CUDA and Triton raise it without torch.OutOfMemoryError
+            if "out of memory" not in str(error):
+                raise
+            yield Skipped(f"triton {width}×{height}, batch {batch}", "out of memory")
 
 
-def _measure_references(generator: Generator, sizes: Sequence[tuple[int, int]]) -> Iterator[Measurement | LeftOut]:
-    """The plain network, but for pictures that would take too long. What fails costs no other figure."""
-    for compiled, autocast in itertools.product((False, True), (False, True)):
-        name = reference_name(autocast=autocast, compiled=compiled)
+def _measure_baselines(generator: Generator, sizes: Sequence[tuple[int, int]]) -> Iterator[Measurement | Skipped]:
+    """Naive baselines. Images that would take too long are skipped, and an error only skips one image."""
+    for variant in BASELINES:
         spent = seconds_per_pixel = 0.0
-        for width, height, batch in _reference_pictures(sizes, compiled):
-            pixels, which = width * height * batch, f"{name} {width}×{height}, batch {batch}"
-            if spent + 2 * pixels * seconds_per_pixel > REFERENCE_SECONDS:  # drawn twice at least
-                yield LeftOut(which, f"it would take {name} more than {REFERENCE_SECONDS:.0f} s in all")
+        for width, height, batch in _baseline_images(sizes, compiled=variant.startswith("compiled")):
+            pixels, name = width * height * batch, f"{variant} {width}×{height}, batch {batch}"
+            if spent + 2 * pixels * seconds_per_pixel > BASELINE_SECONDS:  # rendered at least twice
+                yield Skipped(name, f"{variant} would take more than {BASELINE_SECONDS:.0f} s in all")
                 continue
             start = time.perf_counter()
             try:
-                reference = Reference(generator, autocast=autocast, compiled=compiled)
-                result = measure_reference(reference, Viewport.resolve(width, height), batch)
-                seconds_per_pixel = result.milliseconds[0] / 1e3 / pixels
+                result = measure_baseline(NaiveBaseline(generator, variant), Viewport.resolve(width, height), batch)
+                seconds_per_pixel = result.milliseconds / 1e3 / pixels
                 yield result
-            except RuntimeError as error:  # out of memory, or torch.compile cannot
-                yield LeftOut(which, (str(error).strip() or type(error).__name__).splitlines()[0][:200])
+            except RuntimeError as error:  # out of memory, or torch.compile failed
+                yield Skipped(name, (str(error).strip() or type(error).__name__).splitlines()[0][:200])
             spent += time.perf_counter() - start
             torch.cuda.empty_cache()
 
 
-def _reference_pictures(sizes: Sequence[tuple[int, int]], compiled: bool) -> list[tuple[int, int, int]]:
-    """Width, height and batch in the order of measuring: of the eager network the fewest pixels first."""
+def _baseline_images(sizes: Sequence[tuple[int, int]], compiled: bool) -> list[tuple[int, int, int]]:
+    """Width, height and batch in the order of measurement; for eager baselines the smallest first."""
     if len(sizes) == 1:
         return [(*sizes[0], 1)]
     if compiled:
         return [(side, side, 1) for side in COMPILED_SIDES]
-    pictures = [(*size, 1) for size in sizes] + [(side, side, BATCH) for side in BATCH_SIDES]
-    return sorted(pictures, key=math.prod)
+    return sorted([(*size, 1) for size in sizes] + [(side, side, BATCH) for side in BATCH_SIDES], key=math.prod)
 
 
-def measure_kernels(network: GpuNetwork, viewport: Viewport, batch: int) -> Measurement:
-    """Pictures of latents that have not been drawn before; then the same again, whose lines are kept."""
-    drawer = GpuDrawer(network)
-    config, seeds = network.config, itertools.count(BATCH)
+def measure_kernels(model: PackedModel, viewport: Viewport, batch: int) -> Measurement:
+    """Images of new latents; and images of the same latents, whose lines are cached, for the time of the pixels."""
+    backend = TritonBackend(model)
+    tiling, seeds = backend.plan(viewport), itertools.count(BATCH)
 
-    def bands(fresh: bool, outputs: bool) -> Iterator[Band]:
+    def bands(fresh: bool, to_host: bool = False) -> Iterator[Band]:
         for i in range(batch):
-            latent = _latent(config, next(seeds) if fresh else i)
-            tiling = drawer.plan(viewport)
+            latent = any_latent(model.config, next(seeds) if fresh else i)
             for rows in tiling.bands():
                 top, bottom = tiling.rows.visible(rows)
                 shape = bottom - top, viewport.width, RGB
                 # On the device only the shape matters.
-                output = drawer.allocate(*shape[:2]) if outputs else np.broadcast_to(np.uint8(0), shape)
+                output = backend.allocate(*shape[:2]) if to_host else np.broadcast_to(np.uint8(0), shape)
                 yield Band(latent, tiling, rows, output)
 
-    def to_memory() -> None:
-        for _ in drawer.draw(bands(fresh=True, outputs=True), None):
+    def render_to_host() -> float:
+        start = time.perf_counter()
+        for _ in backend.render(bands(fresh=True, to_host=True), None):
             pass
+        return (time.perf_counter() - start) * 1e3
 
-    drawer.draw_on_device(bands(fresh=True, outputs=False))  # compiles, captures, allocates
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    drawer.draw_on_device(bands(fresh=True, outputs=False))
-    torch.cuda.synchronize()
-    size = viewport.pixels * batch * RGB
-    peak = max(torch.cuda.max_memory_allocated() - size, before)
-    total = quantiles(lambda: drawer.draw_on_device(bands(fresh=True, outputs=False)))
-    pixels = quantiles(lambda: drawer.draw_on_device(bands(fresh=False, outputs=False)))
-    to_memory()
-    return replace(
-        make_measurement("triton", config, viewport, batch, total, peak),
-        pixels_milliseconds=pixels[0],
-        memory_milliseconds=_wall_clock(to_memory),
+    before, peak = _peak_memory(lambda: backend.render_on_device(bands(fresh=True)))
+    median, low, high = quantiles(lambda: backend.render_on_device(bands(fresh=True)))
+    pixels, *_ = quantiles(lambda: backend.render_on_device(bands(fresh=False)))
+    render_to_host()
+    return Measurement.of(
+        "triton",
+        model.config,
+        viewport,
+        batch,
+        milliseconds=median,
+        quantiles=(low, high),
+        pixels_milliseconds=pixels,
+        device_milliseconds=device_milliseconds(lambda: backend.render_on_device(bands(fresh=True))),
+        host_milliseconds=statistics.median(render_to_host() for _ in range(5)),
+        peak_bytes=max(peak - viewport.pixels * batch * RGB, before),
     )
 
 
-def _wall_clock(function: Callable[[], object], repeats: int = 5) -> float:
-    """Median milliseconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return sorted(times)[repeats // 2] * 1e3
+def measure_baseline(baseline: NaiveBaseline, viewport: Viewport, batch: int) -> Measurement:
+    """Images of a naive baseline, without the mapping network, whose time is negligible."""
+    config = baseline.config
+    ws = torch.randn(batch, config.num_ws, config.w_dim, device="cuda")
+
+    def render() -> None:
+        baseline.render(ws, viewport)
+        torch.cuda.synchronize()
+
+    _, peak = _peak_memory(render)
+    start = time.perf_counter()
+    render()
+    median = low = high = (time.perf_counter() - start) * 1e3
+    if median < SLOW_MILLISECONDS:
+        median, low, high = quantiles(lambda: baseline.render(ws, viewport))
+    height = viewport.height * viewport.supersampling(config.resolution)[1]
+    return Measurement.of(
+        baseline.variant,
+        config,
+        viewport,
+        batch,
+        milliseconds=median,
+        quantiles=(low, high),
+        peak_bytes=peak - viewport.pixels * batch * RGB,
+        bands=-(-height // baseline.band(batch, viewport)),
+    )
 
 
-def _load(checkpoint: Path | None, preset: str) -> Generator:
-    if checkpoint is None:
-        torch.manual_seed(0)
-        return Generator(PRESETS[preset]).eval().requires_grad_(False)
-    return Checkpoint.open(checkpoint).load()
-
-
-def _latent(config: GeneratorConfig, seed: int) -> Latent:
-    return Latent(seed=seed, class_index=0 if config.classes else None)
+def _peak_memory(function: Callable[[], object]) -> tuple[int, int]:
+    """Run a function twice, to compile first; bytes allocated before the second run, and their peak during it."""
+    function()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    function()
+    torch.cuda.synchronize()
+    return before, torch.cuda.max_memory_allocated()

@@ -1,6 +1,5 @@
-"""``creps benchmark render``: how fast pictures are drawn on a CPU or a GPU, beside the plain network."""
+"""``creps benchmark render``: speed of the backends on a CPU or a GPU, compared with a naive baseline."""
 
-import json
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
@@ -8,43 +7,50 @@ from pathlib import Path
 
 import torch
 
-from model.arguments import ArgumentParser
+from kernels.benchmark.report import Report
+from kernels.native.targets import TARGETS
 from model.config import PRESETS
 from model.errors import InputError
-from model.files import write_atomically
+from model.util.arguments import ArgumentParser, some_of
+from model.util.files import write_json
 from model.viewport import Viewport
 
-CPU_BACKENDS = ("cpu", "reference")
+CPU_BACKENDS = (*TARGETS, "cpu", "reference")
 
 CPU_SIZE = (512, 512)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses the command line, measures, prints a table.
-
-    Raises:
-        InputError: an option cannot be used.
-    """
+    """Parse the command line, measure and print a table. Raises InputError if an option cannot be used."""
     options = _parser().parse_args(arguments)
     cuda = torch.cuda.is_available() if options.device is None else options.device == "cuda"
     if cuda and not torch.cuda.is_available():
-        raise InputError("--device", "cuda is not there: torch sees no GPU")
+        raise InputError("--device", "cuda is not available: torch finds no GPU")
     if cuda and options.backends is not None:
-        raise InputError("--backends", "is for --device cpu; on a GPU all are measured")
-    if not cuda and options.chart is not None:
-        raise InputError("--chart", "is for --device cuda")
+        raise InputError("--backends", "requires --device cpu; on a GPU all variants are measured")
+    for option in ("chart", "kernels_only"):
+        if not cuda and getattr(options, option):
+            raise InputError(f"--{option.replace('_', '-')}", "requires --device cuda")
+
+    def save(report: Report) -> None:
+        if options.json is not None:
+            write_json(options.json, report.to_dict())
+
     if cuda:
         from kernels.benchmark.cuda import run_cuda
+        from kernels.benchmark.thresholds import check_thresholds
 
-        text, report = run_cuda(options.checkpoint, options.preset, options.size)
+        report = run_cuda(
+            options.checkpoint, options.preset, options.size, kernels_only=options.kernels_only, save=save
+        )
+        print(report, "", *check_thresholds(report), sep="\n")
     else:
         from kernels.benchmark.cpu import run_cpu
 
         viewport = Viewport.resolve(*(options.size or CPU_SIZE))
-        text, report = run_cpu(options.checkpoint, options.preset, viewport, options.backends or CPU_BACKENDS)
-    print(text)
-    if options.json is not None:
-        write_atomically(options.json, (json.dumps(report, indent=2) + "\n").encode())
+        report = run_cpu(options.checkpoint, options.preset, viewport, options.backends)
+        save(report)
+        print(report)
     if options.chart is not None:
         from kernels.benchmark.chart import draw_chart
 
@@ -53,30 +59,23 @@ def main(arguments: Sequence[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog="creps benchmark render",
-        description="How fast pictures are drawn on a CPU or a GPU, beside the plain network.",
+        prog="creps benchmark render", description="Speed of the backends, compared with a naive baseline."
     )
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--preset", default="creps-512", choices=PRESETS, help="random weights (default: creps-512)")
     model.add_argument("--checkpoint", type=Path, metavar="FILE", help="this network instead")
     add = parser.add_argument
-    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    add("--device", choices=("cpu", "cuda"), help="default: cuda if there is a GPU")
     add("--size", type=_size, metavar="WxH", help="default: 512x512; on a GPU squares from 256 to 32768")
-    add("--backends", type=_backends, help=f"on a CPU; default: {','.join(CPU_BACKENDS)}")
-    add("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
-    add("--chart", type=Path, metavar="FILE.png", help="on a GPU: draw them against the roofline")
+    add("--backends", type=some_of(CPU_BACKENDS), help="on a CPU; default: kernels that it can use, cpu, reference")
+    add("--kernels-only", action="store_true", help="on a GPU: leave out the naive baselines, which take minutes")
+    add("--json", type=Path, metavar="FILE", help="also write the results to this file, on a GPU as they are measured")
+    add("--chart", type=Path, metavar="FILE.png", help="on a GPU: chart of the results and the limits of the GPU")
     return parser
 
 
 def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
+    match = re.fullmatch(r"([0-9]{1,6})(?:[xX×]([0-9]{1,6}))?", text)
     if match is None:
         raise ArgumentTypeError(f"must be WIDTHxHEIGHT, not {text[:40]!r}")
-    return int(match[1]), int(match[2])
-
-
-def _backends(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(text.split(",")))
-    if unknown := sorted(set(names) - set(CPU_BACKENDS)):
-        raise ArgumentTypeError(f"must be of {','.join(CPU_BACKENDS)}, not {unknown[0][:40]!r}")
-    return names
+    return int(match[1]), int(match[2] or match[1])

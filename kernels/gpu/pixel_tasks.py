@@ -1,4 +1,4 @@
-"""Tasks for the pixel kernels: rectangles of pixels, collected and then drawn in as few launches as is good."""
+"""Tasks of the pixel kernel: rectangles of pixels, collected and then rendered in as few launches as possible."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,93 +7,89 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.backend import upload
-from kernels.network import GpuNetwork, Style
-from kernels.pixels import TASK_FIELDS
+from kernels.gpu.jit.pixels import TASK_FIELDS
+from kernels.gpu.model import PackedModel
+from kernels.gpu.upload import Upload
 
 LAUNCH_PIXELS = 1 << 19
-"""Pixels of one launch: their features, 64 bytes each in fp16, stay in the L2 cache from one phase to the next."""
+"""Pixels per launch. Their features, 64 bytes each in fp16, stay in the L2 cache from one phase to the next."""
 
 
-class Scratch:
-    """Room for features between two phases, used by one launch after the other on one stream."""
+class PixelTasks:
+    """Rectangles of pixels of one model. The caller keeps their tensors alive until :meth:`launch` has returned.
 
-    def __init__(self, network: GpuNetwork) -> None:
-        self._network = network
-        self._features: Tensor | None = None
+    Call :meth:`add` for each, then :meth:`prepare`, start the upload, then :meth:`launch`.
+    """
 
-    def of(self, tiles: int) -> Tensor:
-        """Room for so many tiles of pixels."""
-        if self._features is None or len(self._features) < tiles:
-            self._features = self._network.scratch(tiles)
-        return self._features
-
-    def clear(self) -> None:
-        """Gives it up."""
-        self._features = None
-
-
-class Tasks:
-    """Rectangles of pixels of one network. Whoever adds one keeps what it names until :meth:`draw` has returned."""
-
-    def __init__(self, network: GpuNetwork) -> None:
-        self._network = network
-        self._rows: list[tuple[int, ...]] = []
+    def __init__(self, model: PackedModel) -> None:
+        self._model = model
+        self._tasks: list[tuple[int, ...]] = []
         self._tiles: list[int] = []
+        self._launches: list[tuple[int, int, int]] = []
 
     def add(
         self,
         rows: tuple[Tensor, int],
         columns: tuple[Tensor, int],
-        style: Style,
+        refinement: Tensor,
         output: tuple[int, int],
         shape: tuple[int, int] | Tensor,
     ) -> None:
-        """One rectangle.
+        """Add one rectangle.
 
         Args:
-            rows, columns: lines [L, bundles, D, parts, 32], and the first of them that is used.
-            style: of the refinement.
-            output: address of the first pixel, and pixels from one row to the next.
-            shape: height and width of a rectangle of whole rows and columns; or, to gather them, fp32 coordinates
-                [height, width, 2], counted in lines.
+            rows, columns: lines [L, bundles, D, parts, 32], and the index of the first line.
+            refinement: its modulated weights, fp16 [parts, REFINEMENT_SIZE].
+            output: address of the first pixel, and row stride in pixels.
+            shape: height and width for whole rows and columns; or, to interpolate between lines, fp32 coordinates
+                [height, width, 2] in units of lines.
         """
-        (row_lines, row), (column_lines, column), size = rows, columns, self._network.line_bytes
+        (row_lines, row), (column_lines, column), size = rows, columns, self._model.line_bytes
         addresses = row_lines.data_ptr() + row * size, column_lines.data_ptr() + column * size
-        gathered = (0, 0, 0)
+        coordinates = (0, 0, 0)
         if isinstance(shape, Tensor):
-            gathered = shape.data_ptr(), len(row_lines), len(column_lines)
+            coordinates = shape.data_ptr(), len(row_lines), len(column_lines)
             shape = shape.shape[0], shape.shape[1]
-        self._rows.append((*addresses, style.refinement.data_ptr(), *output, *shape, 0, *gathered, 0))
-        tile_width, tile_height = self._network.pixel_tile
+        self._tasks.append((*addresses, refinement.data_ptr(), *output, *shape, 0, *coordinates, 0))
+        tile_width, tile_height = self._model.pixel_tile
         self._tiles.append(-(-shape[0] // tile_height) * -(-shape[1] // tile_width))
 
-    def draw(self, scratch: Scratch, *, quantise: bool, gather: bool = False) -> None:
-        """Begins to draw all of them, as uint8 or as fp32 colours."""
-        if not self._rows:
+    def prepare(self, upload: Upload) -> None:
+        """Divide the tasks into launches and add their tables to an upload."""
+        if not self._tasks:
             return
-        width, height = self._network.pixel_tile
-        table = np.array(self._rows, np.int64).reshape(-1, TASK_FIELDS)
+        width, height = self._model.pixel_tile
+        table = np.array(self._tasks, np.int64).reshape(-1, TASK_FIELDS)
         edges, tiles_before = [0], 0
-        for i, tiles in enumerate(self._tiles):
-            if i > edges[-1] and (tiles_before + tiles) * width * height > LAUNCH_PIXELS:
+        for i, count in enumerate(self._tiles):
+            if i > edges[-1] and (tiles_before + count) * width * height > LAUNCH_PIXELS:
                 edges.append(i)
                 tiles_before = 0
             table[i, 7] = tiles_before
-            tiles_before += tiles
-        uploaded = upload(table, self._network.device)
+            tiles_before += count
         for start, stop in itertools.pairwise([*edges, len(table)]):
-            launched = self._tiles[start:stop]
-            programs = upload(share_programs(launched, self._network.programs), self._network.device)
-            features = scratch.of(sum(launched))
-            self._network.draw_pixels(uploaded[start:stop], programs, features, quantise=quantise, gather=gather)
+            tiles = self._tiles[start:stop]
+            programs = share_programs(tiles, self._model.programs)
+            self._launches.append((upload.add(table[start:stop]), upload.add(programs), sum(tiles)))
+
+    def launch(self, upload: Upload, *, quantise: bool, warp: bool = False) -> None:
+        """Queue all tasks on the current stream; options are those of :meth:`PackedModel.render_pixels`."""
+        if not self._launches:
+            return
+        workspace = self._model.allocate_workspace(max(tiles for *_, tiles in self._launches))
+        for tasks, programs, _ in self._launches:
+            self._model.render_pixels(upload[tasks], upload[programs], workspace, quantise=quantise, warp=warp)
 
 
 def share_programs(tiles: Sequence[int], limit: int) -> NDArray[np.int32]:
-    """Programs for tasks of so many tiles each: int32 [programs, PROGRAM_FIELDS].
+    """Distribute tasks over programs, so that the largest number of tiles of a program is as small as possible.
 
-    There are no more of them than the GPU has room for, ``limit``, unless there are more tasks, and each draws tiles of
-    one task. The most that any draws is as few as can be.
+    Args:
+        tiles: number of tiles of each task.
+        limit: number of programs that fit the GPU; exceeded only if there are more tasks.
+
+    Returns:
+        int32 [programs, PROGRAM_FIELDS]. Each program renders tiles of one task.
     """
     low, high = 1, max(tiles)
     while low < high:
