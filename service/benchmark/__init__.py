@@ -1,1 +1,1 @@
-"""How fast the whole service is, beside its parts called directly: ``creps benchmark serve``."""
+"""``creps benchmark serve``: performance of the whole service."""

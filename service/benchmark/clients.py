@@ -1,5 +1,7 @@
-"""Clients of a service that is measured: so many at once, each asking again as soon as it has been answered."""
+"""Concurrent HTTP clients, each of which sends its next request when it has the response to the last."""
 
+import re
+import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,59 +12,60 @@ from tqdm import tqdm
 
 from model.errors import InputError
 
-ANSWER_SECONDS = 120.0
+TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
 class Request:
-    """A GET, or with a JSON body a POST."""
+    """A GET, or a POST if there is a JSON body."""
 
     path: str
     body: str | None = None
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one client waited, and the header Server-Timing."""
+class Timing:
+    """Latency of a response, and the durations of its header Server-Timing, in milliseconds."""
 
-    milliseconds: float
-    timing: str
+    latency: float
+    server: dict[str, float]
 
 
-def ask_all(port: int, requests: Sequence[Request], clients: int, what: str) -> tuple[float, list[Answer]]:
-    """Asks for everything. Returns the seconds that all took, and the answers in the order of the requests.
+def send_all(port: int, requests: Sequence[Request], clients: int, task: str) -> tuple[float, list[Timing]]:
+    """The seconds that all requests took, and their timings. Raises InputError if a response was not 200."""
 
-    Raises:
-        InputError: an answer was not 200.
-    """
-    answers: list[Answer | None] = [None] * len(requests)
-
-    def ask_some(mine: range) -> None:
-        connection = HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
-        for i in mine:
-            answers[i] = _ask(connection, requests[i])
+    def send_some(part: Sequence[Request]) -> list[Timing]:
+        connection = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+        timings = []
+        for request in part:
+            timings.append(_send(connection, request))
             bar.update()
         connection.close()
+        return timings
 
     with (
-        tqdm(total=len(requests), desc=what, unit="request", leave=False, delay=2) as bar,
+        tqdm(total=len(requests), desc=task, unit="request", leave=False, delay=2, disable=None) as bar,
         ThreadPoolExecutor(clients) as pool,
     ):
         began = time.perf_counter()
-        list(pool.map(ask_some, (range(i, len(requests), clients) for i in range(clients))))
+        timings = list(pool.map(send_some, (requests[i::clients] for i in range(clients))))
         seconds = time.perf_counter() - began
-    return seconds, [answer for answer in answers if answer is not None]
+    return seconds, [timing for part in timings for timing in part]
 
 
-def _ask(connection: HTTPConnection, request: Request) -> Answer:
+def median_and_p99(latencies: Sequence[float]) -> dict[str, float]:
+    """Columns of a report: the median and the 99th percentile."""
+    return {"median ms": statistics.median(latencies), "p99 ms": statistics.quantiles(latencies, n=100)[98]}
+
+
+def _send(connection: HTTPConnection, request: Request) -> Timing:
     began = time.perf_counter()
-    if request.body is None:
-        connection.request("GET", request.path)
-    else:
-        connection.request("POST", request.path, request.body, {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    content = answer.read()
-    milliseconds = 1000 * (time.perf_counter() - began)
-    if answer.status != 200:
-        raise InputError("benchmark", f"the service answered {answer.status}: {content[:200]!r}")
-    return Answer(milliseconds, answer.getheader("Server-Timing", ""))
+    method, headers = ("GET", {}) if request.body is None else ("POST", {"Content-Type": "application/json"})
+    connection.request(method, request.path, request.body, headers)
+    response = connection.getresponse()
+    content = response.read()
+    latency = 1000 * (time.perf_counter() - began)
+    if response.status != 200:
+        raise InputError("benchmark", f"the server responded with {response.status}: {content[:200]!r}")
+    server = re.findall(r"(\w+);dur=([\d.]+)", response.getheader("Server-Timing", ""))
+    return Timing(latency, {name: float(milliseconds) for name, milliseconds in server})

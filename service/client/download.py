@@ -1,60 +1,38 @@
-"""A file on its way from the service to a folder."""
+"""Resumable downloads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import NamedTemporaryFile
-from types import TracebackType
-from typing import Self
+from typing import IO
 
 import httpx
 
 
 class Download:
-    """Writes a file under another name until it is whole, over as many answers as that takes.
+    """Writes one or more partial responses to a file."""
 
-    Args:
-        path: where the file shall be; one that is there is replaced.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
         self._tag: str | None = None
         self._written = 0
         self._size: int | None = None
-
-    def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = NamedTemporaryFile(dir=self._path.parent, prefix=f".{self._path.name}-", delete=False)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-        if error is None:
-            Path(self._file.name).chmod(0o644)
-            Path(self._file.name).replace(self._path)
-        else:
-            Path(self._file.name).unlink()
 
     @property
     def complete(self) -> bool:
         return self._size is not None and self._written == self._size
 
     def headers(self) -> dict[str, str]:
-        """Asks for what is missing of the same file."""
-        plain = {"Accept-Encoding": "identity"}  # parts of a compressed file would be parts of something else
+        """Headers of a request for the remaining part of the file."""
+        plain = {"Accept-Encoding": "identity"}  # ranges of compressed content would not match
         if not self._written or self._tag is None:
             return plain
         return plain | {"Range": f"bytes={self._written}-", "If-Range": self._tag}
 
     @contextmanager
     def receive(self, response: httpx.Response) -> Iterator[None]:
-        """Takes an answer of success, the rest of the file or all of it, whose bytes are written in the block.
+        """Receive a successful response with the remaining part or the whole file; the block writes its bytes.
 
-        Where it breaks off the rest is missing. Raises httpx.TransportError where that brought nothing. An answer that
-        does not tell its length, as some proxies send it, ends with the file.
+        An interrupted response is accepted; httpx.TransportError is raised only if it had no bytes. A response without
+        a length, as some proxies send, is complete when it ends.
         """
         self._tag = response.headers.get("ETag")
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
@@ -62,7 +40,7 @@ class Download:
             self._file.seek(0)
             self._file.truncate()
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {self._written}-"):
-            raise httpx.RemoteProtocolError("the service sent another part than was asked for")
+            raise httpx.RemoteProtocolError("the service sent another range than requested")
         begin = self._written
         length = response.headers.get("Content-Length")
         self._size = None if length is None else begin + int(length)

@@ -1,1 +1,1 @@
-"""One module for each creps command: ``main(arguments)`` parses and runs it."""
+"""One module for each creps command, whose ``main(arguments)`` parses its options and runs it."""

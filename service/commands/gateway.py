@@ -4,58 +4,59 @@ import asyncio
 import socket
 from collections.abc import Sequence
 
-from model.errors import InputError
-from service.gateway.server import address_of, listen, running_gateway, stop_signal
-from service.logs import configure_logging
-from service.settings import Settings, read_settings
-from service.tracing import configure_tracing
+import uvloop
 
-OPTIONS = (
-    "redis_url",
-    "models",
-    "model_cache",
-    "model_cache_bytes",
-    "host",
-    "port",
-    "api_keys",
-    "api_keys_file",
-    "cors_origins",
-    "docs",
-    "metrics",
-    "max_image_pixels",
-    "outputs",
-    "max_job_pixels",
-    "job_limit",
-    "job_days",
-    "webhook_secrets",
-    "webhook_private",
-    "cache_bytes",
-    "answer_bytes",
-    "queue_limit",
-    "request_timeout",
-    "root_path",
-    "trusted_proxies",
-    "drain_seconds",
-    "log_level",
-    "log_format",
-)
+from model.errors import InputError
+from service.gateway.processes import GatewayProcesses, listen_together
+from service.gateway.server import address_of, listen, running_gateway
+from service.runtime.logs import configure_logging
+from service.runtime.redis import running_task
+from service.runtime.settings import GatewaySettings, read_settings
+from service.runtime.signals import on_stop_signal
+from service.runtime.tracing import configure_tracing
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses the command line and answers HTTP requests until SIGTERM or Ctrl-C."""
-    description = "Answers HTTP requests with the pictures of workers that share its queue."
-    settings = read_settings("creps gateway", description, arguments, OPTIONS)
+    """Serve HTTP requests until SIGTERM or Ctrl-C."""
+    description = "Serves images over HTTP that workers on the same queue render."
+    settings = read_settings(GatewaySettings, "creps gateway", description, arguments)
     if settings.redis_url is None:
-        raise InputError("--redis-url", "is needed to find the workers (creps serve runs all parts in one)")
+        raise InputError("--redis-url", "is required to reach the workers (creps serve runs all parts together)")
     configure_logging(settings.log_level, settings.log_format)
+    if settings.processes > 1:
+        listeners = listen_together(settings.host, settings.port, settings.processes)
+        uvloop.run(_run_processes(settings, settings.redis_url, listeners))
+        return
     configure_tracing("creps-gateway")
     with listen(settings.host, settings.port) as listener:
-        asyncio.run(_run(settings, settings.redis_url, listener))
+        uvloop.run(_run(settings, settings.redis_url, listener))
 
 
-async def _run(settings: Settings, redis_url: str, listener: socket.socket) -> None:
-    stopping = stop_signal()
+async def _run(settings: GatewaySettings, redis_url: str, listener: socket.socket) -> None:
+    stopping = asyncio.Event()
+    on_stop_signal(stopping.set)
     async with running_gateway(settings, redis_url, listener):
-        if settings.log_format == "text":  # else stdout, which is collected like stderr, would be no JSON
-            print(f"CREPS gateway listens on {address_of(listener)}", flush=True)
+        _announce(settings, listener)
         await stopping.wait()
+
+
+async def _run_processes(settings: GatewaySettings, redis_url: str, listeners: list[socket.socket]) -> None:
+    stopping = asyncio.Event()
+    on_stop_signal(stopping.set)
+
+    async def announce() -> None:
+        await processes.ready()
+        _announce(settings, listeners[0])
+
+    async with GatewayProcesses(settings, redis_url, listeners) as processes, running_task(announce()):
+        asked_to_stop = asyncio.create_task(stopping.wait())
+        given_up = asyncio.create_task(processes.given_up())
+        await asyncio.wait((asked_to_stop, given_up), return_when=asyncio.FIRST_COMPLETED)
+        if given_up.done():
+            raise InputError("processes", "cannot run with these settings; see the error above")
+        given_up.cancel()
+
+
+def _announce(settings: GatewaySettings, listener: socket.socket) -> None:
+    if settings.log_format == "text":  # stdout may be collected as JSON, too
+        print(f"CREPS gateway listens on {address_of(listener)}", flush=True)

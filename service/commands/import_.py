@@ -1,36 +1,34 @@
-"""``creps import``: converts an original CREPS pickle without running the code inside it."""
+"""``creps import``: convert an original CREPS pickle without running code in it."""
 
 import sys
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.arguments import ArgumentParser
+from model.util.arguments import ArgumentParser
 
 TRAINING_SUFFIX = ".pt"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses the command line, converts, and says what became of the file. Raises InputError for a bad source."""
+    """Convert a pickle and print what it contains. Raises InputError if it cannot be converted."""
     parser = ArgumentParser(
         prog="creps import",
-        description="Converts the pickle of an original CREPS network into a checkpoint to draw with, or, where the\n"
-        "destination ends in .pt, all of its networks into a file to train on with (creps train --transfer).\n"
-        "The pickle is read as data: nothing that it names or carries is run.",
-        formatter_class=RawDescriptionHelpFormatter,
+        description="Converts the pickle of an original CREPS network into a checkpoint for rendering or, if the "
+        "destination ends in .pt, all of its networks into a file to continue training from (creps train --transfer). "
+        "The pickle is read as data: no code in it is run.",
     )
     parser.add_argument("source", metavar="SOURCE.pkl", type=Path, help="an original network snapshot")
     parser.add_argument(
-        "destination", metavar="DEST", type=Path, help="what to write: NAME.safetensors, or NAME.pt to train on with"
+        "destination", metavar="DEST", type=Path, help="file to write: NAME.safetensors, or NAME.pt for training"
     )
     options = parser.parse_args(arguments)
 
-    from model.importer import import_pickle  # here, so that --help and mistakes need no torch
+    from model.official.generator import import_pickle  # not at the top: --help and errors need no torch
 
     if sys.stderr.isatty():
         print(f"converting {options.source} …", file=sys.stderr)
     if options.destination.suffix == TRAINING_SUFFIX:
-        from model.training.originals import import_networks
+        from model.training.official_state import import_networks
 
         config, what = import_networks(options.source, options.destination), "generator and discriminator"
     else:

@@ -1,39 +1,48 @@
-"""``creps info``: config, digest, size, cost and, on a GPU, precision of a checkpoint."""
+"""``creps info``: config, digest, size, cost and precision of a checkpoint."""
 
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.arguments import ArgumentParser
 from model.checkpoint import Checkpoint
-from service.catalog import DEMO_NAME, open_checkpoint
+from model.util.arguments import ArgumentParser
+from service.commands.options import add_checkpoint
+from service.imaging.metadata import read_description
+from service.models.catalog import open_checkpoint
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 if TYPE_CHECKING:
-    from kernels.precision import Agreement
+    from kernels.accuracy import AccuracyReport
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses the command line and prints the description. Raises InputError where the file is no checkpoint."""
-    parser = ArgumentParser(prog="creps info", description="Describes a checkpoint: config, digest, size and cost.")
-    parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help=f'a checkpoint file, or "{DEMO_NAME}" for the bundled one'
+    """Print a description of a checkpoint. Raises InputError if the file is not one."""
+    parser = ArgumentParser(
+        prog="creps info",
+        description="Describes a checkpoint: config, digest, size and cost. Of an image file, tells how it was made.",
     )
+    add_checkpoint(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    if Path(options.checkpoint).suffix.lower() in IMAGE_SUFFIXES:
+        print(json.dumps(read_description(Path(options.checkpoint).read_bytes()), indent=2))
+        return
     checkpoint = open_checkpoint(options.checkpoint)
     description, precision = describe(checkpoint), _measure(checkpoint)
     if options.json:
-        print(json.dumps(description | {"precision": [asdict(agreement) for agreement in precision]}, indent=2))
+        print(json.dumps(description | {"precision": [asdict(report) for report in precision]}, indent=2))
     else:
         print(_as_text(description, precision))
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What there is to know about a checkpoint, as JSON-ready values.
+    """Describe a checkpoint as JSON values.
 
-    A FLOP is one multiplication or one addition. A picture of H × W costs H·W times ``pixel_flops`` and H + W times
+    A FLOP is one multiplication or one addition. An image of H × W costs H·W · ``pixel_flops`` + (H + W) ·
     ``line_flops``.
     """
     import torch
@@ -54,19 +63,15 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _measure(checkpoint: Checkpoint) -> "Sequence[Agreement]":
-    """How the arithmetics of this machine's GPU agree with fp64, the one that draws the checkpoint last."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return ()
+def _measure(checkpoint: Checkpoint) -> "Sequence[AccuracyReport]":
+    """Accuracy of the precisions that this machine tried, relative to fp64; the last is used for rendering."""
     from kernels.renderer import Renderer
 
-    print("compiling kernels and measuring their precision …", file=sys.stderr)
-    return Renderer(checkpoint, "cuda").precision
+    print("measuring precision; kernels are compiled the first time …", file=sys.stderr)
+    return Renderer(checkpoint).precision
 
 
-def _as_text(description: dict[str, Any], precision: "Sequence[Agreement]") -> str:
+def _as_text(description: dict[str, Any], precision: "Sequence[AccuracyReport]") -> str:
     rows = {
         "name": description["name"],
         "digest": description["digest"],
@@ -74,7 +79,7 @@ def _as_text(description: dict[str, Any], precision: "Sequence[Agreement]") -> s
         "parameters": f"{description['parameters']:,}",
         "per pixel": f"{description['pixel_flops'] / 1e6:,.3f} MFLOP",
         "per line": f"{description['line_flops'] / 1e6:,.3f} MFLOP for each row and column",
-        "precision": "; ".join(map(str, precision)) or "measured where a GPU loads the checkpoint; there is none here",
+        "precision": "; ".join(map(str, precision)),
     }
     sections = [rows, description["config"], description["info"]]
     width = max(len(_plain(name)) for section in sections for name in section)
@@ -86,5 +91,5 @@ def _as_text(description: dict[str, Any], precision: "Sequence[Agreement]") -> s
 
 
 def _plain(value: object) -> str:
-    """A value out of a file as one line that cannot steer a terminal."""
+    """A value from a file as one line without control characters."""
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

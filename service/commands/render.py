@@ -1,59 +1,102 @@
-"""``creps render``: one picture, without a server."""
+"""``creps render``: render images without a server."""
 
-import contextlib
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, get_args
 
-from tqdm import tqdm
-
+from model.checkpoint import Checkpoint
 from model.errors import InputError
-from model.files import write_atomically
-from model.spec import RenderSpec
-from service.commands.render_options import Options, parse
-from service.encode import encode
-from service.outputs.finish import finish
-from service.outputs.local import draw_png, draw_tiles
-from service.outputs.order import Order
-from service.outputs.placing import folder_beside, place_deep_zoom, place_file, tiles_folder
-from service.outputs.store import STORE_ERRORS, folder_store, reason
+from model.latents.files import read_latent_file
+from model.latents.latent import Latent
+from model.spec import DEFAULT_QUALITY, FORMATS, Encoding, Format, Metadata, RenderSpec
+from model.util.arguments import ArgumentParser
+from model.util.cpus import available_cpus
+from model.util.files import terminate_as_interrupt, write_atomically
+from model.viewport import Grid, Viewport
+from service.commands import options as types
+from service.commands.bars import rename, rendering_bar
+from service.commands.batch import Batch, render_batch
+from service.commands.options import (
+    add_checkpoint,
+    add_device,
+    add_latent_options,
+    add_size,
+    attach_negative_values,
+    check_output,
+)
+from service.imaging.assemble import assemble
+from service.imaging.atomic_move import folder_beside, move_deep_zoom, move_file, tiles_folder
+from service.imaging.encode import FORMATS_BY_SUFFIX
+from service.imaging.export_spec import DEFAULT_TILE, ExportSpec
+from service.imaging.local_export import render_tiles
+from service.imaging.metadata import encode_image, png_metadata, read_spec
+from service.imaging.object_store import STORE_ERRORS, open_store, reason
+from service.imaging.png import write_png
+from service.models.catalog import DEMO_NAME, open_checkpoint
 
 if TYPE_CHECKING:
     from kernels.renderer import Renderer
 
-WHOLE_PIXELS = 2**26
-"""Largest picture that is held in memory, 3 bytes a pixel, and again as a file. A larger PNG is written as it is drawn,
-about a tenth longer."""
+MAX_PIXELS = 2**28
+"""Largest JPEG or WebP: its pixels are held in memory, 3 bytes each, and again as a file."""
 
-_PROGRESS_DELAY = 2.0
-"""Seconds before a progress bar appears."""
+MAX_PIXELS_IN_MEMORY = 2**26
+"""Largest PNG that is encoded in memory. A larger one is written as it is rendered, which makes it a tenth longer."""
 
-_SMOOTHING = 0.05
-"""Weight of the newest measurement in the speed that tells the remaining time. Tiles come in bursts."""
+Tiled = Literal["dzi", "tiff"]
+TILED: tuple[Tiled, ...] = get_args(Tiled)
 
-_UNFINISHED = "picture"
-"""Where an order's files are in the hidden folder, until they are finished."""
+Output = Format | Tiled
+
+_BY_SUFFIX: dict[str, Output] = {**FORMATS_BY_SUFFIX, "jpeg": "jpeg", "tif": "tiff", "tiff": "tiff", "dzi": "dzi"}
+
+_OPTIONS = {"truncation_psi": "psi", "truncation_cutoff": "cutoff", "class_index": "class", "format": "tile-format"}
+"""Options that set fields with other names."""
+
+_UNFINISHED = "image"
+"""Subfolder of the temporary folder for the files of an export."""
+
+STYLEGAN_OPTIONS = {
+    "--trunc": "--psi",
+    "--network": "CHECKPOINT, the first argument",
+}
+"""Options of StyleGAN's gen_images.py, and what this command has in their place."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parsed command line. ``export`` is set if the output is one of TILED, ``batch`` for several seeds."""
+
+    checkpoint: Checkpoint
+    device: str
+    output: Path
+    spec: RenderSpec
+    export: ExportSpec | None = None
+    batch: Batch | None = None
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses the command line, renders, and writes the file.
+    """Render an image into a file. Raises InputError if an option is invalid, or the file cannot be written.
 
-    Raises:
-        InputError: names the option that cannot be used. Nothing is left of what could not be finished, and what was at
-            the output's place is there still.
+    Then partial files are deleted, and existing ones are left as they were.
     """
     options = parse(arguments)
 
-    from kernels.renderer import Renderer  # here, so that --help and mistakes need no torch
-    from model.device import find_device
+    from kernels.renderer import Renderer  # not at the top: --help and errors need no torch
+    from model.util.device import find_device
 
     if find_device(options.device).type == "cuda":
         print("preparing the GPU, which takes a while the first time …", file=sys.stderr)
     renderer = Renderer(options.checkpoint, options.device)
     try:
-        with _interrupted_by_sigterm():
+        with terminate_as_interrupt():
+            if options.batch is not None:
+                print(render_batch(options.batch, renderer))
+                return
             size = _write(options, renderer)
     except STORE_ERRORS as error:
         raise InputError("output", f"{options.output} cannot be written: {reason(error)}") from None
@@ -61,64 +104,217 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{options.output}: {width}×{height} pixels, {size}")
 
 
+def parse(arguments: Sequence[str]) -> Options:
+    """Parse and check the command line. Raises InputError with the name of the option."""
+    options = _parser().parse_args(attach_negative_values(arguments))
+    try:
+        like = None if options.like is None else read_spec(options.like.read_bytes())
+        return _resolve(options, _find_checkpoint(options.checkpoint, like), like)
+    except InputError as error:
+        raise InputError(_OPTIONS.get(error.field, error.field), error.message) from None
+
+
+def _find_checkpoint(given: str | None, like: RenderSpec | None) -> Checkpoint:
+    if given is None and like is None:
+        raise InputError("CHECKPOINT", f'is required: a file, or "{DEMO_NAME}"')
+    checkpoint = open_checkpoint(given or DEMO_NAME)
+    if like is not None and like.model != checkpoint.digest:
+        raise InputError("CHECKPOINT" if given is None else "like", f"must be the model with digest {like.model[:64]}")
+    return checkpoint
+
+
+def _resolve(options: Namespace, checkpoint: Checkpoint, like: RenderSpec | None) -> Options:
+    file_format = _find_format(options.format, options.output)
+    source = options.latent or options.like
+    stem = source.stem if source else f"seed{options.seed or 0}"
+    output = options.output or Path(f"{stem}.{file_format}")
+    if output == options.like:
+        raise InputError("output", f"is the picture of --like, {output}")
+    latent = _find_latent(options, checkpoint, like)
+    latent.check(checkpoint.config)
+    viewport = _find_viewport(options, checkpoint.config.resolution, like)
+    if options.seeds is not None:
+        return _resolve_batch(options, checkpoint, latent, viewport, file_format)
+    for field, given in (("outdir", options.outdir), ("sheet", options.sheet)):
+        if given is not None:
+            raise InputError(field, "is for --seeds")
+    check_output("output", output)
+    if file_format == "dzi" or file_format == "tiff":
+        encoding = Encoding(options.tile_format or "png", options.quality, options.metadata)
+        spec = RenderSpec(checkpoint.digest, latent, viewport, encoding)
+        export = ExportSpec(spec, file_format, options.tile or DEFAULT_TILE)
+        if file_format == "dzi":
+            _check_deep_zoom(output)
+        return Options(checkpoint, options.device, output, spec, export)
+    for field, given in (("tile", options.tile), ("tile-format", options.tile_format)):
+        if given is not None:
+            raise InputError(field, f"is for {' and '.join(TILED)}, not for {file_format}")
+    spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(file_format, options.quality, options.metadata))
+    spec.encoding.check_size(*viewport.crop[2:])
+    if file_format != "png" and viewport.pixels > MAX_PIXELS:
+        limit = f"of a {file_format} image must be at most {MAX_PIXELS:,} pixels in all; png, tiff and dzi hold more"
+        raise InputError("size" if options.crop is None else "crop", limit)
+    return Options(checkpoint, options.device, output, spec)
+
+
+def _find_viewport(options: Namespace, resolution: int, like: RenderSpec | None) -> Viewport:
+    """The viewport of the options. With --like, that of its picture, which may have another size."""
+    if like is None:
+        width, height = options.size or (resolution, resolution)
+        return Viewport.resolve(width, height, options.region, options.crop, options.grid or "centers")
+    if (options.size, options.region, options.crop) == (None, None, None):
+        return like.viewport
+    width, height = options.size or like.viewport.crop[2:]
+    region = options.region or like.viewport.crop_region
+    return Viewport.resolve(width, height, region, options.crop, options.grid or like.viewport.grid)
+
+
+def _find_latent(options: Namespace, checkpoint: Checkpoint, like: RenderSpec | None) -> Latent:
+    """The latent of --seed, --latent or --like. With --seeds, that of the first."""
+    given = [name for name in ("seed", "seeds", "latent", "like") if getattr(options, name) is not None]
+    if len(given) > 1:
+        raise InputError(given[1], f"cannot be given together with --{given[0]}")
+    if like is not None:
+        if (options.psi, options.cutoff, options.class_index) != (1.0, None, None):
+            raise InputError("like", "cannot be given together with --psi, --cutoff or --class")
+        return replace(like.latent, edits=like.latent.edits + tuple(options.edit))
+    if options.latent is not None:  # w needs no class
+        class_index = None if options.class_index is None else checkpoint.find_class(options.class_index)
+        latent = read_latent_file(options.latent, checkpoint.config, class_index)
+    else:
+        seed = options.seeds[0] if options.seeds else options.seed or 0
+        latent = Latent(seed, class_index=checkpoint.find_class(options.class_index))
+    return replace(latent, psi=options.psi, cutoff=options.cutoff, edits=tuple(options.edit))
+
+
+def _resolve_batch(
+    options: Namespace, checkpoint: Checkpoint, latent: Latent, viewport: Viewport, file_format: Output
+) -> Options:
+    if file_format == "dzi" or file_format == "tiff":
+        raise InputError("seeds", f"are for {', '.join(FORMATS)}, not for {file_format}")
+    spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(file_format, options.quality, options.metadata))
+    specs = [replace(spec, latent=replace(latent, seed=seed)) for seed in options.seeds]
+    batch = Batch.resolve(specs, options.outdir, options.sheet, options.output)
+    return Options(checkpoint, options.device, batch.place, spec, batch=batch)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="creps render",
+        description="Renders one image of any size, or a crop of it.",
+        renamed=STYLEGAN_OPTIONS,
+    )
+    add_checkpoint(parser, nargs="?")
+    add = parser.add_argument
+    add("--seed", type=types.integer, help="seed of the image (default: 0)")
+    add("--seeds", type=types.seeds, metavar="0-15,40", help="several images: seed0000.png … in --outdir")
+    add("--outdir", type=Path, metavar="DIR", help="folder of the images of --seeds")
+    add("--sheet", type=types.grid, metavar="COLSxROWS", help="the images of --seeds as one contact sheet, in --output")
+    add("--latent", "--projected-w", type=Path, metavar="FILE", help="npy, npz or safetensors file with w, w+ or z")
+    like = "a picture of this service or command: render the same image, for example at another --size"
+    add("--like", type=Path, metavar="PICTURE", help=like)
+    edit = "move along a direction of creps directions, in standard deviations; may be repeated"
+    add("--edit", type=types.edit, action="append", default=[], metavar="NAME=AMOUNT", help=edit)
+    add_latent_options(parser)
+    add_size(parser)
+    add(
+        "--region",
+        type=types.region,
+        metavar="X0,Y0,X1,Y1",
+        help="part of the unit square that the whole image shows; may extend beyond it",
+    )
+    add("--crop", type=types.crop, metavar="X,Y,W,H", help="render only these pixels of the whole image")
+    add("--grid", choices=get_args(Grid), help="position of the pixels (default: centers)")
+    add_device(parser)
+    add("--output", type=Path, metavar="FILE", help="default: seedSEED.png, or sheet.png")
+    add(
+        "--format",
+        type=_format_name,
+        choices=(*FORMATS, *TILED),
+        help="default: by the suffix of the output, else png. tiff: one tiled BigTIFF with all smaller sizes in it; "
+        "dzi: Deep Zoom, NAME.dzi and a folder NAME_files of tiles; these and png may be larger than memory",
+    )
+    quality = f"1 to 100, of jpeg and webp (default: {DEFAULT_QUALITY})"
+    add("--quality", type=types.integer, default=DEFAULT_QUALITY, help=quality)
+    metadata = "full: the file tells how it was made, see creps info (default)"
+    add("--metadata", default="full", choices=get_args(Metadata), help=metadata)
+    tile = f"of dzi and tiff: side of the tiles in pixels (default: {DEFAULT_TILE})"
+    add("--tile", type=types.integer, metavar="SIDE", help=tile)
+    add(
+        "--tile-format",
+        type=_format_name,
+        choices=FORMATS,
+        help="of dzi and tiff: png is lossless (default); webp for dzi only",
+    )
+    return parser
+
+
+def _format_name(text: str) -> str:
+    """jpg and JPEG as jpeg."""
+    return _BY_SUFFIX.get(text.lower(), text)
+
+
+def _find_format(given: Output | None, output: Path | None) -> Output:
+    if given is not None or output is None:
+        return given or "png"
+    if (suffix := output.suffix.lower().removeprefix(".")) not in _BY_SUFFIX:
+        suffixes = ", ".join(f".{suffix}" for suffix in _BY_SUFFIX)
+        raise InputError("output", f"must end in one of {suffixes} if no --format is given, not {output}")
+    return _BY_SUFFIX[suffix]
+
+
+def _check_deep_zoom(output: Path) -> None:
+    if output.suffix.lower() != ".dzi":
+        raise InputError("output", f"must end in .dzi for Deep Zoom, so that viewers find the tiles, not {output}")
+    tiles = tiles_folder(output)
+    if tiles.exists() and not (tiles.is_dir() and output.exists()):
+        raise InputError("output", f"the folder of its tiles, {tiles}, exists but is not that of an {output.name}")
+
+
 def _write(options: Options, renderer: "Renderer") -> str:
-    """Renders into the file or files and tells how large they are."""
-    if options.order is not None:
-        _write_tiles(options.order, renderer, options.output)
-    elif options.spec.encoding.format == "png" and options.spec.viewport.pixels > WHOLE_PIXELS:
+    """Render into the output and return its size in words."""
+    if options.export is not None:
+        _write_tiles(options.export, renderer, options.output)
+    elif options.spec.encoding.format == "png" and options.spec.viewport.pixels > MAX_PIXELS_IN_MEMORY:
         _write_bands(options.spec, renderer, options.output)
     else:
         _write_whole(options.spec, renderer, options.output)
-    if options.order is not None and options.order.kind == "dzi":
-        return f"{options.order.pyramid.tiles:,} tiles in {tiles_folder(options.output)}"
+    if options.export is not None and options.export.kind == "dzi":
+        return f"{options.export.pyramid.tiles:,} tiles in {tiles_folder(options.output)}"
     return f"{options.output.stat().st_size:,} bytes"
 
 
 def _write_whole(spec: RenderSpec, renderer: "Renderer", output: Path) -> None:
-    with _bar("rendering", renderer.cost(spec)) as bar:
-        picture = renderer.render(spec, bar.update)
-        bar.set_description("encoding", refresh=bar.format_dict["elapsed"] > _PROGRESS_DELAY)
-        content = encode(picture, spec.encoding)
+    with rendering_bar("rendering", renderer.cost(spec)) as bar:
+        image = renderer.render(spec, bar.update)
+        rename(bar, "encoding")
+        content = encode_image(image, spec)
     write_atomically(output, content)
 
 
 def _write_bands(spec: RenderSpec, renderer: "Renderer", output: Path) -> None:
+    """Write a PNG, equal to that of a PNG export, with only some bands of it in memory."""
+    _, _, width, height = spec.viewport.crop
     with folder_beside(output) as folder:
-        file = folder / output.name
-        with _bar("rendering", renderer.cost(spec)) as bar:
-            draw_png(spec, renderer, file, bar.update)
-        place_file(file, output)
+        path = folder / output.name
+        with (
+            rendering_bar("rendering", renderer.cost(spec)) as bar,
+            path.open("wb") as file,
+            ThreadPoolExecutor(available_cpus(), thread_name_prefix="encode") as encoders,
+        ):
+            write_png(width, height, renderer.bands(spec, bar.update), file.write, encoders, png_metadata(spec))
+        move_file(path, output)
 
 
-def _write_tiles(order: Order, renderer: "Renderer", output: Path) -> None:
+def _write_tiles(export: ExportSpec, renderer: "Renderer", output: Path) -> None:
     with folder_beside(output) as folder:
-        store, unfinished = folder_store(folder), folder / _UNFINISHED
-        with _bar("rendering", order.pyramid.pixels) as bar:
-            draw_tiles(order, renderer, store, _UNFINISHED, bar.update)
-        with _bar("writing", order.pyramid.tiles) as bar:
-            finish(order, store, _UNFINISHED, bar.update)
-        file = unfinished / order.name
-        if order.kind == "dzi":
-            place_deep_zoom(file, tiles_folder(file), output, aside=folder)
+        store, unfinished = open_store(folder.absolute().as_uri()), folder / _UNFINISHED
+        with rendering_bar("rendering", export.pyramid.pixels) as bar:
+            render_tiles(export, renderer, store, _UNFINISHED, bar.update)
+        with rendering_bar("writing", export.pyramid.tiles) as bar:
+            assemble(export, store, _UNFINISHED, bar.update)
+        file = unfinished / export.name
+        if export.kind == "dzi":
+            move_deep_zoom(file, tiles_folder(file), output, aside=folder)
         else:
-            place_file(file, output)
-
-
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM is as Ctrl-C, so that it, too, leaves nothing behind. For the main thread."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _bar(description: str, total: int) -> "tqdm[NoReturn]":
-    return tqdm(
-        desc=description,
-        total=total,
-        delay=_PROGRESS_DELAY,
-        smoothing=_SMOOTHING,
-        bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed} < {remaining}",
-    )
+            move_file(file, output)

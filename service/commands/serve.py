@@ -1,72 +1,93 @@
-"""``creps serve``: gateway, worker and embedded queue, all in one."""
+"""``creps serve``: gateway, worker, embedded Redis and embedded image cache together."""
 
 import asyncio
 import logging
 import os
 import socket
-import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
+import uvloop
 from redis.exceptions import RedisError
 
 from model.errors import InputError
-from service.embedded_redis import embedded_redis
-from service.gateway.server import address_of, listen, running_gateway, stop_signal
-from service.logs import LogFormat, configure_logging
-from service.queue import stop_task
-from service.render_client import RenderClient
-from service.settings import Settings, read_settings
-from service.supervisor import Supervisor
-from service.tracing import configure_tracing
+from service.gateway.processes import GatewayProcesses, listen_together
+from service.gateway.server import address_of, listen, running_gateway
+from service.queue.messages import live_workers
+from service.runtime.embedded_redis import embedded_cache, embedded_redis
+from service.runtime.logs import LogFormat, configure_logging
+from service.runtime.redis import connect, running_task
+from service.runtime.settings import Settings, read_settings
+from service.runtime.signals import on_stop_signal
+from service.runtime.supervisor import Supervisor
+from service.runtime.tracing import configure_tracing
+from service.worker.multi_gpu import WORKER
 
 logger = logging.getLogger(__name__)
 
-WORKER = (sys.executable, "-m", "service", "worker")
-
 POLL_SECONDS = 0.2
-"""Between two looks whether the worker has started."""
+"""Interval between two checks whether the worker has started."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses the command line and serves until SIGTERM or Ctrl-C."""
-    description = "Serves pictures over HTTP: gateway, one worker and the queue between them, all in one."
-    settings = read_settings("creps serve", description, arguments)
+    """Serve until SIGTERM or Ctrl-C."""
+    description = "Serves images over HTTP: runs the gateway, a worker, their queue and an image cache."
+    settings = read_settings(Settings, "creps serve", description, arguments)
     configure_logging(settings.log_level, settings.log_format)
-    configure_tracing("creps-gateway")
-    with listen(settings.host, settings.port) as listener:
-        asyncio.run(_run(settings, listener))
+    if settings.processes > 1:
+        listeners = listen_together(settings.host, settings.port, settings.processes)
+    else:
+        configure_tracing("creps-gateway")
+        listeners = [listen(settings.host, settings.port)]
+    with ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(listener)
+        uvloop.run(_run(settings, listeners))
 
 
-async def _run(settings: Settings, listener: socket.socket) -> None:
-    """Starts queue, worker and gateway; at the end they stop in the opposite order."""
-    stopping = stop_signal()
+async def _run(settings: Settings, listeners: Sequence[socket.socket]) -> None:
+    """Start Redis, image cache, worker and gateway; stop them in reverse order."""
+    stopping = asyncio.Event()
+    on_stop_signal(stopping.set)
     async with AsyncExitStack() as stack:
         redis_url = settings.redis_url
         if redis_url is None:
             redis_url = await stack.enter_async_context(embedded_redis())
-        # By environment, not by options: an address may hold a password, and every user sees a command line.
+        if settings.cache_url is None and settings.cache_bytes:
+            try:
+                cache_url = await stack.enter_async_context(embedded_cache(settings.cache_bytes))
+                settings = settings.model_copy(update={"cache_url": cache_url})
+            except InputError as error:
+                logger.warning("images are not cached: %s", error)
+        # In the environment, because a Redis URL may contain a password and command lines are visible to all users.
         os.environ |= settings.model_copy(update={"redis_url": redis_url}).to_environment()
         worker = await stack.enter_async_context(Supervisor("worker", WORKER))
-        client = await stack.enter_async_context(running_gateway(settings, redis_url, listener))
-        announcement = asyncio.create_task(_announce(client, address_of(listener), settings.log_format))
-        stack.push_async_callback(stop_task, announcement)
+        ends = {"worker": asyncio.create_task(worker.given_up())}
+        if len(listeners) == 1:
+            await stack.enter_async_context(running_gateway(settings, redis_url, listeners[0]))
+        else:
+            processes = await stack.enter_async_context(GatewayProcesses(settings, redis_url, listeners))
+            ends["gateway"] = asyncio.create_task(processes.given_up())
+        announcement = _announce(redis_url, address_of(listeners[0]), settings.log_format)
+        await stack.enter_async_context(running_task(announcement))
         asked_to_stop = asyncio.create_task(stopping.wait())
-        given_up = asyncio.create_task(worker.given_up())
-        await asyncio.wait((asked_to_stop, given_up), return_when=asyncio.FIRST_COMPLETED)
-        if given_up.done():
-            raise InputError("worker", "cannot run as it was asked to, as it has said above")
+        await asyncio.wait((asked_to_stop, *ends.values()), return_when=asyncio.FIRST_COMPLETED)
+        for name, given_up in ends.items():
+            if given_up.done():
+                raise InputError(name, "cannot run with these settings; see its error above")
+            given_up.cancel()
 
 
-async def _announce(client: RenderClient, address: str, log_format: LogFormat) -> None:
-    """Tells the service's address once it can draw."""
-    while True:
-        try:
-            if await client.workers():
-                break
-        except RedisError:
-            pass  # said by the gateway
-        await asyncio.sleep(POLL_SECONDS)
+async def _announce(redis_url: str, address: str, log_format: LogFormat) -> None:
+    """Print the service's address once a worker is ready."""
+    async with connect(redis_url) as redis:
+        while True:
+            try:
+                if await live_workers(redis):
+                    break
+            except RedisError:
+                pass  # logged by the gateway
+            await asyncio.sleep(POLL_SECONDS)
     if log_format == "json":  # stdout is collected like stderr
         logger.info("ready on %s", address)
     else:

@@ -1,9 +1,9 @@
-"""Where IIIF's pictures come from: drawn at once, or out of the tiles that a job has stored."""
+"""The images behind IIIF identifiers: rendered on request, or stored as tiles by a job."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import imagecodecs
 import obstore
@@ -11,188 +11,160 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from model.errors import InputError
-from model.spec import MAX_SIDES, Encoding, RenderSpec
+from model.spec import MAX_SIDES, Encoding
 from model.viewport import Viewport
-from service.gateway import caching
-from service.gateway.connection import while_connected
-from service.gateway.drawing import draw, server_timing
+from service.gateway import http_cache
+from service.gateway.disconnect import cancel_on_disconnect
 from service.gateway.errors import TooLargeError
-from service.gateway.pictures import MAX_POSITIONS, Picture, check_positions, check_work, resolve_picture
-from service.gateway.requests import ImageRequest
-from service.gateway.services import Services
-from service.iiif.errors import UnknownIdentifierError
+from service.gateway.job_status import find_job
+from service.gateway.render import render_image, server_timing
+from service.gateway.resolve import MAX_POSITIONS, ResolvedImage, check_limits, resolve_image
+from service.gateway.schemas import SHORT_NAMES, ImageRequest
+from service.gateway.state import AppState
 from service.iiif.identifier import LiveIdentifier, StoredIdentifier, parse_identifier
-from service.iiif.pyramids import edges_in, level_for, read_scaled, tile_of
-from service.iiif.region import Box
-from service.iiif.request import Resolved
-from service.iiif.size import Limits, Sides
-from service.iiif.transform import FORMATS, transform
-from service.jobs.board import UnknownJobError
+from service.iiif.request import Limits, ResolvedRequest, UnknownIdentifierError
+from service.iiif.transform import transform
+from service.imaging.pyramid import Box, Sides
+from service.imaging.pyramid_reader import edges_in, level_for, read_scaled, tile_of
 from service.jobs.job import Job
-from service.queue import DeadlinePassed
-from service.validation import explain
+from service.jobs.repository import UnknownJobError
+from service.queue.messages import DeadlinePassed
+from service.runtime.validation import explain
 
 LIVE_TILE = 512
+"""Side of the tiles of rendered images, unless the limits are lower."""
 
-LEAST_TILE = 64
-"""Smaller ones would cost more for each request than for their pixels."""
+MIN_TILE = 64
+"""Below it, the overhead of a request exceeds the cost of its pixels."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A picture file, and the header Server-Timing where something was drawn."""
+class Answer(NamedTuple):
+    """An encoded part of an image, with its entity tag and, if it was rendered, its Server-Timing."""
 
     content: bytes
+    tag: str
     timing: str | None = None
 
 
-class Source(Protocol):
-    """A picture of ``width`` × ``height`` pixels, of which any part can be had at any size within ``limits``."""
-
-    width: int
-    height: int
-    tile: int
-    limits: Limits
-    digest: str
-    seed: int
-    immutable: bool
-
-    def tag(self, request: Resolved) -> str:
-        """The strong entity tag of an answer. Raises TooLargeError where there is none."""
-
-    async def answer(self, request: Resolved) -> Answer:
-        """The file."""
-
-
-async def find_source(identifier: str, request: Request, services: Services) -> Source:
-    """What an identifier names.
-
-    Raises:
-        UnknownIdentifierError, UnknownJobError: it names nothing.
-        TooLargeError: it names a picture that cannot be drawn whole at any size.
-    """
+async def find_source(identifier: str, request: Request, app_state: AppState) -> "Source":
+    """The image of an identifier. Raises UnknownIdentifierError or UnknownJobError if there is none, and TooLargeError
+    if it is above the limits at every size."""
     named = parse_identifier(identifier)
     if isinstance(named, StoredIdentifier):
-        return StoredSource(await services.jobs.finished(named.job), request, services)
-    return await _live(named, request, services)
-
-
-async def _live(named: LiveIdentifier, request: Request, services: Services) -> "LiveSource":
+        status = await find_job(named.job, request, app_state)
+        if status.state != "succeeded":
+            raise UnknownJobError("job", f"is {status.state}: it has no finished output")
+        return StoredSource(status.job, request, app_state)
+    fields = {"model": named.model, "seed": named.seed, "truncation_psi": named.psi, "width": named.side}
+    fields |= {"truncation_cutoff": named.cutoff, "class_index": named.class_index}
     try:
-        wanted = ImageRequest.model_validate(
-            {
-                "model": named.model,
-                "seed": named.seed,
-                "truncation_psi": named.psi,
-                "truncation_cutoff": named.cutoff,
-                "class_index": named.class_index,
-                "width": named.side,
-            }
-        )
-        picture = await resolve_picture(wanted, services.models)
+        image = await resolve_image(ImageRequest.model_validate(fields), app_state.models)
     except ValidationError as error:
         finding = error.errors()[0]
         raise _unknown(str(finding["loc"][0]), explain(finding)) from None
     except InputError as error:
         raise _unknown(error.field, error.message) from None
-    return LiveSource(named, picture, request, services)
-
-
-_PARTS = {"truncation_psi": "psi", "truncation_cutoff": "cutoff", "class_index": "class", "width": "size"}
-"""What identifiers call fields of ImageRequest."""
+    return LiveSource(named, image, request, app_state)
 
 
 def _unknown(field: str, message: str) -> UnknownIdentifierError:
-    return UnknownIdentifierError("identifier", f"{_PARTS.get(field, field)}: {message}")
+    """The error of a field of ImageRequest, named as in identifiers."""
+    name = "size" if field == "width" else SHORT_NAMES.get(field, field)
+    return UnknownIdentifierError("identifier", f"{name}: {message}")
 
 
 class LiveSource:
-    """A picture that is drawn at whatever size it is asked for, also above its own: there is always more to see."""
+    """A square image, any part of which is rendered at any size within ``limits``, also above its own."""
 
-    def __init__(self, named: LiveIdentifier, picture: Picture, request: Request, services: Services) -> None:
+    def __init__(self, named: LiveIdentifier, image: ResolvedImage, request: Request, app_state: AppState) -> None:
         self.width = self.height = named.side
-        self.limits = live_limits(limits_of(services), named.side, picture.checkpoint.config.resolution)
+        self.limits = live_limits(_limits(app_state), named.side, image.checkpoint.config.resolution)
         self.tile = live_tile(self.limits, named.side)
-        self.digest = picture.checkpoint.digest
-        self.seed = picture.seed
+        self.digest = image.checkpoint.digest
+        self.seed = image.seed
         self.immutable = named.model == self.digest
-        self._picture = picture
+        self._image = image
         self._request = request
-        self._services = services
+        self._app_state = app_state
 
-    def tag(self, request: Resolved) -> str:
-        plain = caching.entity_tag(self._spec(request))
-        return plain if request.is_plain else f'{plain[:-1]}-{request.rotation}-{request.quality}-{request.suffix}"'
+    def expected_tag(self, request: ResolvedRequest) -> str | None:
+        """The strong entity tag of the answer, if it is known. Raises TooLargeError if the request is above a limit."""
+        arithmetic = self._app_state.arithmetics.get(self.digest)
+        return http_cache.expected_tag(self._request, self._name(request), arithmetic)
 
-    async def answer(self, request: Resolved) -> Answer:
-        drawn = await draw(self._spec(request), self._request, self._services)
+    def _name(self, request: ResolvedRequest) -> str:
+        """The name of the answer in entity tags."""
+        name = http_cache.image_key(self._resolve(request).spec)
+        return name if request.is_plain else f"{name}-{request.rotation}-{request.quality}-{request.suffix}"
+
+    async def answer(self, request: ResolvedRequest) -> Answer:
+        """The encoded part."""
+        result = await render_image(self._resolve(request), self._request, self._app_state)
+        tag = http_cache.entity_tag(self._name(request), result.arithmetic)
         if request.is_plain:
-            return Answer(drawn.content, server_timing(drawn))
+            return Answer(result.content, tag, server_timing(result))
 
-        async def turn() -> bytes:
-            return await _in_thread(lambda: transform(imagecodecs.png_decode(drawn.content), request))
+        async def transform_result() -> bytes:
+            return await _in_thread(lambda: transform(imagecodecs.png_decode(result.content), request))
 
-        with self._services.answers.hold(drawn.content):
-            return Answer(await _in_turn(turn, self._request, self._services), server_timing(drawn))
+        with self._app_state.in_flight.hold(result.content):
+            content = await _limited(transform_result, self._request, self._app_state)
+        return Answer(content, tag, server_timing(result))
 
-    def _spec(self, request: Resolved) -> RenderSpec:
-        resolution = self._picture.checkpoint.config.resolution
+    def _resolve(self, request: ResolvedRequest) -> ResolvedImage:
         viewport = live_viewport(self.width, request.box, request.sides)
-        check_work(viewport, resolution, self._services.settings.max_image_pixels)
-        check_positions(viewport, resolution)
-        encoding = Encoding(FORMATS[request.suffix] if request.is_plain else "png")
-        return RenderSpec(self.digest, self._picture.spec.latent, viewport, encoding)
+        resolution = self._image.checkpoint.config.resolution
+        check_limits(viewport, resolution, self._app_state.settings.max_image_pixels)
+        encoding = Encoding(request.format if request.is_plain else "png", metadata="none")  # mostly tiles
+        return replace(self._image, spec=replace(self._image.spec, viewport=viewport, encoding=encoding))
 
 
-def limits_of(services: Services, least: int = 1) -> Limits:
-    """What one answer may have: both sides together no more rows and columns than a request may need, and each no more
-    than every format can hold. A square of side ``least`` is always allowed."""
-    area = max(services.settings.max_image_pixels, least**2)
+def _limits(app_state: AppState, least: int = 1) -> Limits:
+    """The limits of one answer: of pixels, of rows plus columns, of the file formats. A square of ``least`` pixels a
+    side is always allowed."""
+    area = max(app_state.settings.max_image_pixels, least**2)
     side = min(MAX_POSITIONS // 2, *MAX_SIDES.values(), area)
     return Limits(side, side, area)
 
 
 def live_limits(limits: Limits, side: int, resolution: int) -> Limits:
-    """The limits within which the square picture of ``side`` pixels can be drawn at the size ``max``, whole or in part.
-
-    Raises:
-        TooLargeError: it can be drawn whole at no size.
-    """
+    """The limits in which a square image of ``side`` pixels can be rendered at the size ``max``, whole or in part.
+    Raises TooLargeError if the whole image is above the limits at every size."""
     limits = replace(limits, resolution=resolution)
-    largest = limits.largest_drawn(side)
+    largest = limits.largest_rendered(side)
     if not largest:
-        drawn = f"{resolution}×{resolution}"
-        raise TooLargeError("identifier", f"names a model that draws {drawn} pixels, above the limit of {limits.area}")
-    # At the training resolution and above nothing is averaged: what the limits hold can be drawn.
+        pixels = f"{resolution}×{resolution} pixels"
+        raise TooLargeError("identifier", f"has a model that renders {pixels}, above the limit of {limits.area}")
+    # At the training resolution and above nothing is averaged, so that the limits are those of the answer.
     return limits if largest == side or largest >= resolution else replace(limits, width=largest, height=largest)
 
 
 def live_tile(limits: Limits, side: int) -> int:
-    """The side of tiles that can be drawn of all levels of the square picture.
+    """The side of tiles that can be rendered at all levels of a square image.
 
-    There are such where the limits' area is (R + LEAST_TILE)² or more. Below that the coarsest levels may be refused.
+    It exists if the limits' area is at least (R + MIN_TILE)². Below that, the coarsest levels may be refused.
     """
     tile = LIVE_TILE
-    while not limits.hold((tile, tile)) or (tile > LEAST_TILE and not _draws_all_levels(limits, side, tile)):
+    while not limits.allow((tile, tile)) or (tile > MIN_TILE and not _allows_all_levels(limits, side, tile)):
         tile //= 2
     return tile
 
 
-def _draws_all_levels(limits: Limits, side: int, tile: int) -> bool:
+def _allows_all_levels(limits: Limits, side: int, tile: int) -> bool:
     covered = tile
     while covered < side:
-        if not limits.hold_drawn((tile, tile), covered / side):
+        if not limits.allow_rendering((tile, tile), covered / side):
             return False
         covered *= 2
     overview = -(-side * tile // covered)
-    return limits.hold_drawn((overview, overview))
+    return limits.allow_rendering((overview, overview))
 
 
 def live_viewport(side: int, box: Box, sides: Sides) -> Viewport:
-    """A box of the square picture of ``side`` pixels, drawn at another size.
+    """The viewport of a box of a square image of ``side`` pixels, rendered at another size.
 
-    Where that size makes the whole picture one of whole pixels, the box is a crop of it: then tiles side by side share
-    their lines, and have the pixels that a crop of that picture has anywhere else.
+    If the whole image has an integer size at this scale, the viewport is a crop of it: adjacent tiles share lines, and
+    have the same pixels as any other crop of that image.
     """
     x, y, w, h = box
     whole = side * sides[0] / w, side * sides[1] / h
@@ -202,38 +174,41 @@ def live_viewport(side: int, box: Box, sides: Sides) -> Viewport:
         try:
             return Viewport.resolve(width, height, None, (left, top, *sides))
         except InputError:
-            pass  # larger than whole pictures may be: its part is drawn as a picture of its own
+            pass  # the whole is above the largest size: render the part as an image of its own
     return Viewport.resolve(*sides, (x / side, y / side, (x + w) / side, (y + h) / side))
 
 
 class StoredSource:
-    """A finished job of Deep Zoom, read tile by tile."""
+    """The Deep Zoom output of a finished job, any part of which is available at any size within ``limits``."""
 
-    def __init__(self, job: Job, request: Request, services: Services) -> None:
-        if job.order.kind != "dzi":
-            raise UnknownJobError("identifier", f"must be of a job with the output dzi; this has {job.order.kind}")
-        picture = job.order.pyramid.levels[-1]
-        self.width, self.height, self.tile = picture.width, picture.height, picture.tile
-        self.limits = limits_of(services, least=self.tile)
-        self.digest = job.order.spec.model
-        self.seed = job.order.spec.latent.seed or 0
+    def __init__(self, job: Job, request: Request, app_state: AppState) -> None:
+        if job.export.kind != "dzi":
+            raise UnknownJobError("identifier", f"must be of a job with output dzi, not {job.export.kind}")
+        image = job.export.pyramid.levels[-1]
+        self.width, self.height, self.tile = image.width, image.height, image.tile
+        self.limits = _limits(app_state, least=self.tile)
+        self.digest = job.export.spec.model
+        self.seed = job.export.spec.latent.seed or 0
         self.immutable = True
         self._job = job
         self._request = request
-        self._services = services
+        self._app_state = app_state
 
-    def tag(self, request: Resolved) -> str:
-        return f'"{caching.RENDERING_VERSION}-{self._job.id}-{request.canonical.replace("/", "-")}"'
+    def expected_tag(self, request: ResolvedRequest) -> str:
+        return f'"{http_cache.RENDERING_VERSION}-{self._job.id}-{request.canonical.replace("/", "-")}"'
 
-    async def answer(self, request: Resolved) -> Answer:
-        order = self._job.order
-        index = tile_of(order.pyramid, request.box, request.sides)
-        if index is not None and request.is_plain and order.suffix == request.suffix:
-            return Answer(await self._read(index))
-        return Answer(await _in_turn(lambda: self._put_together(request), self._request, self._services))
+    async def answer(self, request: ResolvedRequest) -> Answer:
+        export = self._job.export
+        index = tile_of(export.pyramid, request.box, request.sides)
+        if index is not None and request.is_plain and export.suffix == request.suffix:
+            content = await self._read(index)
+        else:
+            content = await _limited(lambda: self._assemble(request), self._request, self._app_state)
+        return Answer(content, self.expected_tag(request))
 
-    async def _put_together(self, request: Resolved) -> bytes:
-        pyramid = self._job.order.pyramid
+    async def _assemble(self, request: ResolvedRequest) -> bytes:
+        """Scale the tiles of the nearest larger level."""
+        pyramid = self._job.export.pyramid
         number = level_for(pyramid, request.box, request.sides)
         level = pyramid.levels[number]
 
@@ -245,35 +220,35 @@ class StoredSource:
         return await _in_thread(lambda: transform(pixels, request))
 
     async def _read(self, index: int) -> bytes:
-        path = self._job.path(self._job.order.tile_name(index))
+        path = self._job.path(self._job.export.tile_name(index))
         try:
-            found = await obstore.get_async(self._services.outputs, path)
+            found = await obstore.get_async(self._app_state.outputs, path)
         except FileNotFoundError:
-            raise UnknownJobError("identifier", "names a job whose files are being removed") from None
+            raise UnknownJobError("identifier", "has a job whose files are being removed") from None
         return bytes(await found.bytes_async())
 
 
-async def _in_turn(work: Callable[[], Coroutine[Any, Any, bytes]], request: Request, services: Services) -> bytes:
-    """A file that the gateway makes itself, no more than STITCHED_AT_ONCE of which are made at once.
+Source = LiveSource | StoredSource
 
-    Raises:
-        DeadlinePassed: it was not ready in time. ClientGoneError: nobody waits any more.
-    """
 
-    async def make() -> bytes:
-        async with services.stitching:
+async def _limited(work: Callable[[], Coroutine[Any, Any, bytes]], request: Request, app_state: AppState) -> bytes:
+    """The result of ``work``, of which MAX_TRANSFORMS run at once. Raises DeadlinePassed after CREPS_REQUEST_TIMEOUT,
+    and ClientDisconnectedError."""
+
+    async def run() -> bytes:
+        async with app_state.transforms:
             return await work()
 
-    seconds = services.settings.request_timeout
+    seconds = app_state.settings.request_timeout
     try:
         async with asyncio.timeout(seconds):
-            return await while_connected(request, make())
+            return await cancel_on_disconnect(request, run())
     except TimeoutError:
-        raise DeadlinePassed(f"the picture was not put together within {seconds:g} s") from None
+        raise DeadlinePassed(f"the image was not ready within {seconds:g} s") from None
 
 
 async def _in_thread(work: Callable[[], bytes]) -> bytes:
-    """Cancelled, it waits for its thread, which nobody can stop: until then the memory is taken, and so is the turn."""
+    """Run in a thread. A cancellation waits for it: threads cannot be stopped, and its memory counts until its end."""
     working = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(working)

@@ -1,28 +1,68 @@
-"""What the gateway tells of a job."""
+"""The description of a job in responses, events and webhooks."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Path
-from pydantic import BaseModel, Field
+from fastapi import Depends, Path, Request
+from pydantic import BaseModel, ConfigDict, Field
 
 from model.spec import Format
-from service.gateway.services import Services, ServicesOfApp
-from service.jobs.board import UNFINISHED, State, Status, Told
-from service.outputs.order import Kind
+from service.gateway.middleware.auth import key_of, owner_of
+from service.gateway.state import AppState, CurrentAppState
+from service.imaging.export_spec import Kind
+from service.jobs.repository import NoSuchJobError
+from service.jobs.status import State, Status, WebhookState
 
-JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="the job's id", examples=["0" * 32])]
+ID_PATTERN = "^[0-9a-f]{32}$"
+
+JobId = Annotated[str, Path(pattern=ID_PATTERN, description="the job's id", examples=["0" * 32])]
 
 
 class Links(BaseModel):
     self: str
     events: str = Field(description="progress as server-sent events")
-    output: str = Field(description="the finished file; of Deep Zoom the .dzi")
-    iiif: str | None = Field(description="the finished picture for IIIF viewers; of Deep Zoom alone")
+    output: str = Field(description="the finished file; for Deep Zoom the .dzi, which viewers on all sites may open")
+    iiif: str | None = Field(description="the finished image for IIIF viewers; only for Deep Zoom")
+
+
+_EXAMPLE: dict[str, Any] = {
+    "id": "0" * 32,
+    "state": "running",
+    "error": None,
+    "output": "dzi",
+    "tile": 512,
+    "model": "9f" * 32,
+    "model_name": "demo",
+    "seed": 2,
+    "truncation_psi": 0.7,
+    "class_index": None,
+    "width": 16384,
+    "height": 16384,
+    "region": [0.0, 0.0, 1.0, 1.0],
+    "format": "jpeg",
+    "quality": 90,
+    "tiles_done": 273,
+    "tiles_total": 1375,
+    "progress": 0.2,
+    "eta_seconds": 91.5,
+    "created": "2026-11-29T12:00:00Z",
+    "started": "2026-11-29T12:00:01Z",
+    "finished": None,
+    "webhook": None,
+    "labels": {"project": "posters"},
+    "links": {
+        "self": f"http://127.0.0.1:8000/v1/jobs/{'0' * 32}",
+        "events": f"http://127.0.0.1:8000/v1/jobs/{'0' * 32}/events",
+        "output": f"http://127.0.0.1:8000/v1/jobs/{'0' * 32}/output/picture.dzi",
+        "iiif": f"http://127.0.0.1:8000/iiif/3/job:{'0' * 32}/info.json",
+    },
+}
 
 
 class JobStatus(BaseModel):
-    """How far a job is."""
+    """A job and its progress."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     id: str
     state: State
@@ -30,109 +70,136 @@ class JobStatus(BaseModel):
     output: Kind
     tile: int
     model: str = Field(description="digest of the checkpoint")
+    model_name: str | None = Field(description="its name when the job was ordered; null for jobs of earlier versions")
     seed: int
     truncation_psi: float
     class_index: int | None
     width: int
     height: int
-    region: tuple[float, float, float, float] = Field(description="what it shows of the unit square")
+    region: tuple[float, float, float, float] = Field(description="the part of the unit square that it shows")
     format: Format
     quality: int
     tiles_done: int = Field(description="tiles of all levels that are in the store")
     tiles_total: int
-    progress: float = Field(ge=0, le=1, description="part of the work that is done")
-    eta_seconds: float | None = Field(description="until it is finished, as far as can be told now; else null")
+    progress: float = Field(ge=0, le=1, description="fraction of the work that is done")
+    eta_seconds: float | None = Field(description="estimated time until it is finished, if known")
     created: datetime
     started: datetime | None
     finished: datetime | None
-    webhook: Told | None = Field(description="whether the webhook was told of the end, once there is one to tell of")
+    webhook: WebhookState | None = Field(
+        description="whether the webhook was told of the end, once there is one to tell of"
+    )
+    labels: dict[str, str] = Field(description="as given by the client")
     links: Links
 
 
 class Jobs(BaseModel):
     jobs: list[JobStatus]
-    total: int = Field(description="jobs that there are, of that state where one was asked for")
+    total: int = Field(
+        description="number of all jobs on all pages, of the requested state if there is one", examples=[1]
+    )
+    next: str | None = Field(
+        description="`after` of the next page; null on the last one, and with `offset`", examples=[None]
+    )
 
 
-async def _status_of_path(job_id: JobId, services: ServicesOfApp) -> Status:
-    return await services.jobs.status(job_id)
+def visible_owner(request: Request, app_state: AppState) -> str | None:
+    """The owner whose jobs a request may see; None for the jobs of all."""
+    key = key_of(request)
+    return None if key is None or key.all_jobs or app_state.settings.shared_jobs else owner_of(request)
+
+
+async def find_job(job_id: str, request: Request, app_state: AppState) -> Status:
+    """Find a job. Raises NoSuchJobError, also for a job of another owner. A job without an owner was ordered while no
+    key was needed, or before jobs had owners: who knows its id may see it."""
+    status = await app_state.jobs.status(job_id)
+    owner = visible_owner(request, app_state)
+    if None not in (owner, status.job.owner) and owner != status.job.owner:
+        raise NoSuchJobError
+    return status
+
+
+async def _status_of_path(job_id: JobId, request: Request, app_state: CurrentAppState) -> Status:
+    return await find_job(job_id, request, app_state)
 
 
 StatusOfPath = Annotated[Status, Depends(_status_of_path)]
-"""The job of the path's id. Raises UnknownJobError."""
+"""The job whose id is in the path. Raises UnknownJobError."""
 
 
-async def describe(status: Status, base: str, services: Services) -> JobStatus:
-    """A job's status.
-
-    Args:
-        base: the service's address as the client sees it, without a slash at the end.
-    """
-    order, latent = status.job.order, status.job.order.spec.latent
-    picture = order.pyramid.levels[-1]
+async def describe(status: Status, base: str, app_state: AppState) -> JobStatus:
+    """Describe a job. ``base`` is the service's address as the client sees it, without a trailing slash."""
+    export, latent = status.job.export, status.job.export.spec.latent
+    image = export.pyramid.levels[-1]
     return JobStatus(
         id=status.job.id,
         state=status.state,
         error=status.error,
-        output=order.kind,
-        tile=order.tile,
-        model=order.spec.model,
+        output=export.kind,
+        tile=export.tile,
+        model=export.spec.model,
+        model_name=status.job.model_name,
         seed=latent.seed or 0,
         truncation_psi=latent.psi,
         class_index=latent.class_index,
-        width=picture.width,
-        height=picture.height,
-        region=order.spec.viewport.crop_region,
-        format=order.spec.encoding.format,
-        quality=order.spec.encoding.quality,
+        width=image.width,
+        height=image.height,
+        region=export.spec.viewport.crop_region,
+        format=export.spec.encoding.format,
+        quality=export.spec.encoding.quality,
         tiles_done=status.done,
         tiles_total=status.total,
         progress=_progress(status),
-        eta_seconds=await _eta(status, services),
+        eta_seconds=await _eta(status, app_state),
         created=datetime.fromtimestamp(status.job.created, UTC),
         started=_moment(status.started),
         finished=_moment(status.finished),
-        webhook=status.told,
+        webhook=status.webhook,
+        labels=dict(status.job.labels),
         links=_links(status, base),
     )
 
 
 def _links(status: Status, base: str) -> Links:
     address = f"{base}/v1/jobs/{status.job.id}"
-    viewable = status.state == "succeeded" and status.job.order.kind == "dzi"
+    viewable = status.state == "succeeded" and status.job.export.kind == "dzi"
     return Links(
         self=address,
         events=f"{address}/events",
-        output=f"{address}/output",
+        output=f"{address}/output/{status.job.export.name}",
         iiif=f"{base}/iiif/3/job:{status.job.id}/info.json" if viewable else None,
     )
 
 
 def _progress(status: Status) -> float:
-    """Every tile is drawn; those of one file are then written into it, which counts as much."""
+    """Fraction of tiles that are rendered; writing them into a single file counts as much as rendering them."""
     if status.state == "succeeded":
         return 1.0
-    if status.job.order.kind == "dzi":
+    if status.job.export.kind == "dzi":
         return status.done / status.total
     return (status.done + min(status.stored, status.total)) / (2 * status.total)
 
 
-async def _eta(status: Status, services: Services) -> float | None:
-    """Seconds until all tiles are drawn: at the pace of the last ones, or before that at the workers' pace, which all
-    unfinished jobs share. Then, until all are written into the one file."""
+async def _eta(status: Status, app_state: AppState) -> float | None:
+    """Seconds until all tiles are rendered, then until all are written into a single file.
+
+    From the rate of the last tiles; before the first tiles, from the workers' rates and what fair sharing puts before
+    the job's last tile: as many pixels of every other job as it has itself, or all that the other has.
+    """
     if status.ended:
         return None
     if status.rate is not None:
         return round(status.left / status.rate, 1)
     if status.done == status.total:
         return None
-    digest = status.job.order.spec.model
-    pace = sum(worker.rates.get(digest, 0.0) for worker in await services.workers.recent())
-    if not pace:
+    digest = status.job.export.spec.model
+    rate = sum(worker.rates.get(digest, 0.0) for worker in await app_state.workers.recent())
+    if not rate:
         return None
-    counts = await services.jobs.counts()
-    pixels = sum(level.width * level.height for level in status.job.order.pyramid.levels)
-    return round(pixels * status.left / status.total * sum(counts[state] for state in UNFINISHED) / pace, 1)
+    own = status.job.export.pyramid.pixels * status.left / status.total
+    waiting = await app_state.jobs.waiting()
+    others = sum(min(own, job.tiles * job.pixels) for id_, job in waiting.items() if id_ != status.job.id)
+    return round((own + others) / rate, 1)
 
 
 def _moment(seconds: float | None) -> datetime | None:

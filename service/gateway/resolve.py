@@ -1,89 +1,80 @@
-"""From a picture that was asked for to one resolved RenderSpec, within the service's limits."""
+"""From an image request to a resolved RenderSpec, within the service's limits."""
 
+import json
+import re
 import secrets
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import HTTPException, Request
 
 from model.checkpoint import Checkpoint
 from model.errors import InputError
-from model.spec import DEFAULT_QUALITY, MAX_SEED, Encoding, Latent, RenderSpec
+from model.latents.latent import MAX_SEED, Latent
+from model.spec import Encoding, RenderSpec
+from model.util.text import printable
 from model.viewport import Viewport
-from service.catalog import DEMO_NAME, listing
-from service.gateway.current_models import CurrentModels
-from service.gateway.errors import TooLargeError, UnavailableError, UnknownModelError
-from service.gateway.requests import QUERY_NAMES, ImageRequest
+from service.gateway.errors import TooLargeError, UnavailableError
+from service.gateway.middleware.request_limits import has_body
+from service.gateway.model_lookup import ModelLookup
+from service.gateway.schemas import SHORT_NAMES, ImageRequest
+from service.models.catalog import DEMO_NAME, list_names
 
 MAX_POSITIONS = 32_768
-"""Most rows and columns together whose lines one request may need. A line costs as much as hundreds of pixels, so that
-a picture of 262144×64 would take as long as one fifty times its area."""
+"""Most rows plus columns of one request. A line costs as much as hundreds of pixels, so that an image of 262144×64
+would take as long as one of fifty times its area."""
 
-
-FOR_LARGER_PICTURES = " for one request; POST /v1/jobs takes larger pictures"
+USE_JOBS = " for one request; POST /v1/jobs takes larger images"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as it will be drawn: ``spec`` has no default left, and its model is the checkpoint's digest."""
+class ResolvedImage:
+    """An image without defaults; the model of ``spec`` is the checkpoint's digest."""
 
     checkpoint: Checkpoint
     seed: int
     spec: RenderSpec
 
 
-async def resolve_request(request: ImageRequest, models: CurrentModels, max_pixels: int) -> Picture:
-    """The picture that a request means, which is drawn while its client waits.
+async def resolve_request(request: ImageRequest, models: ModelLookup, max_pixels: int) -> ResolvedImage:
+    """Resolve an image of at most ``max_pixels``, as sent and as rendered before small images are averaged.
 
-    Args:
-        max_pixels: most pixels of the picture, as sent and as rendered before small pictures are averaged.
-
-    Raises:
-        InputError: names the field (of ImageRequest) and its limit. TooLargeError where it is ``max_pixels``.
-        UnavailableError: there is no model at all.
+    Raises InputError, which names the field of ImageRequest and its limit, UnknownModelError, and UnavailableError if
+    no model is served.
     """
-    picture = await resolve_picture(request, models)
-    spec = picture.spec
-    spec.encoding.check_size(*spec.viewport.crop[2:])
-    check_work(spec.viewport, picture.checkpoint.config.resolution, max_pixels)
-    check_positions(spec.viewport, picture.checkpoint.config.resolution)
-    return picture
+    image = await resolve_image(request, models)
+    image.spec.encoding.check_size(*image.spec.viewport.crop[2:])
+    check_limits(image.spec.viewport, image.checkpoint.config.resolution, max_pixels)
+    return image
 
 
-async def resolve_picture(request: ImageRequest, models: CurrentModels) -> Picture:
-    """The picture that a request means, of any size.
+async def resolve_address(request: ImageRequest, models: ModelLookup, max_pixels: int) -> ResolvedImage:
+    """As :func:`resolve_request` for an image's address, whose parameters the errors name."""
+    try:
+        return await resolve_request(request, models, max_pixels)
+    except InputError as error:
+        raise type(error)(SHORT_NAMES.get(error.field, error.field), error.message) from None
 
-    Raises:
-        InputError: names the field (of ImageRequest) and its limit.
-        UnavailableError: there is no model at all.
-    """
+
+async def resolve_image(request: ImageRequest, models: ModelLookup) -> ResolvedImage:
+    """Resolve an image of any size. Raises InputError, which names the field of ImageRequest, and UnavailableError."""
     checkpoint = await _find(request.model, models)
     config = checkpoint.config
     seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-    latent = Latent(
-        seed=seed, class_index=request.class_index, psi=request.truncation_psi, cutoff=request.truncation_cutoff
-    )
+    class_index = checkpoint.find_class(request.class_index)
+    latent = Latent(seed=seed, class_index=class_index, psi=request.truncation_psi, cutoff=request.truncation_cutoff)
     latent.check(config)
     width = request.width or request.height or config.resolution
     height = request.height or width
     viewport = Viewport.resolve(width, height, request.region, request.crop, request.grid)
-    quality = DEFAULT_QUALITY if request.format == "png" else request.quality  # the same bytes have one name
-    spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(request.format, quality))
-    return Picture(checkpoint, seed, spec)
+    spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(request.format, request.quality, request.metadata))
+    return ResolvedImage(checkpoint, seed, spec)
 
 
-async def resolve_address(request: ImageRequest, models: CurrentModels, max_pixels: int) -> Picture:
-    """As :func:`resolve_request` for what an address asked; errors name the address's parameters.
-
-    Raises:
-        UnknownModelError: the model of the address is not served.
-    """
-    try:
-        return await resolve_request(request, models, max_pixels)
-    except InputError as error:
-        if error.field == "model":
-            raise UnknownModelError(error.field, error.message) from None
-        raise type(error)(QUERY_NAMES.get(error.field, error.field), error.message) from None
-
-
-async def _find(name: str | None, models: CurrentModels) -> Checkpoint:
+async def _find(name: str | None, models: ModelLookup) -> Checkpoint:
     if name is not None:
         return await models.resolve(name)
     by_name = {checkpoint.name: checkpoint for checkpoint in await models.all()}
@@ -92,12 +83,55 @@ async def _find(name: str | None, models: CurrentModels) -> Checkpoint:
     if len(by_name) == 1:
         return next(iter(by_name.values()))
     if DEMO_NAME not in by_name:
-        raise InputError("model", f"is needed, one of {listing(by_name)}")
+        raise InputError("model", f"is required, one of {list_names(by_name)}")
     return by_name[DEMO_NAME]
 
 
-def check_work(viewport: Viewport, resolution: int, max_pixels: int, advice: str = FOR_LARGER_PICTURES) -> None:
-    """Raises TooLargeError where a picture is too large, or takes too much work for its size."""
+def parse_query(request: Request) -> dict[str, str]:
+    """The parameters of a query. Raises InputError if one is given twice: which one is meant?"""
+    pairs = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    query = dict(pairs)
+    if len(query) < len(pairs):
+        counted = Counter(name for name, _ in pairs)
+        raise InputError(next(name for name in counted if counted[name] > 1), "must be given once")
+    return query
+
+
+async def require_json(request: Request) -> None:
+    """Raise HTTPException if a body is not announced as JSON."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if (
+        request.method == "POST"
+        and has_body(request.scope)
+        and not re.fullmatch(r"application/([a-z0-9.-]+\+)?json", media_type)
+    ):
+        given = f", not {printable(media_type)}" if media_type else ""
+        detail = f"a body must be JSON, sent as Content-Type: application/json{given}"
+        raise HTTPException(415, detail, {"Accept": "application/json"})  # RFC 9110, section 15.5.16
+
+
+async def refuse_repeated_names(request: Request) -> None:
+    """Raise InputError if a query gives a parameter twice, or a JSON body a key: which one is meant?"""
+    parse_query(request)
+    if request.method == "POST" and (repeated := _repeated_keys(await request.body())):
+        raise InputError(printable(repeated[0]), "must be given once")
+
+
+def _repeated_keys(body: bytes) -> list[str]:
+    """Keys that an object of a JSON body has twice. None of a body that is not JSON, which its parser reports."""
+    repeated: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        if len(dict(pairs)) < len(pairs):
+            repeated.extend(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+
+    with suppress(ValueError, RecursionError):
+        json.loads(body, object_pairs_hook=look)
+    return repeated
+
+
+def check_work(viewport: Viewport, resolution: int, max_pixels: int, advice: str = USE_JOBS) -> None:
+    """Raise TooLargeError if an image has, or is averaged from, more than ``max_pixels``."""
     _, _, w, h = viewport.crop
     limit = f"above the limit of {max_pixels}{advice}"
     if viewport.pixels > max_pixels:
@@ -105,13 +139,14 @@ def check_work(viewport: Viewport, resolution: int, max_pixels: int, advice: str
     m_x, m_y = viewport.supersampling(resolution)
     if viewport.rendered_pixels(resolution) > max_pixels:
         rendered = f"{w * m_x}×{h * m_y} pixels, averaged {m_x}×{m_y} to one"
-        raise TooLargeError("region", f"shows so much that it takes {rendered}, {limit}")
+        raise TooLargeError("region", f"is so large that rendering takes {rendered}, {limit}")
 
 
-def check_positions(viewport: Viewport, resolution: int) -> None:
-    """Raises TooLargeError where a picture needs more lines than one request may."""
+def check_limits(viewport: Viewport, resolution: int, max_pixels: int) -> None:
+    """Raise TooLargeError if an image is above the limits of one request: pixels, or rows plus columns."""
+    check_work(viewport, resolution, max_pixels)
     _, _, w, h = viewport.crop
     m_x, m_y = viewport.supersampling(resolution)
     if (positions := w * m_x + h * m_y) > MAX_POSITIONS:
-        limit = f"above the limit of {MAX_POSITIONS}{FOR_LARGER_PICTURES}"
+        limit = f"above the limit of {MAX_POSITIONS}{USE_JOBS}"
         raise TooLargeError("width", f"{w}×{h} takes {positions} rows and columns, {limit}")

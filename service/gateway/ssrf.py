@@ -1,4 +1,4 @@
-"""Connections to addresses that users name: to public ones alone, so that nobody reaches what the gateway reaches."""
+"""Protection against server-side request forgery: users may only name public addresses."""
 
 import asyncio
 import ipaddress
@@ -22,16 +22,15 @@ _NOT_PUBLIC = [
     ipaddress.ip_network("64:ff9b:1::/48"),  # local NAT64 (RFC 8215)
     ipaddress.ip_network("2002::/16"),  # 6to4 (RFC 3056)
 ]
-"""IPv6 networks that count as public in the standard library, but are private, or whose addresses name IPv4 ones,
-private ones among them."""
+"""IPv6 networks that ipaddress considers public, but are private or contain IPv4 addresses, which may be private."""
 
 
 class PrivateAddressError(OSError):
-    """A name stands for an address that is not public."""
+    """A host name resolves to an address that is not public."""
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address belongs to the whole internet: none of the machine, its network or a cloud's metadata."""
+    """Whether an address is on the internet: not this machine, its network or a cloud's metadata service."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
@@ -41,19 +40,14 @@ def is_public(address: Address) -> bool:
 
 
 def check_url(url: HttpUrl, *, private: bool) -> None:
-    """Whether a user may name this address, as far as it shows itself; :class:`PublicNetwork` looks at what names stand
-    for.
+    """Check the URL of a webhook; :class:`PublicNetwork` checks what its host name resolves to. Raises InputError.
 
-    Args:
-        private: whether private addresses, and unencrypted connections, are allowed.
-
-    Raises:
-        InputError: names ``webhook``.
+    ``private`` allows private addresses and http://.
     """
     if len(str(url)) > MAX_URL:
         raise InputError("webhook", f"must be at most {MAX_URL} characters")
     if url.username is not None or url.password is not None:
-        raise InputError("webhook", "must hold no user name and no password")
+        raise InputError("webhook", "must not contain a user name or password")
     if private:
         return
     if url.scheme != "https":
@@ -67,8 +61,8 @@ def check_url(url: HttpUrl, *, private: bool) -> None:
 
 
 class PublicNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to what a name stands for only if all of it is public. The address that was checked is the one that is
-    connected to: a name that means something else a moment later changes nothing."""
+    """Connects to hosts whose addresses are all public. It connects to the address that was checked, so that a name
+    that resolves differently a moment later makes no difference."""
 
     def __init__(self) -> None:
         self._backend = httpcore.AnyIOBackend()
@@ -81,10 +75,10 @@ class PublicNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Raises PrivateAddressError, or what httpcore and the resolver raise."""
+        """Raises PrivateAddressError, and the errors of httpcore and the resolver."""
         async with asyncio.timeout(timeout):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not all(is_public(ipaddress.ip_address(address.partition("%")[0])) for address in addresses):
-            raise PrivateAddressError("the name stands for an address that is not public")
+            raise PrivateAddressError("the host name resolves to an address that is not public")
         return await self._backend.connect_tcp(addresses[0], port, timeout, local_address, socket_options)

@@ -1,132 +1,142 @@
-"""Tells webhooks of ended jobs, as standardwebhooks.com has it: signed, at least once, tried again for a day.
+"""Webhooks of ended jobs, as standardwebhooks.com specifies: signed, at least once, retried for a day.
 
-Every gateway sends. Who takes a job from the list has it for a while; should it die, another takes it then.
+Every gateway sends. It claims a job for CLAIM_SECONDS; if it dies, another gateway claims the job after that.
 """
 
 import asyncio
-import json
 import logging
 from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Literal
 from urllib.parse import urlsplit
 
 import httpcore
+from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from standardwebhooks import Webhook as Signature
 
-from service import metrics
-from service.gateway.job_status import describe
-from service.gateway.public_network import PublicNetwork
-from service.gateway.services import Services
-from service.jobs.board import Status, UnknownJobError
-from service.jobs.job import TOLD, Webhook
-from service.outputs.store import STORE_ERRORS, put_once
+from service.gateway.job_status import JobStatus, describe
+from service.gateway.ssrf import PublicNetwork
+from service.gateway.state import AppState
+from service.imaging.object_store import STORE_ERRORS, put_once
+from service.jobs.job import WEBHOOK_SENT, Webhook
+from service.jobs.repository import UnknownJobError
+from service.jobs.status import Status
+from service.runtime import metrics
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 4
-"""Messages that a gateway sends at once: a slow receiver must not keep the others waiting."""
+CONCURRENCY = 4
+"""Messages that a gateway sends at once: a slow receiver must not delay the others."""
 
-LOOK_SECONDS = 1.0
-"""Between two looks whether there is anybody to be told."""
+POLL_SECONDS = 1.0
+"""Interval at which Redis is asked for ended jobs."""
 
-ANSWER_SECONDS = 15.0
-"""From the first packet to the answer's head, as the specification advises (15 to 30 s)."""
+RESPONSE_TIMEOUT = 15.0
+"""Seconds for connection and response; the specification recommends 15 to 30."""
 
-CLAIM_SECONDS = 2 * ANSWER_SECONDS
+CLAIM_SECONDS = 2 * RESPONSE_TIMEOUT
 
 RETRY_SECONDS = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0)
-"""After each failed attempt, until the next: some 18 hours in all."""
+"""Delay after each failed attempt, about 18 hours in total."""
 
-GONE = 410
-"""A receiver answers so to be told no more."""
+
+class WebhookMessage(BaseModel):
+    """The body that is posted to a job's webhook when the job has ended."""
+
+    type: Literal["job.succeeded", "job.failed", "job.cancelled"]
+    timestamp: datetime = Field(description="when the job ended")
+    data: JobStatus = Field(description="the job, without `webhook`")
 
 
 class Webhooks:
-    """Sends for one gateway. :meth:`run` goes on until it is cancelled."""
+    """Sends the webhooks of one gateway, until :meth:`run` is cancelled."""
 
-    def __init__(self, services: Services) -> None:
-        settings = services.settings
-        self._services = services
+    def __init__(self, app_state: AppState) -> None:
+        settings = app_state.settings
+        self._app_state = app_state
         self._signatures = [Signature(secret.get_secret_value()) for secret in settings.webhook_secrets]
         self._network = httpcore.AnyIOBackend() if settings.webhook_private else PublicNetwork()
 
     async def run(self) -> None:
-        """Takes one job after another. Outlives Redis."""
+        """Send webhooks, also after outages of Redis."""
         if not self._signatures:
             return
         async with httpcore.AsyncConnectionPool(network_backend=self._network, max_keepalive_connections=0) as pool:
-            # No TaskGroup: it hands on one cancellation alone, which may be swallowed (see stop_task). With
-            # return_exceptions, a cancelled gather waits for the end of all.
-            await asyncio.gather(*(self._serve(pool) for _ in range(AT_ONCE)), return_exceptions=True)
+            # Not a TaskGroup: it passes on a cancellation once, and that one may be swallowed (see stop_task). With
+            # return_exceptions, a cancelled gather waits until all have ended.
+            await asyncio.gather(*(self._work(pool) for _ in range(CONCURRENCY)), return_exceptions=True)
 
-    async def _serve(self, pool: httpcore.AsyncConnectionPool) -> None:
+    async def _work(self, pool: httpcore.AsyncConnectionPool) -> None:
         while True:
             try:
-                claimed = await self._services.jobs.claim_webhook(CLAIM_SECONDS)
+                claimed = await self._app_state.jobs.claim_webhook(CLAIM_SECONDS)
                 if claimed is not None:
-                    await self._tell(pool, *claimed)
+                    await self._deliver(pool, *claimed)
                     continue
             except RedisError as error:
-                logger.warning("webhooks cannot be told: %s", error)
+                logger.warning("webhooks cannot be sent: %s", error)
             except Exception:
-                logger.exception("a webhook could not be told")  # it comes again
-            await asyncio.sleep(LOOK_SECONDS)
+                logger.exception("a webhook could not be sent")  # it is claimed again
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def _tell(self, pool: httpcore.AsyncConnectionPool, job_id: str, tries: int) -> None:
-        board = self._services.jobs
+    async def _deliver(self, pool: httpcore.AsyncConnectionPool, job_id: str, tries: int) -> None:
+        repository = self._app_state.jobs
         try:
-            status = await board.status(job_id)
+            status = await repository.status(job_id)
         except UnknownJobError:
-            return None  # it was removed meanwhile
+            return None  # removed meanwhile
         webhook = status.job.webhook
-        assert webhook is not None  # noqa: S101 - only jobs that have one are listed
+        assert webhook is not None  # noqa: S101 - only jobs with a webhook are claimed
         answer = await self._send(pool, status, webhook)
-        problem = f"it answered {answer}" if isinstance(answer, int) else answer
-        host = urlsplit(webhook.url).hostname  # not the whole address, which may hold a secret
+        problem = f"status {answer}" if isinstance(answer, int) else answer
+        host = urlsplit(webhook.url).hostname  # the rest of the address may contain a secret
         if answer is None:
-            await self._note(status)
+            await self._record(status)
             metrics.WEBHOOKS.labels("sent").inc()
-            logger.info("%s was told that job %s %s", host, job_id, status.state)
-            return await board.settle_webhook(job_id, "sent")
-        if answer == GONE or tries >= len(RETRY_SECONDS):
+            logger.info("webhook of job %s (%s) sent to %s", job_id, status.state, host)
+            return await repository.settle_webhook(job_id, "sent")
+        if answer == HTTPStatus.GONE or tries >= len(RETRY_SECONDS):
             metrics.WEBHOOKS.labels("failed").inc()
-            logger.error("%s is not told that job %s %s: %s", host, job_id, status.state, problem)
-            return await board.settle_webhook(job_id, "failed")
+            logger.error("webhook of job %s (%s) to %s failed: %s", job_id, status.state, host, problem)
+            return await repository.settle_webhook(job_id, "failed")
         metrics.WEBHOOKS.labels("retried").inc()
-        logger.warning("%s shall be told of job %s in %g s again: %s", host, job_id, RETRY_SECONDS[tries], problem)
-        return await board.settle_webhook(job_id, "waiting", RETRY_SECONDS[tries])
+        delay = RETRY_SECONDS[tries]
+        logger.warning("webhook of job %s to %s failed, retry in %g s: %s", job_id, host, delay, problem)
+        return await repository.settle_webhook(job_id, "waiting", delay)
 
     async def _send(self, pool: httpcore.AsyncConnectionPool, status: Status, webhook: Webhook) -> str | int | None:
-        """Posts the message. Returns what went wrong, or a status that is none of success."""
+        """Post the message. Returns an error message or status, None after success."""
         content = await self._message(status, webhook)
         headers = {"Content-Type": "application/json", "User-Agent": "creps-serve"} | self._sign(status.job.id, content)
         try:
             async with (
-                asyncio.timeout(ANSWER_SECONDS),
+                asyncio.timeout(RESPONSE_TIMEOUT),
                 pool.stream("POST", webhook.url, headers=list(headers.items()), content=content.encode()) as answer,
             ):
                 return None if 200 <= answer.status < 300 else answer.status
         except TimeoutError:
-            return f"no answer within {ANSWER_SECONDS:g} s"
+            return f"no response within {RESPONSE_TIMEOUT:g} s"
         except (OSError, UnicodeError, httpcore.NetworkError, httpcore.ProtocolError) as error:
             return str(error) or type(error).__name__
 
     async def _message(self, status: Status, webhook: Webhook) -> str:
-        job = (await describe(status, webhook.base, self._services)).model_dump(mode="json", exclude={"webhook"})
-        return json.dumps({"type": f"job.{status.state}", "timestamp": job["finished"], "data": job})
+        job = await describe(status, webhook.base, self._app_state)
+        message = WebhookMessage.model_validate({"type": f"job.{status.state}", "timestamp": job.finished, "data": job})
+        return message.model_dump_json(exclude={"data": {"webhook"}})
 
     def _sign(self, job_id: str, content: str) -> dict[str, str]:
         now = datetime.now(UTC)
         return {
-            "webhook-id": job_id,  # the same for every attempt, so that a receiver can tell what it knows
+            "webhook-id": job_id,  # the same for every attempt, so that receivers can ignore duplicates
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": " ".join(signature.sign(job_id, now, content) for signature in self._signatures),
         }
 
-    async def _note(self, status: Status) -> None:
-        """In the store, so that a Redis which forgets does not tell again."""
+    async def _record(self, status: Status) -> None:
+        """Record in the store that the webhook was sent, so that it is not sent again if Redis loses its data."""
         if status.state == "succeeded":
             try:
-                await put_once(self._services.outputs, status.job.path(TOLD), b"")
+                await put_once(self._app_state.outputs, status.job.path(WEBHOOK_SENT), b"")
             except STORE_ERRORS as error:
-                logger.warning("job %s: that its webhook was told cannot be noted: %s", status.job.id, error)
+                logger.warning("job %s: the store cannot record that its webhook was sent: %s", status.job.id, error)

@@ -1,17 +1,16 @@
-"""Identifiers: ``demo:7:psi=0.7`` for a picture that is drawn when it is asked for, ``job:ID`` for a finished one."""
+"""Image identifiers: ``demo:7:psi=0.7`` for an image rendered on request, ``job:ID`` for the output of a job."""
 
 import re
 from dataclasses import dataclass
 
-from model.spec import MAX_SEED
+from model.latents.latent import MAX_SEED
 from model.viewport import MAX_SIDE
-from service.iiif.errors import UnknownIdentifierError
-from service.iiif.numbers import whole
+from service.iiif.request import UnknownIdentifierError, parse_integer
 
 DEFAULT_SIDE = 65_536
-"""Of a live picture: far more than a network learnt, which is what there is to see."""
+"""Default side of a live image, far above the training resolution: viewers can zoom in."""
 
-_FORM = "must be MODEL:SEED with :psi=, :cutoff=, :class= or :size= behind it, or job:ID"
+_FORM = "must be MODEL:SEED, optionally with :psi=, :cutoff=, :class= or :size=, or job:ID"
 _JOB = re.compile(r"job:([0-9a-f]{32})")
 _SEED = re.compile(r"\d{1,10}", re.ASCII)
 _PSI = re.compile(r"-?\d(\.\d{0,15})?", re.ASCII)
@@ -26,13 +25,13 @@ class StoredIdentifier:
 
 @dataclass(frozen=True)
 class LiveIdentifier:
-    """A square picture of a model, ``side`` pixels each way."""
+    """A square image of a model, ``side`` pixels each way."""
 
     model: str
     seed: int
     psi: float = 1.0
     cutoff: int | None = None
-    class_index: int | None = None
+    class_index: str | None = None
     side: int = DEFAULT_SIDE
 
 
@@ -54,8 +53,8 @@ def parse_identifier(text: str) -> LiveIdentifier | StoredIdentifier:
         model,
         int(seed),
         _psi(given.get("psi", "1")),
-        _number(given, "cutoff"),
-        _number(given, "class"),
+        _integer(given, "cutoff"),
+        given.get("class"),
         _side(given),
     )
 
@@ -66,16 +65,16 @@ def _psi(text: str) -> float:
     return float(text)
 
 
-def _number(given: dict[str, str], name: str) -> int | None:
+def _integer(given: dict[str, str], name: str) -> int | None:
     if name not in given:
         return None
-    if (number := whole(given[name])) is None:
-        raise UnknownIdentifierError("identifier", f"must have a whole number as {name}")
+    if (number := parse_integer(given[name])) is None:
+        raise UnknownIdentifierError("identifier", f"must have an integer as {name}")
     return number
 
 
 def _side(given: dict[str, str]) -> int:
-    side = _number(given, "size")
+    side = _integer(given, "size")
     if side is None:
         return DEFAULT_SIDE
     if not 1 <= side <= MAX_SIDE:

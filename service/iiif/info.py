@@ -1,23 +1,22 @@
-"""info.json: what a viewer has to know of a picture before it asks (section 5)."""
+"""info.json: the description of an image for viewers (section 5)."""
 
 from typing import Any
 
-from service.iiif.request import QUALITIES, SUFFIXES
-from service.iiif.size import Limits
+from service.iiif.request import QUALITIES, SUFFIXES, Limits
 
 CONTEXT = "http://iiif.io/api/image/3/context.json"
 PROFILE = "http://iiif.io/api/image/3/level2.json"
 
 FEATURES = ("mirroring", "regionSquare", "rotationBy90s", "sizeUpscaling", "canonicalLinkHeader", "profileLinkHeader")
-"""Beside those of level 2."""
+"""Features beyond those of level 2."""
 
 
-def information(address: str, width: int, height: int, tile: int, limits: Limits) -> dict[str, Any]:
-    """The document for a picture at ``address``, cut into square tiles of side ``tile``."""
+def info_json(address: str, width: int, height: int, tile: int, limits: Limits) -> dict[str, Any]:
+    """info.json of the image at ``address``, with square tiles of side ``tile``."""
     factors = [1]
     while max(width, height) > tile * factors[-1]:
         factors.append(2 * factors[-1])
-    halves = [(-(-width // factor), -(-height // factor)) for factor in reversed(factors)]
+    sizes = [(-(-width // factor), -(-height // factor)) for factor in reversed(factors)]
     return {
         "@context": CONTEXT,
         "id": address,
@@ -29,10 +28,10 @@ def information(address: str, width: int, height: int, tile: int, limits: Limits
         "maxWidth": limits.width,
         "maxHeight": limits.height,
         "maxArea": limits.area,
-        "sizes": [{"width": w, "height": h} for w, h in halves if limits.hold_drawn((w, h))],
+        "sizes": [{"width": w, "height": h} for w, h in sizes if limits.allow_rendering((w, h))],
         "tiles": [{"width": tile, "height": tile, "scaleFactors": factors}],
         "preferredFormats": ["jpg"],
-        "extraFormats": [suffix for suffix in SUFFIXES if suffix == "webp"],  # the others belong to level 2
+        "extraFormats": [suffix for suffix in SUFFIXES if suffix not in ("jpg", "png")],  # which are part of level 2
         "extraQualities": [quality for quality in QUALITIES if quality != "default"],
         "extraFeatures": list(FEATURES),
     }

@@ -1,4 +1,4 @@
-"""A scaled region's pixels → the file that was asked for: mirrored, turned, without colour."""
+"""Rotation, quality and encoding of a scaled region."""
 
 from io import BytesIO
 
@@ -6,33 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.spec import DEFAULT_QUALITY, Encoding, Format
-from service.encode import encode
-from service.iiif.request import Resolved, Suffix
-from service.iiif.rotation import Rotation
-
-FORMATS: dict[Suffix, Format] = {"jpg": "jpeg", "png": "png", "webp": "webp"}
+from model.spec import DEFAULT_QUALITY, Encoding
+from service.iiif.request import ResolvedRequest
+from service.imaging.encode import encode
 
 
-def transform(pixels: NDArray[np.uint8], request: Resolved) -> bytes:
-    """The file of pixels [h, w, 3] that have the request's region and size already."""
-    pixels = _turn(pixels, request.rotation)
-    picture_format = FORMATS[request.suffix]
-    if request.quality not in ("gray", "bitonal"):
-        return encode(pixels, Encoding(picture_format))
-    picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
-    if request.quality == "bitonal":
-        picture = picture.convert("1")  # dithered
-        if picture_format != "png":
-            picture = picture.convert("L")  # the other formats have no pixels of one bit
-    file = BytesIO()
-    # As service.encode has it for colour: bytes that cost little time.
-    options = {"compress_level": 1} if picture_format == "png" else {"quality": DEFAULT_QUALITY, "method": 0}
-    picture.save(file, picture_format, **options)
-    return file.getvalue()
-
-
-def _turn(pixels: NDArray[np.uint8], rotation: Rotation) -> NDArray[np.uint8]:
-    if rotation.mirrored:
+def transform(pixels: NDArray[np.uint8], request: ResolvedRequest) -> bytes:
+    """Rotate, convert and encode the pixels [h, w, 3] of the requested region at the requested size."""
+    if request.rotation.mirrored:
         pixels = pixels[:, ::-1]
-    return np.rot90(pixels, -int(rotation.degrees) // 90)  # it turns the other way round
+    pixels = np.rot90(pixels, -int(request.rotation.degrees) // 90)  # rot90 turns counterclockwise
+    if request.quality not in ("gray", "bitonal"):
+        return encode(pixels, Encoding(request.format))
+    image = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
+    if request.quality == "bitonal":
+        image = image.convert("1")  # dithered
+        if request.format != "png":
+            image = image.convert("L")  # the other formats have no 1-bit pixels
+    file = BytesIO()
+    # The fast settings of service.imaging.encode.
+    options = {"compress_level": 1} if request.format == "png" else {"quality": DEFAULT_QUALITY, "method": 0}
+    image.save(file, request.format, **options)
+    return file.getvalue()

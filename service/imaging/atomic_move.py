@@ -1,4 +1,4 @@
-"""Finished files go to where users want them, whole or not at all."""
+"""Atomic moves of finished files to their final paths."""
 
 import contextlib
 import os
@@ -11,12 +11,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def folder_beside(output: Path) -> Iterator[Path]:
-    """A hidden folder on the file system of ``output``, for what is not finished. In the end it goes with all in it.
+    """A hidden temporary folder on the file system of ``output``, deleted at the end. Raises OSError.
 
-    So do folders above it that were made for it and hold nothing.
-
-    Raises:
-        OSError: it cannot be made.
+    Missing parent folders of ``output`` are made, and removed again at the end if they are empty.
     """
     new = [folder for folder in output.absolute().parents if not folder.exists()]
     try:
@@ -27,34 +24,28 @@ def folder_beside(output: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
-        with contextlib.suppress(OSError):  # a folder that holds something stays, as do those above it
+        with contextlib.suppress(OSError):  # a folder that is not empty stays, as do its parents
             for folder in new:
                 folder.rmdir()
 
 
-def place_file(file: Path, output: Path) -> None:
-    """Flushes a finished file to disk and renames it to ``output``. Raises OSError."""
+def move_file(file: Path, output: Path) -> None:
+    """Flush a finished file to disk and rename it to ``output``. Raises OSError."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
     file.replace(output)
 
 
 def tiles_folder(output: Path) -> Path:
-    """Where viewers look for the tiles of the Deep Zoom picture ``NAME.dzi``: in ``NAME_files``."""
+    """The folder of the tiles of a Deep Zoom image: ``NAME_files`` for ``NAME.dzi``."""
     return output.with_name(f"{output.stem}_files")
 
 
-def place_deep_zoom(descriptor: Path, tiles: Path, output: Path, aside: Path) -> None:
-    """Renames a picture's tiles, then its descriptor, to where they belong.
+def move_deep_zoom(descriptor: Path, tiles: Path, output: Path, aside: Path) -> None:
+    """Rename the tiles of a Deep Zoom image, then its descriptor, to their final paths. Raises OSError.
 
-    What is there already goes first, the descriptor before its tiles, so that no viewer mixes two pictures. It comes
-    back where this fails.
-
-    Args:
-        aside: a folder on the same file system, where nothing of these names is.
-
-    Raises:
-        OSError: something cannot be renamed.
+    Existing files are moved away first, the descriptor before its tiles, so that no viewer mixes two images. They are
+    moved back if a rename fails. ``aside`` is an empty folder on the same file system.
     """
     with ExitStack() as undo:
         for old in (output, tiles_folder(output)):

@@ -1,4 +1,4 @@
-"""What is made of a picture too large for one answer: as which files, of which tiles."""
+"""ExportSpec: an image that is exported as files made of tiles."""
 
 import json
 import re
@@ -9,39 +9,40 @@ from typing import Literal, get_args
 from model.errors import InputError
 from model.spec import FORMATS, Format, RenderSpec
 from model.viewport import Viewport
-from service.outputs.pyramid import Box, Pyramid
+from service.imaging.encode import SUFFIXES
+from service.imaging.pyramid import Box, Pyramid
 
 Kind = Literal["dzi", "tiff", "png"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 TILE_BOUNDS = (64, 2048)
-"""Shortest and longest side of a tile in pixels. Millions of tiles would be no pyramid but a burden to every store."""
+"""Shortest and longest side of a tile in pixels. Smaller tiles would make millions of objects."""
 
 TILE_STEP = 16
-"""TIFF's tiles have sides that are multiples of 16 (TIFF 6.0, section 15); ours all have."""
+"""Sides of TIFF tiles are multiples of 16 (TIFF 6.0, section 15); so are those of the other kinds."""
 
 DEFAULT_TILE = 512
 
 FORMATS_OF: dict[Kind, tuple[Format, ...]] = {"dzi": FORMATS, "tiff": ("png", "jpeg"), "png": ("png",)}
-"""How tiles may be encoded. WebP in a TIFF is defined, but most programs are built without it."""
+"""Formats of the tiles. TIFF defines WebP, but most readers are built without it."""
 
 NAMES: dict[Kind, str] = {"dzi": "picture.dzi", "tiff": "picture.tiff", "png": "picture.png"}
-"""The file that is written last: where it is, the output is complete."""
+"""The file that is written last: if it exists, the export is complete."""
+
+_NUMBER = r"(0|[1-9]\d{0,5})"
 
 
 @dataclass(frozen=True)
-class Order:
-    """One picture as files. The same order always gives the same bytes.
+class ExportSpec:
+    """An image as files. Equal specs give equal bytes.
 
     Attributes:
-        spec: the picture, resolved. Its encoding is that of the tiles: of a TIFF's png tiles are stored losslessly, as
-            TIFF does it.
-        kind: "dzi": Deep Zoom, a folder of tiles for viewers; "tiff": one tiled BigTIFF with all smaller sizes in it;
-            "png": one file for everything else.
+        spec: the image, with the encoding of its tiles; "png" in a TIFF means lossless (deflate).
+        kind: "dzi": Deep Zoom, a folder of tiles for viewers; "tiff": a tiled, pyramidal BigTIFF; "png": a single PNG.
         tile: side of a tile in pixels.
 
     Raises:
-        InputError: names the field (``tile``, ``format`` or a side) and its limit.
+        InputError: names the field (``tile``, ``output`` or ``format``) and its limit.
     """
 
     spec: RenderSpec
@@ -56,17 +57,17 @@ class Order:
             raise InputError("output", f"must be one of {', '.join(KINDS)}, not {self.kind!r}")
         if self.spec.encoding.format not in FORMATS_OF[self.kind]:
             allowed = " or ".join(FORMATS_OF[self.kind])
-            raise InputError("format", f"of the output {self.kind} must be {allowed}, not {self.spec.encoding.format}")
+            raise InputError("format", f"must be {allowed} for the output {self.kind}, not {self.spec.encoding.format}")
 
     @cached_property
     def pyramid(self) -> Pyramid:
-        """Deep Zoom goes down to one pixel, a TIFF to one tile; a PNG has one size."""
+        """Levels down to one pixel for Deep Zoom, to one tile for TIFF; a single level for PNG."""
         _, _, width, height = self.spec.viewport.crop
         smallest = {"dzi": 1, "tiff": self.tile, "png": max(width, height)}[self.kind]
         return Pyramid(width, height, self.tile, smallest)
 
     def rendered_pixels(self, resolution: int) -> int:
-        """Pixels that the network draws for all levels."""
+        """Pixels that the network renders for all levels."""
         return sum(level.rendered_pixels(resolution) for level in self._levels)
 
     @property
@@ -76,17 +77,17 @@ class Order:
 
     @property
     def suffix(self) -> str:
-        """The ending of a tile's file, without the dot."""
-        return "jpg" if self.spec.encoding.format == "jpeg" else self.spec.encoding.format
+        """File suffix of a tile, without the dot."""
+        return SUFFIXES[self.spec.encoding.format]
 
     def tile_name(self, index: int) -> str:
-        """Where a tile is kept, below the order's folder: for Deep Zoom, where viewers look for it."""
+        """Path of a tile within the export's folder. For Deep Zoom it is the path that viewers expect."""
         level, column, row = self.pyramid.locate(index)
         return f"{self._tiles_folder}/{level}/{column}_{row}.{self.suffix}"
 
     def tile_index(self, name: str) -> int | None:
         """The inverse of :meth:`tile_name`; None for any other name."""
-        match = re.fullmatch(rf"{self._tiles_folder}/(\d+)/(\d+)_(\d+)\.{self.suffix}", name, re.ASCII)
+        match = re.fullmatch(rf"{self._tiles_folder}/{_NUMBER}/{_NUMBER}_{_NUMBER}\.{self.suffix}", name, re.ASCII)
         if match is None:
             return None
         level, column, row = map(int, match.groups())
@@ -100,15 +101,12 @@ class Order:
         return "picture_files" if self.kind == "dzi" else "tiles"
 
     def tile_box(self, index: int) -> Box:
-        """The pixels of a tile in its level."""
+        """The position of a tile in its level."""
         level, column, row = self.pyramid.locate(index)
         return self.pyramid.levels[level].box(column, row)
 
     def tile_spec(self, index: int) -> RenderSpec:
-        """The tile as a picture of its own.
-
-        Each level is the whole picture, drawn at that size: the network is asked again, nothing is scaled down.
-        """
+        """The tile as an image of its own. Each level is rendered at its own size, not scaled down from the next."""
         level, column, row = self.pyramid.locate(index)
         x, y, w, h = self.pyramid.levels[level].box(column, row)
         whole = self._levels[level]
@@ -117,7 +115,7 @@ class Order:
 
     @cached_property
     def _levels(self) -> tuple[Viewport, ...]:
-        """Each level's picture. The last is the order's own, so that its pixels are those of any other request."""
+        """The viewport of each level. The last is the export's own, so its pixels equal those of a plain render."""
         viewport = self.spec.viewport
         region = viewport.crop_region
         smaller = (
@@ -127,12 +125,12 @@ class Order:
         return (*smaller, viewport)
 
     def to_json(self) -> str:
-        """Canonical JSON: equal orders give equal text."""
+        """Canonical JSON: equal specs give equal text."""
         spec = json.loads(self.spec.to_json())
         return json.dumps({"kind": self.kind, "spec": spec, "tile": self.tile}, sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> "Order":
-        """The inverse of :meth:`to_json`, for what it wrote. Raises ValueError, KeyError or TypeError for the rest."""
+    def from_json(cls, text: str | bytes) -> "ExportSpec":
+        """The inverse of :meth:`to_json`. Raises ValueError, KeyError or TypeError for other text."""
         values = json.loads(text)
         return cls(RenderSpec.from_json(json.dumps(values["spec"])), values["kind"], values["tile"])

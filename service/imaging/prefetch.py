@@ -1,4 +1,4 @@
-"""Work done in threads a little ahead of whoever uses its results."""
+"""A map in threads with bounded lookahead."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,8 +9,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], limit: int) -> Iterator[Result]:
-    """The results in order. No more than ``limit`` are made before they are asked for; Executor.map makes all."""
+def prefetch(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], limit: int) -> Iterator[Result]:
+    """The results in order, with at most ``limit`` computed ahead of the consumer. (Executor.map computes all.)"""
     waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(pool.submit(work, item))

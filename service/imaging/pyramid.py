@@ -1,4 +1,4 @@
-"""A picture at many sizes, each cut into tiles: the geometry of Deep Zoom, of tiled TIFFs and of their jobs."""
+"""Tile pyramids: the geometry of Deep Zoom, of tiled TIFFs and of their jobs."""
 
 import itertools
 from collections.abc import Iterator
@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from functools import cached_property
 
 STRIP_TILES = 32
-"""Tiles in the width of a strip. A level is drawn strip by strip, each from top to bottom: the lines of a strip's
-columns stay in a renderer's cache, and those of a row of tiles are drawn once a strip. 32 tiles of 512 are 16,384
+"""Width of a strip in tiles. A level is rendered strip by strip, each from top to bottom: the lines of a strip's
+columns stay in the renderer's cache, and those of a row of tiles are computed once a strip. 32 tiles of 512 are 16,384
 columns, whose lines take 117 MB in the paper's 512 network."""
 
 Box = tuple[int, int, int, int]
 """x, y, w, h in pixels."""
 
+Sides = tuple[int, int]
+"""Width and height in pixels."""
+
 
 @dataclass(frozen=True)
 class Level:
-    """A picture of ``width`` × ``height`` pixels in square tiles of side ``tile``, smaller at its far edges."""
+    """An image in square tiles of side ``tile``, which are smaller at its right and bottom edges."""
 
     width: int
     height: int
@@ -24,12 +27,12 @@ class Level:
 
     @property
     def columns(self) -> int:
-        """Tiles in its width."""
+        """Tiles in a row."""
         return -(-self.width // self.tile)
 
     @property
     def rows(self) -> int:
-        """Tiles in its height."""
+        """Tiles in a column."""
         return -(-self.height // self.tile)
 
     @property
@@ -37,12 +40,12 @@ class Level:
         return self.columns * self.rows
 
     def box(self, column: int, row: int) -> Box:
-        """The pixels of a tile."""
+        """Position and size of a tile."""
         x, y = column * self.tile, row * self.tile
         return x, y, min(self.tile, self.width - x), min(self.tile, self.height - y)
 
     def at(self, place: int) -> tuple[int, int]:
-        """(column, row) of the tile that is drawn after ``place`` others."""
+        """(column, row) of the tile that is rendered after ``place`` others."""
         strip, inside = divmod(place, STRIP_TILES * self.rows)
         first = strip * STRIP_TILES
         row, column = divmod(inside, min(STRIP_TILES, self.columns - first))
@@ -56,12 +59,9 @@ class Level:
 
 @dataclass(frozen=True)
 class Pyramid:
-    """The sizes of a picture: each level has half the sides of the next, rounded up.
+    """The levels of an image: each has half the sides of the next, rounded up. The last is the image itself.
 
-    Attributes:
-        width, height: of the last level, the picture itself.
-        tile: side of a tile in pixels, in every level.
-        smallest: a level whose sides are no longer than this is the first.
+    The first is the largest whose sides are at most ``smallest``.
     """
 
     width: int
@@ -71,7 +71,7 @@ class Pyramid:
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
-        """From the smallest to the picture itself."""
+        """From the smallest to the image itself."""
         sizes = [(self.width, self.height)]
         while max(sizes[-1]) > self.smallest:
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
@@ -93,11 +93,8 @@ class Pyramid:
         return sum(level.width * level.height for level in self.levels)
 
     def locate(self, index: int) -> tuple[int, int, int]:
-        """(level, column, row) of the tile that is drawn after ``index`` others: small levels come first.
-
-        Raises:
-            IndexError: there is no such tile.
-        """
+        """(level, column, row) of the tile with that index in rendering order, which begins with the smallest level.
+        Raises IndexError if there is no such tile."""
         if not 0 <= index < self.tiles:
             raise IndexError(f"a tile's index must be from 0 to {self.tiles - 1}, not {index}")
         level = next(level for level, end in enumerate(self.starts[1:]) if index < end)
@@ -108,7 +105,7 @@ class Pyramid:
         return self.starts[level] + self.levels[level].place(column, row)
 
     def scan(self, level: int) -> Iterator[int]:
-        """The indices of a level's tiles in reading order: row by row, from left to right."""
+        """The indices of a level's tiles in reading order."""
         size = self.levels[level]
         for row, column in itertools.product(range(size.rows), range(size.columns)):
             yield self.index(level, column, row)

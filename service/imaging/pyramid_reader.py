@@ -1,4 +1,4 @@
-"""A stored pyramid of tiles, read as if it were one picture: any part of it at any size, in bounded memory."""
+"""Reading a region of a stored tile pyramid at any size, in bounded memory."""
 
 import asyncio
 import itertools
@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.iiif.region import Box
-from service.iiif.size import Sides
-from service.outputs.pyramid import Level, Pyramid
+from service.imaging.pyramid import Box, Level, Pyramid, Sides
 
 Edges = tuple[float, float, float, float]
 """left, top, right, bottom in pixels of a level."""
@@ -21,25 +19,25 @@ Place = tuple[int, int]
 """Column and row of a tile."""
 
 BAND_PIXELS = 2**21
-"""An answer is made in bands of about so many pixels. At most four times as many are read for one, so that a band takes
-some 50 MB; an answer of 4096² in one piece took 570 MB."""
+"""Approximate size of the bands that an image is scaled in. At most four times as many pixels are read for a band,
+which takes some 50 MB; an image of 4096² in one piece took 570 MB."""
 
 _READ_AT_ONCE = 8
 
 _SUPPORT = 3
-"""Pixels to each side that Lanczos' filter looks at, in the coarser of the two pictures."""
+"""Radius of the Lanczos filter in pixels of the coarser of the two images."""
 
 
 def tile_of(pyramid: Pyramid, box: Box, sides: Sides) -> int | None:
-    """The index of the tile that a request means, if there is one: box and size as ``tiles`` of info.json cut the
-    picture, each level having exactly half the scale of the next.
+    """The index of the stored tile that a request asks for, with box and size as ``tiles`` of info.json define them:
+    each level has exactly half the scale of the next. None if there is no such tile.
 
-    Levels whose sides were rounded up are less than a pixel larger than that. Viewers of Deep Zoom and of IIIF lay the
-    same tiles at the same places all the same. At a far edge tiles of several levels may fit: it is the finest then.
+    Sides of stored levels are rounded up, so they are up to a pixel longer than that; Deep Zoom and IIIF viewers place
+    the tiles alike. At the right and bottom edges tiles of several levels may match: the finest is returned.
     """
-    picture = pyramid.levels[-1]
+    image = pyramid.levels[-1]
     for number, level in reversed(tuple(enumerate(pyramid.levels))):
-        covered = Level(picture.width, picture.height, pyramid.tile << (len(pyramid.levels) - 1 - number))
+        covered = Level(image.width, image.height, pyramid.tile << (len(pyramid.levels) - 1 - number))
         column, row = box[0] // covered.tile, box[1] // covered.tile
         if covered.box(column, row) == box and level.box(column, row)[2:] == sides:
             return pyramid.index(number, column, row)
@@ -47,15 +45,15 @@ def tile_of(pyramid: Pyramid, box: Box, sides: Sides) -> int | None:
 
 
 def level_for(pyramid: Pyramid, box: Box, sides: Sides) -> int:
-    """The smallest level that has the box in no fewer pixels each way than are asked.
+    """The smallest level that shows the box in at least ``sides`` pixels.
 
-    But a coarser one where it would have more than four times as many in all, which happens where a picture is
-    distorted: what is read must not exceed what is sent by more. A tile's worth of pixels may always be read.
+    A coarser one if that level would need more than four times the pixels of the result, which happens if the aspect
+    changes. The pixels of one tile may always be read.
     """
-    picture, most = pyramid.levels[-1], max(4 * sides[0] * sides[1], pyramid.tile**2)
+    image, most = pyramid.levels[-1], max(4 * sides[0] * sides[1], pyramid.tile**2)
     chosen = 0
     for number, level in enumerate(pyramid.levels):
-        width, height = box[2] * level.width / picture.width, box[3] * level.height / picture.height
+        width, height = box[2] * level.width / image.width, box[3] * level.height / image.height
         if width * height > most:
             break
         chosen = number
@@ -64,23 +62,20 @@ def level_for(pyramid: Pyramid, box: Box, sides: Sides) -> int:
     return chosen
 
 
-def edges_in(level: Level, picture: Level, box: Box) -> Edges:
-    """Where a box of the picture lies in one of its levels, each of which shows the whole picture."""
+def edges_in(level: Level, image: Level, box: Box) -> Edges:
+    """The edges of a box of the image in one of its levels."""
     x, y, w, h = box
-    across, down = level.width / picture.width, level.height / picture.height
+    across, down = level.width / image.width, level.height / image.height
     return x * across, y * down, min((x + w) * across, level.width), min((y + h) * down, level.height)
 
 
 async def read_scaled(
     level: Level, read: Callable[[int, int], Awaitable[bytes]], edges: Edges, sides: Sides
 ) -> NDArray[np.uint8]:
-    """Pixels [h, w, 3] of a part of a level, scaled by Lanczos' filter.
+    """Pixels [h, w, 3] of a part of a level, scaled to ``sides`` with a Lanczos filter.
 
-    They are those of the whole level scaled at once: neither the bands nor the edges of tiles show.
-
-    Args:
-        read: the file of the tile in a column and row.
-        sides: of the result.
+    They equal those of the whole level scaled at once: neither bands nor tile edges are visible. ``read`` returns the
+    file of the tile at (column, row).
     """
     left, top, right, bottom = edges
     width, height = sides
@@ -98,7 +93,7 @@ async def read_scaled(
 
 
 def _bounds(level: Level, band: Edges, scales: tuple[float, float]) -> tuple[int, int, int, int]:
-    """Whole pixels around a band, with what the filter looks at beside it: left, top, right, bottom."""
+    """Integer bounds of a band, including the radius of the filter: left, top, right, bottom."""
     across, down = (_SUPPORT * max(1.0, scale) for scale in scales)
     left, top, right, bottom = band
     return (
@@ -115,7 +110,7 @@ async def _tiles(
     bounds: tuple[int, int, int, int],
     known: Mapping[Place, Image.Image],
 ) -> dict[Place, Image.Image]:
-    """The tiles within the bounds, of which some may be known from the band before."""
+    """The decoded tiles within the bounds, reusing those of the previous band."""
     left, top, right, bottom = bounds
     columns = range(left // level.tile, -(-right // level.tile))
     places = list(itertools.product(columns, range(top // level.tile, -(-bottom // level.tile))))
@@ -146,6 +141,6 @@ def _scale(
     for (column, row), tile in tiles.items():
         canvas.paste(tile, (column * level.tile - x, row * level.tile - y))
     left, top, right, bottom = band[0] - x, band[1] - y, band[2] - x, band[3] - y
-    # Axis by axis: Pillow would choose an order for each band, and what overshoots between the two is cut off.
+    # One axis at a time: Pillow would choose the order for each band, and intermediate values are clipped to 8 bits.
     canvas = canvas.resize((canvas.width, sides[1]), Image.Resampling.LANCZOS, (0, top, canvas.width, bottom))
     return np.asarray(canvas.resize(sides, Image.Resampling.LANCZOS, (left, 0, right, canvas.height)))

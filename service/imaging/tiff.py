@@ -1,7 +1,7 @@
-"""A tiled, pyramidal BigTIFF, written as a stream: the encoded tiles strung together, none of them decoded.
+"""A streaming writer of tiled, pyramidal BigTIFFs from encoded tiles, none of which is decoded.
 
-tifffile lays the file out, over placeholders of the tiles' lengths; what it writes beside them, headers and
-directories, is kept. Then the file is written from its first byte to its last, so that any store can take it.
+tifffile writes a file with placeholders of the tiles' lengths, of which only headers and directories are kept. Then the
+file is written from the first byte to the last, as object stores require.
 """
 
 import io
@@ -14,68 +14,62 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from service.encode import FULL_CHROMA_QUALITY
-from service.outputs.order import Order
+from service.imaging.encode import FULL_CHROMA_QUALITY
+from service.imaging.export_spec import ExportSpec
 
 _HORIZONTAL_PREDICTOR = 2
 
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """Where everything of a file stands.
+    """The layout of a file of ``size`` bytes.
 
-    Attributes:
-        parts: the file in its order: bytes of tifffile's, or a number of tiles, the next ones of :func:`scan`.
-        size: of the file in bytes.
+    ``parts`` are in file order: bytes written by tifffile, or the number of tiles of :func:`scan` that follow.
     """
 
     parts: Sequence[bytes | int]
     size: int
 
 
-def scan(order: Order) -> Iterator[int]:
-    """The indices of all tiles as they stand in the file: the picture itself first, then smaller and smaller."""
-    for level in reversed(range(len(order.pyramid.levels))):
-        yield from order.pyramid.scan(level)
+def scan(export: ExportSpec) -> Iterator[int]:
+    """The indices of all tiles in file order: the image itself first, then ever smaller levels."""
+    for level in reversed(range(len(export.pyramid.levels))):
+        yield from export.pyramid.scan(level)
 
 
-def lay_out(order: Order, lengths: NDArray[np.int64]) -> TiffLayout:
-    """Places tiles, whose lengths in bytes [tiles] are known, in a file.
+def make_layout(export: ExportSpec, lengths: NDArray[np.int64]) -> TiffLayout:
+    """The layout of a file with tiles of these lengths in bytes [tiles].
 
-    The sizes are pages of the file, which all readers of pyramids know; SubIFDs are unknown to some.
+    Levels are pages of the file, which all pyramid readers support; some do not support SubIFDs.
     """
-    pyramid = order.pyramid
+    pyramid = export.pyramid
     file = _Recorder()
-    with tifffile.TiffWriter(file, bigtiff=True) as writer:  # type: ignore[arg-type, unused-ignore]
+    with tifffile.TiffWriter(file, bigtiff=True) as writer:
         for step, level in enumerate(reversed(range(len(pyramid.levels)))):
             size = pyramid.levels[level]
             writer.write(
                 (_Placeholder(lengths[index]) for index in pyramid.scan(level)),
                 shape=(size.height, size.width, 3),
                 dtype=np.uint8,
-                tile=(order.tile, order.tile),
-                subfiletype=0 if step == 0 else 1,  # 1: a reduced version of another picture of this file
+                tile=(export.tile, export.tile),
+                subfiletype=0 if step == 0 else 1,  # 1: a reduced version of another image of this file
                 metadata=None,
                 software="CREPS Serve",
-                **_codec(order),
+                **_codec(export),
             )
     return file.layout()
 
 
 def write_tiff(layout: TiffLayout, tiles: Iterator[bytes], write: Callable[[bytes], object]) -> None:
-    """Writes the file from its first byte to its last.
-
-    Args:
-        tiles: in the order of :func:`scan`.
-    """
+    """Write the file in order, from the contents of the tiles in the order of :func:`scan`."""
     for part in layout.parts:
         for content in (part,) if isinstance(part, bytes) else itertools.islice(tiles, part):
             write(content)
 
 
-def _codec(order: Order) -> dict[str, Any]:
-    """How the tiles are encoded already, in the words of tifffile."""
-    encoding = order.spec.encoding
+def _codec(export: ExportSpec) -> dict[str, Any]:
+    """The encoding of the tiles as arguments of tifffile."""
+    encoding = export.spec.encoding
     if encoding.format == "jpeg":
         subsampling = (1, 1) if encoding.quality >= FULL_CHROMA_QUALITY else (2, 2)
         return {"photometric": "ycbcr", "compression": "jpeg", "subsampling": subsampling}
@@ -83,34 +77,26 @@ def _codec(order: Order) -> dict[str, Any]:
 
 
 class _Placeholder(bytes):
-    """As many zeros as a tile has bytes."""
+    """Zeros in the length of a tile."""
 
 
 @dataclass
 class _Run:
-    """Tiles that stand side by side, from ``start`` to before ``stop``."""
+    """Adjacent tiles, from ``start`` to before ``stop``."""
 
     start: int
     stop: int
     tiles: int
 
 
-class _Recorder(io.RawIOBase):
-    """A file that keeps what is written, but of placeholders only where they lie."""
+class _Recorder(io.BytesIO):
+    """A file that records positions of placeholders and all other bytes. It is never read."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._position = 0
         self._pieces: list[tuple[int, bytes]] = []
         self._runs: list[_Run] = []
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return True
 
     def tell(self) -> int:
         return self._position
@@ -131,7 +117,7 @@ class _Recorder(io.RawIOBase):
         return len(data)
 
     def layout(self) -> TiffLayout:
-        """The file. A piece written later goes before one that it overlaps."""
+        """The layout. Later writes overwrite earlier ones."""
         size = max([run.stop for run in self._runs] + [start + len(piece) for start, piece in self._pieces])
         parts: list[bytes | int] = []
         position = 0
@@ -144,7 +130,7 @@ class _Recorder(io.RawIOBase):
         return TiffLayout(parts, size)
 
     def _read(self, start: int, stop: int) -> bytes:
-        """What was written between two tiles; zeros where it was nothing."""
+        """The bytes written between two runs of tiles; zeros in gaps."""
         content = bytearray(stop - start)
         for begin, piece in self._pieces:
             if start <= begin < stop:

@@ -1,23 +1,24 @@
-"""A job as it is kept in the object store, beside its files: enough to begin it again where Redis has lost it."""
+"""A job as it is kept in the object store, beside its files. Redis can be filled again from there."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from service.outputs.order import Order
+from service.imaging.export_spec import ExportSpec
 
 FOLDER = "jobs"
 RECORD = "job.json"
-TOLD = "told"
-"""An empty object beside the record, once the job's webhook has been told of its success."""
+"""Name of the object that holds a job. It is written before the job is accepted and deleted before its other files."""
+WEBHOOK_SENT = "told"
+"""Name of an empty object beside the record: the webhook of the job's success was sent."""
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """Whom to tell of a job's end.
+    """Where to post that a job has ended.
 
-    Attributes:
-        url: where the message is posted.
-        base: the service's own address as its client saw it, without a slash at the end: messages link to it.
+    ``base`` is the service's own address as its client saw it, without a slash at the end. Links begin with it.
     """
 
     url: str
@@ -26,44 +27,49 @@ class Webhook:
 
 @dataclass(frozen=True)
 class Job:
-    """An order that somebody gave.
+    """An export that a client has ordered.
 
     Attributes:
-        id: 32 hex digits, made up for it. No other job ever has them, so what is kept under an id is never of another.
+        id: 32 hex digits, random, and never used for another job.
         created: unix seconds.
-        key: SHA-256 of the idempotency key that it was ordered with, in hex digits.
+        key: SHA-256 of the idempotency key, in hex digits.
+        model_name: name of the model when the job was ordered; None for a job of an earlier version.
+        labels: given by the client.
+        owner: whose API key ordered the job; None if it was ordered without a key, and for a job of an earlier version.
     """
 
     id: str
     created: float
-    order: Order
+    export: ExportSpec
     webhook: Webhook | None = None
     key: str | None = None
+    model_name: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    owner: str | None = None
 
     @property
     def folder(self) -> str:
-        """Where everything of the job is, in the object store."""
+        """The job's folder in the object store."""
         return f"{FOLDER}/{self.id}"
 
-    @property
-    def record(self) -> str:
-        """The object that holds this, written before the job is accepted and deleted before anything else of it."""
-        return f"{self.folder}/{RECORD}"
-
     def path(self, name: str) -> str:
-        """The object of that name among the job's files."""
         return f"{self.folder}/{name}"
 
     def to_json(self) -> str:
         webhook = None if self.webhook is None else asdict(self.webhook)
-        order = json.loads(self.order.to_json())
-        values = {"id": self.id, "created": self.created, "order": order, "webhook": webhook, "key": self.key}
-        return json.dumps(values)
+        export = json.loads(self.export.to_json())
+        values = {"id": self.id, "created": self.created, "order": export, "webhook": webhook, "key": self.key}
+        return json.dumps(values | self.details() | {"owner": self.owner})
+
+    def details(self) -> dict[str, Any]:
+        """What is only told to clients, as JSON values."""
+        return {"model_name": self.model_name, "labels": dict(self.labels)}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Job":
-        """The inverse of :meth:`to_json`. Raises ValueError, KeyError or TypeError for what it did not write."""
+        """The inverse of :meth:`to_json`. Raises ValueError, KeyError or TypeError for other text."""
         values = json.loads(text)
-        order = Order.from_json(json.dumps(values["order"]))
+        export = ExportSpec.from_json(json.dumps(values["order"]))
         webhook = Webhook(**values["webhook"]) if values.get("webhook") else None
-        return cls(values["id"], values["created"], order, webhook, values.get("key"))
+        details = values.get("model_name"), values.get("labels", {}), values.get("owner")
+        return cls(values["id"], values["created"], export, webhook, values.get("key"), *details)

@@ -1,4 +1,4 @@
-"""A job's record and files in the object store."""
+"""Records and files of jobs in the object store. Every function raises STORE_ERRORS where the store fails."""
 
 import asyncio
 import contextlib
@@ -7,48 +7,42 @@ from pathlib import Path
 import obstore
 from obstore.store import LocalStore
 
+from service.imaging.object_store import Store, delete_folder
 from service.jobs.job import FOLDER, RECORD, Job
-from service.outputs.store import Store, delete_folder
 
 
 async def put_record(store: Store, job: Job) -> None:
-    """Writes a job's record. Raises STORE_ERRORS."""
-    await obstore.put_async(store, job.record, job.to_json().encode())
+    await obstore.put_async(store, job.path(RECORD), job.to_json().encode())
 
 
 async def read_record(store: Store, job_id: str) -> Job:
-    """A job as the store has it.
-
-    Raises:
-        FileNotFoundError: there is none. STORE_ERRORS: it cannot be read.
-        ValueError, KeyError, TypeError: it is none.
-    """
+    """Reads a job's record. Raises FileNotFoundError, and ValueError, KeyError or TypeError if it cannot be parsed."""
     record = await obstore.get_async(store, f"{FOLDER}/{job_id}/{RECORD}")
     return Job.from_json(bytes(await record.bytes_async()))
 
 
 async def remove_record(store: Store, job_id: str) -> None:
-    """Without its record, nobody takes what else there is of it for a job. Raises STORE_ERRORS."""
+    """Removes a job's record: what remains of the job's files is removed later."""
     with contextlib.suppress(FileNotFoundError):
         await obstore.delete_async(store, f"{FOLDER}/{job_id}/{RECORD}")
 
 
 async def remove(store: Store, job_id: str) -> None:
-    """Removes a job's record, then its files, so that what is interrupted is done again. Raises STORE_ERRORS."""
+    """Removes a job's record, then its files. Where it is interrupted, the reconciler removes the rest."""
     await remove_record(store, job_id)
     await delete_folder(store, f"{FOLDER}/{job_id}")
 
 
 async def remove_half_written(store: Store, path: str) -> None:
-    """Removes what killed processes have left of an object, in a folder; buckets see to that by a rule of their own.
+    """Removes temporary files that killed processes left beside a local file; buckets have lifecycle rules for them.
 
-    A process that is writing it just now, because it hung and was taken for dead, fails in the end and tries again.
+    A process that still writes one, because it hung and counted as dead, fails and tries again.
     """
     if isinstance(store, LocalStore):
-        assert store.prefix is not None  # noqa: S101 - folder_store gives one
+        assert store.prefix is not None  # noqa: S101 - open_store sets it
         await asyncio.to_thread(_remove_staged, Path(store.prefix) / path)
 
 
 def _remove_staged(file: Path) -> None:
-    for staged in file.parent.glob(f"{file.name}#*"):  # as LocalStore names them
+    for staged in file.parent.glob(f"{file.name}#*"):  # LocalStore's names for them
         staged.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Copies of the checkpoints in a bucket, kept in a folder of this machine, where the catalog finds them."""
+"""Copies of the checkpoints of a bucket in a local folder, from which the catalog serves them."""
 
 import asyncio
 import fcntl
@@ -10,96 +10,80 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import obstore
 
 from model.checkpoint import NAME_PATTERN, SUFFIX, Checkpoint
 from model.errors import InputError
-from model.files import write_atomically
-from service.catalog import Catalog
-from service.outputs.store import STORE_ERRORS, open_store, reason
-from service.queue import stop_task
-from service.settings import Settings
+from model.util.files import write_atomically
+from service.imaging.object_store import STORE_ERRORS, open_store, reason
+from service.models.catalog import Catalog
+from service.runtime.redis import running_task
+from service.runtime.settings import CommonSettings
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 5.0
-"""Between two looks into the bucket."""
+REFRESH_SECONDS = 5.0
+"""Interval between two listings of the bucket."""
 
 _LOCK_SECONDS = 0.1
-"""Between two attempts to be the process that changes the folder."""
+"""Interval between two attempts to lock the folder."""
 
 _CHUNK = 8 * 2**20
-"""Bytes that are held of a file on its way, at least."""
+"""Smallest chunk of a download in bytes."""
 
 _INDEX = ".index.json"
-"""Which versions of the bucket's files have been copied, and which were refused."""
+"""File with the versions that have been copied or refused."""
 
 
-@dataclass(frozen=True)
-class _Object:
-    """A file of the bucket: its address there, its ETag (or its time, where the store has none) and its bytes."""
+class BucketSync:
+    """Mirrors the checkpoints of a bucket in a local folder. Processes may share the folder; a lock serializes changes.
 
-    path: str
-    version: str
-    size: int
-
-
-class Mirror:
-    """Makes a folder hold what a bucket holds. Several processes may share the folder; one at a time changes it.
-
-    A file comes into the folder whole, and once its checkpoint has been read and checked; one that is refused leaves
-    the one of its name that was there. So the last good version outlives this process, and a bucket that is away.
-
-    Args:
-        address: ``s3://bucket/prefix``; files in folders below the prefix are none of it.
-        cache: folder of this machine; the copies lie in a folder of their own in it.
-        limit: bytes of all copies together, beyond which further files are refused.
-
-    Raises:
-        InputError: the bucket's variables make no sense, or the folder cannot be written.
+    A file is moved into the folder after its checkpoint has been read and checked. An invalid file does not replace the
+    last valid one of that name, which so survives restarts and outages of the bucket. Subfolders are ignored, and so
+    are files beyond ``limit`` bytes of all copies together. Raises InputError if the bucket's variables are invalid, or
+    the folder ``cache`` cannot be written.
     """
 
     def __init__(self, address: str, cache: Path, limit: int) -> None:
         self._address = address
         self._limit = limit
         self._stopping = threading.Event()
-        self._complaints: set[str] = set()
-        self._earlier: set[str] = set()
-        try:
-            self._store = open_store(address)
-        except InputError as error:
-            raise InputError("models", error.message) from None
+        self._warnings: set[str] = set()
+        self._earlier_warnings: set[str] = set()
+        self._store = open_store(address, "models")
         self.folder = cache / hashlib.sha256(address.encode()).hexdigest()[:16]
         try:
             self._open_lock().close()
         except OSError as error:
             raise InputError("model_cache", f"{cache} cannot be written: {error.strerror}") from None
 
-    async def follow(self) -> None:
-        """Refreshes every few seconds until it is cancelled."""
+    async def run(self) -> None:
+        """Refresh every few seconds until cancelled."""
         try:
             while True:
                 await asyncio.to_thread(self.refresh)
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(REFRESH_SECONDS)
         finally:
             self._stopping.set()
 
     def refresh(self) -> None:
-        """Fetches what is new and removes what is gone. What fails is logged once, and tried again the next time."""
-        self._earlier, self._complaints = self._complaints, set()
+        """Copy new files and delete those gone from the bucket. Failures are logged once, and retried each time."""
+        self._earlier_warnings, self._warnings = self._warnings, set()
         try:
             with self._locked():
                 self._refresh()
         except STORE_ERRORS as error:
             if not self._stopping.is_set():
-                self._complain(f"{self._address} cannot be copied at present: {reason(error)}")
+                self._warn_once(f"{self._address} cannot be copied: {reason(error)}")
 
     def _refresh(self) -> None:
-        for left in self.folder.glob(".new-*"):  # by a process that was killed
+        for left in self.folder.glob(".new-*"):  # by killed processes
             shutil.rmtree(left)
         objects = self._list()
         index = self._read_index()
@@ -109,8 +93,8 @@ class Mirror:
                 file.unlink()
                 logger.info("model %s is gone from %s", file.name.removesuffix(SUFFIX), self._address)
         for name, found in objects.items():
-            refused, copied = f"refused {found.version}", f"copied {found.version}"
-            if known.get(name) == refused or (known.get(name) == copied and self._size(name) == found.size):
+            refused, copied = f"refused {_version(found)}", f"copied {_version(found)}"
+            if known.get(name) == refused or (known.get(name) == copied and self._size(name) == found["size"]):
                 continue
             if (good := self._fetch(name, found)) is not None:
                 known[name] = copied if good else refused
@@ -118,23 +102,22 @@ class Mirror:
         if known != index:
             self._write_index(known)
 
-    def _list(self) -> dict[str, _Object]:
-        """The bucket's checkpoints by their files' names."""
-        found: dict[str, _Object] = {}
+    def _list(self) -> "dict[str, ObjectMeta]":
+        """The checkpoints of the bucket by file name."""
+        found: dict[str, ObjectMeta] = {}
         for meta in obstore.list_with_delimiter(self._store)["objects"]:
             name = meta["path"].rpartition("/")[2]
             if name.endswith(SUFFIX) and NAME_PATTERN.fullmatch(name.removesuffix(SUFFIX)):
-                found[name] = _Object(meta["path"], meta["e_tag"] or str(meta["last_modified"]), meta["size"])
+                found[name] = meta
         return found
 
-    def _fetch(self, name: str, found: _Object) -> bool | None:
-        """Copies one file. False where it is refused for what it is; None where it shall be tried again."""
+    def _fetch(self, name: str, found: "ObjectMeta") -> bool | None:
+        """Copy one file. False if it is no valid checkpoint; None if the copy is to be tried again."""
         held = sum(file.stat().st_size for file in self.folder.glob(f"*{SUFFIX}") if file.name != name)
         room = min(self._limit - held, shutil.disk_usage(self.folder).free)
-        if found.size > room:
-            self._complain(
-                f"{self._address}/{name} is not served: of its {found.size} bytes {room} fit the model cache"
-            )
+        size = found["size"]
+        if size > room:
+            self._warn_once(f"{self._address}/{name} is not served: it has {size} bytes, the cache {room} left")
             return None
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as folder:
             copy = Path(folder) / name
@@ -144,25 +127,24 @@ class Mirror:
                 Checkpoint.open(copy).check()
             except InputError as error:
                 message = str(error).replace(str(copy), f"{self._address}/{name}")
-                stays = "; what was served by this name still is" if self._size(name) else ""
+                stays = "; the earlier model of this name is still served" if self._size(name) else ""
                 logger.warning("skipped %s%s", message, stays)
                 return False
             copy.replace(self.folder / name)
-        logger.info("copied %s/%s, %d bytes", self._address, name, found.size)
+        logger.info("copied %s/%s, %d bytes", self._address, name, size)
         return True
 
-    def _download(self, found: _Object, copy: Path) -> bool:
-        """False where the file is no longer the one that was listed, or nobody waits any more."""
-        answer = obstore.get(self._store, found.path)
-        meta = answer.meta
-        if (meta["e_tag"] or str(meta["last_modified"]), meta["size"]) != (found.version, found.size):
+    def _download(self, found: "ObjectMeta", copy: Path) -> bool:
+        """False if the file has changed since it was listed, or the sync is stopping."""
+        answer = obstore.get(self._store, found["path"])
+        if _version(answer.meta) != _version(found) or answer.meta["size"] != found["size"]:
             return False
         with copy.open("wb") as file:
             for chunk in answer.stream(min_chunk_size=_CHUNK):
                 if self._stopping.is_set():
                     return False
                 file.write(chunk)
-        return copy.stat().st_size == found.size
+        return copy.stat().st_size == found["size"]
 
     def _size(self, name: str) -> int | None:
         file = self.folder / name
@@ -173,14 +155,14 @@ class Mirror:
             values: Any = json.loads((self.folder / _INDEX).read_bytes())
             return {str(name): str(version) for name, version in values.items()}
         except (FileNotFoundError, ValueError, AttributeError):
-            return {}  # everything is copied again
+            return {}  # all files are copied again
 
     def _write_index(self, index: dict[str, str]) -> None:
         write_atomically(self.folder / _INDEX, json.dumps(index, indent=1).encode())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Waits for other processes and threads that change the folder. TimeoutError: nobody waits for us any more."""
+        """Hold the lock of the folder. Raises TimeoutError if the sync stops first."""
         with self._open_lock() as lock:
             while True:
                 try:
@@ -192,25 +174,28 @@ class Mirror:
             yield
 
     def _open_lock(self) -> TextIO:
-        """Makes the folder where it is missing: it may be deleted at any time."""
+        """Make the folder, which may be deleted at any time, and open its lock file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return (self.folder / ".lock").open("w")
 
-    def _complain(self, message: str) -> None:
-        if message not in self._earlier | self._complaints:
+    def _warn_once(self, message: str) -> None:
+        if message not in self._earlier_warnings | self._warnings:
             logger.warning(message)
-        self._complaints.add(message)
+        self._warnings.add(message)
+
+
+def _version(meta: "ObjectMeta") -> str:
+    return meta["e_tag"] or str(meta["last_modified"])
 
 
 @asynccontextmanager
-async def open_catalog(settings: Settings) -> AsyncIterator[Catalog]:
-    """The catalog of the setting ``models``; copies of a bucket are kept current while the block runs."""
+async def open_catalog(settings: CommonSettings) -> AsyncIterator[Catalog]:
+    """The catalog of the setting ``models``. Copies of a bucket are refreshed while the block runs."""
     if not isinstance(settings.models, str):
         yield await asyncio.to_thread(Catalog, settings.models)
         return
-    mirror = await asyncio.to_thread(Mirror, settings.models, settings.model_cache, settings.model_cache_bytes)
-    following = asyncio.create_task(mirror.follow())
-    try:
-        yield Catalog(mirror.folder, refresh=mirror.refresh)
-    finally:
-        await stop_task(following)
+    if settings.model_cache is None:
+        raise InputError("model_cache", "is required: this user has no home folder for the copies of a bucket")
+    sync = await asyncio.to_thread(BucketSync, settings.models, settings.model_cache, settings.model_cache_bytes)
+    async with running_task(sync.run()):
+        yield Catalog(sync.folder, refresh=sync.refresh)

@@ -1,4 +1,4 @@
-"""The checkpoints that are served: the files of one folder, and the bundled demo."""
+"""The served checkpoints: the files of one folder, and the bundled demo."""
 
 import logging
 import os
@@ -17,34 +17,33 @@ logger = logging.getLogger(__name__)
 DEMO_NAME = "demo"
 
 DEMO = Path(model.__file__).parent / "demo" / f"{DEMO_NAME}{SUFFIX}"
-"""The bundled checkpoint. A file of the same name in the folder goes before it."""
+"""The bundled checkpoint. A file of the same name in the folder takes precedence."""
 
 _NAMED = 20
-"""Models that an error lists at most."""
+"""Largest number of models listed in an error."""
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file as last read: its inode, modification time and size; no checkpoint where it is none that can be served."""
+    """A file as last read: inode, modification time and size; no checkpoint if it is invalid."""
 
     version: tuple[int, int, int]
     checkpoint: Checkpoint | None
 
 
 class Catalog:
-    """Finds a checkpoint by its name or digest. Needs no torch, and may be used from several threads.
+    """Finds a checkpoint by its name or digest. Thread-safe; needs no torch.
 
-    Each question looks whether files have come, gone or changed; only those are read again. Names given by users are
-    looked up among the files found, never turned into paths.
+    Each call checks for new, removed and changed files, and reads only those. Names given by users are looked up among
+    the files found, never turned into paths.
 
-    A file that cannot be served does not end the good one whose place it took, for as long as this process runs. Files
-    stay open while they are served, so that what is moved to their place, or deletes them, leaves their bytes readable.
+    An invalid file does not replace the valid one that it overwrote while this process runs. Files stay open while they
+    are served, so their contents stay readable after they are replaced or deleted.
 
     Args:
-        folder: holds ``*.safetensors`` files, whose names without the ending are the models' names; None for the demo
-            alone.
-        demo: the bundled checkpoint; it may be absent.
-        refresh: fetches files into the folder; called where one is asked for that is not there.
+        folder: with ``*.safetensors`` files, named after their models; None for the demo only.
+        demo: the bundled checkpoint; may be missing.
+        refresh: fetches files into the folder; called when a model is not found.
     """
 
     def __init__(self, folder: Path | None, demo: Path = DEMO, refresh: Callable[[], object] | None = None) -> None:
@@ -58,7 +57,7 @@ class Catalog:
         self._scan()
 
     def models(self) -> list[Checkpoint]:
-        """All checkpoints that can be served, ordered by name."""
+        """All valid checkpoints, ordered by name."""
         return sorted(self._scan().values(), key=lambda checkpoint: checkpoint.name)
 
     def resolve(self, name_or_digest: str) -> Checkpoint:
@@ -82,7 +81,7 @@ class Catalog:
                 try:
                     status = path.stat()
                 except FileNotFoundError:
-                    continue  # removed since it was listed
+                    continue  # deleted since it was listed
                 except OSError:
                     if known is None:
                         continue
@@ -100,23 +99,21 @@ class Catalog:
 
     def _read(self, path: Path) -> Checkpoint | None:
         if not NAME_PATTERN.fullmatch(_name(path)):
-            logger.warning(
-                "skipped %s: a model's name is up to 100 letters, digits, dots, dashes and underscores", path
-            )
+            logger.warning("skipped %s: a model name has up to 100 letters, digits, dots, dashes and underscores", path)
             return None
         try:
             checkpoint = _open(path)
             checkpoint.check()
             logger.info("model %s: %d², digest %s", checkpoint.name, checkpoint.config.resolution, checkpoint.digest)
         except (InputError, OSError) as error:
-            stays = "; what was served by this name still is" if _name(path) in self._served else ""
+            stays = "; the earlier model of this name is still served" if _name(path) in self._served else ""
             logger.warning("skipped %s: %s%s", path, error, stays)
             return None
         return checkpoint
 
     def _paths(self) -> list[Path] | None:
-        """The demo, then the folder's files, so that the folder's go before it. None where nobody can tell: a volume
-        that fails for a moment takes no models away."""
+        """The demo, then the files of the folder, which take precedence. None if the folder cannot be read: its models
+        stay."""
         if self._folder is None:
             return [self._demo]
         try:
@@ -138,7 +135,7 @@ def _name(path: Path) -> str:
 
 
 def _open(path: Path) -> Checkpoint:
-    """A checkpoint that keeps its file open for as long as it is used itself. Raises InputError or OSError."""
+    """A checkpoint that keeps its file open while it is referenced. Raises InputError or OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         checkpoint = Checkpoint.open(path, Path(f"/dev/fd/{descriptor}"))
@@ -150,33 +147,25 @@ def _open(path: Path) -> Checkpoint:
 
 
 def find(models: Iterable[Checkpoint], name_or_digest: str) -> Checkpoint:
-    """The checkpoint of that name or digest.
-
-    Raises:
-        InputError: there is none; the message names those that there are.
-    """
+    """The checkpoint of that name or digest. Raises InputError, which lists the models, if there is none."""
     by_name = {checkpoint.name: checkpoint for checkpoint in models}
-    # A digest goes first: no file may take another's place by being called so.
+    # Digests take precedence, so that no file name can stand in for one.
     for checkpoint in by_name.values():
         if checkpoint.digest == name_or_digest:
             return checkpoint
     if name_or_digest in by_name:
         return by_name[name_or_digest]
     asked = f"{name_or_digest!r} " if NAME_PATTERN.fullmatch(name_or_digest) else ""
-    raise InputError("model", f"{asked}is no model of this service, which has {listing(by_name)}")
+    raise InputError("model", f"{asked}not found; available: {list_names(by_name)}")
 
 
 def open_checkpoint(file_or_demo: str) -> Checkpoint:
-    """The checkpoint that a command line names: a file, or the word "demo" for the bundled one.
-
-    Raises:
-        InputError: the file is no checkpoint.
-    """
+    """Open a file, or the bundled checkpoint for "demo". Raises InputError if the file is not a checkpoint."""
     return Checkpoint.open(DEMO if file_or_demo == DEMO_NAME else Path(file_or_demo))
 
 
-def listing(names: Iterable[str]) -> str:
-    """Names for an error message."""
+def list_names(names: Iterable[str]) -> str:
+    """Sorted names for an error message, at most _NAMED of them."""
     names = sorted(names)
     if not names:
         return "none yet"

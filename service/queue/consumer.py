@@ -1,9 +1,9 @@
-"""The workers' side of the queue: takes requests, keeps them alive, answers them, takes over what dead workers left."""
+"""The workers' side of the queue: reads entries, keeps them claimed, replies, claims those of dead workers."""
 
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,128 +11,59 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 
-from service import metrics
-from service.jobs.task import Tasks, TileTask
-from service.logs import log_context
-from service.queue import (
-    BATCH,
-    BLOCK_MS,
-    DEAD,
-    GROUP,
-    PICTURES,
-    STREAMS,
-    TILES,
-    WORKERS,
-    RenderFailed,
-    Request,
-    WorkerInfo,
-    cancelled_key,
-    failure_fields,
-    live_workers,
-    worker_key,
-)
+from model.spec import RenderSpec
+from service.jobs.tile_tasks import TileTask, TileTasks
+from service.queue.messages import BLOCK_MS, RenderFailed, RenderRequest, Reply, ReplyHeader, WorkerInfo, live_workers
+from service.runtime import metrics
+from service.runtime.logs import log_context
+from service.runtime.redis import register_script
+from service.runtime.redis_keys import BATCH, DEAD, DEVICES_LOST, GROUP, IMAGES, STREAMS, TILES, WORKERS, worker_key
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 4.0
+HEARTBEAT_TIMEOUT = 4.0
 """Seconds without a heartbeat after which a worker counts as dead."""
 
-MAX_DELIVERIES = {PICTURES: 3, BATCH: 3, TILES: 5}
-"""Workers that one request, or one tile, may kill before it is given up. A client would not wait for more; a job would,
-and where workers die by chance, one of its many tiles may well meet that twice."""
+MAX_DELIVERIES = {IMAGES: 3, BATCH: 3, TILES: 5}
+"""Workers that an entry may kill before it becomes a dead letter. Tiles get more, since a job has many of them: where
+workers die by chance, one tile may well meet two deaths."""
 
 MAX_DEAD_LETTERS = 1000
 
+REPLY_BYTES = 1 << 20
+"""Bytes of images that one entry of a reply stream holds, unless a single image has more."""
+
 REPLY_SECONDS = 60
-"""How long replies stay for a gateway that does not fetch them."""
-
-_CANCELLED = f"""
--- Gives the fields of a request that nobody waits for any more one more: 'cancelled'.
-local function marked(fields)
-    for i = 1, #fields, 2 do
-        if fields[i] == 'id' and redis.call('EXISTS', '{cancelled_key("")}' .. fields[i + 1]) == 1 then
-            fields[#fields + 1], fields[#fields + 2] = 'cancelled', '1'
-            break
-        end
-    end
-    return fields
-end
-"""
-
-# One script, since the device is idle while this goes to Redis and back.
-_TAKE = (
-    _CANCELLED
-    + """
--- KEYS: streams, the most urgent first. ARGV: group, consumer, then for each stream most entries, and pixels that are
--- enough. Each entry's first field is its pixels. Returns the first stream in which something waits, and what is taken.
-for i, stream in ipairs(KEYS) do
-    local taken, pixels = {}, 0
-    while #taken < tonumber(ARGV[2 * i + 1]) and pixels < tonumber(ARGV[2 * i + 2]) do
-        local reply = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', stream, '>')
-        if not reply then break end
-        local entry, fields = unpack(reply[1][2][1])
-        taken[#taken + 1] = {entry, marked(fields)}
-        pixels = pixels + (tonumber(fields[2]) or 0)
-    end
-    if #taken > 0 then return {stream, taken} end
-end
-return false
-"""
-)
-
-_TAKE_OVER = (
-    _CANCELLED
-    + """
--- KEYS: streams, the most urgent first. ARGV: group, consumer, ms without a heartbeat, then stream and entry of each
--- that the consumer holds. Returns stream, entry, fields and deliveries, this one included, of the first request whose
--- worker is dead.
-for i = 4, #ARGV, 2 do -- else our own late heartbeat would count as a worker lost
-    redis.call('XCLAIM', ARGV[i], ARGV[1], ARGV[2], 0, ARGV[i + 1], 'JUSTID')
-end
-for _, stream in ipairs(KEYS) do
-    while true do
-        local pending = redis.call('XPENDING', stream, ARGV[1], 'IDLE', ARGV[3], '-', '+', 1)[1]
-        if not pending then break end
-        local claimed = redis.call('XCLAIM', stream, ARGV[1], ARGV[2], ARGV[3], pending[1])[1]
-        if claimed then return {stream, claimed[1], marked(claimed[2]), pending[4] + 1} end
-        redis.call('XACK', stream, ARGV[1], pending[1]) -- it is in the stream no more
-    end
-end
-return false
-"""
-)
-
-# KEYS: stream. ARGV: group, consumer. Removing a consumer drops what it still holds, so it must hold nothing.
-_REMOVE_CONSUMER = """
-if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) == 0 then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
-    return 1
-end
-return 0
-"""
+"""Time to live of replies that a gateway does not read."""
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """A request in the hands of this worker, until it is answered or dropped. ``entry`` of ``stream`` is its place.
+class QueuedRender:
+    """A request that this worker holds until it is answered or dropped.
 
-    Attributes:
-        cancelled: nobody waited for it any more when it was taken.
+    ``stream`` and ``entry`` are its place in the queue; ``cancelled``: its client had gone when it was read.
     """
 
     stream: str
     entry: bytes
-    request: Request
+    request: RenderRequest
     cancelled: bool = False
 
+    @property
+    def spec(self) -> RenderSpec:
+        return self.request.spec
 
-Taken = Delivery | TileTask
-"""What a worker holds. A tile's task tells its entry itself."""
+    @property
+    def log_fields(self) -> Mapping[str, str]:
+        return self.request.context
+
+
+QueueEntry = QueuedRender | TileTask
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How much a worker takes at once: most entries, and pixels that are enough."""
+class BatchLimit:
+    """Bounds of one read: no more than ``entries``, and none after the sum of their pixels has reached ``pixels``."""
 
     entries: int
     pixels: int
@@ -141,29 +72,25 @@ class Budget:
 class Consumer:
     """One worker's place in the consumer group. Every method may raise redis.exceptions.RedisError.
 
-    Args:
-        redis: from :func:`service.queue.connect`.
-        name: the worker's id.
-        patience: seconds without a heartbeat after which another worker's requests are taken over.
+    After ``heartbeat_timeout`` seconds without a heartbeat another worker counts as dead.
     """
 
-    def __init__(self, redis: "Redis", name: str, patience: float) -> None:
+    def __init__(self, redis: "Redis", name: str, heartbeat_timeout: float) -> None:
         self.name = name
         self._redis = redis
-        self._patience_ms = round(patience * 1000)
+        self._timeout_ms = round(heartbeat_timeout * 1000)
         self._held: set[tuple[str, bytes]] = set()
-        self._tasks = Tasks(redis)
-        self._take_waiting = redis.register_script(_TAKE)
-        self._take_over = redis.register_script(_TAKE_OVER)
-        self._remove_consumer = redis.register_script(_REMOVE_CONSUMER)
+        self._tasks = TileTasks(redis)
+        self._read = register_script(redis, "service.queue", "cancelled", "read")
+        self._claim_stale = register_script(redis, "service.queue", "cancelled", "claim_stale")
+        self._remove_consumer = register_script(redis, "service.queue", "remove_consumer")
 
     @property
     def busy(self) -> bool:
-        """Whether any request is held."""
         return bool(self._held)
 
     async def join(self) -> None:
-        """Makes the group where it is missing. Requests that came before it are its first."""
+        """Creates the group where it is missing. Entries that were queued before are delivered, too."""
         for stream in STREAMS:
             try:
                 await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
@@ -171,108 +98,132 @@ class Consumer:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
-    async def take(self, budgets: Mapping[str, Budget]) -> list[Taken]:
-        """What waits already in the most urgent stream, up to its budget, or the first to come within half a second.
+    async def read(self, limits: Mapping[str, BatchLimit]) -> list[QueueEntry]:
+        """A batch of the most urgent stream that has entries, or of the tiles of waiting jobs, within its limit.
 
-        No more are taken once their pixels are enough, so that no worker sits on what another could render.
+        Where all are empty, waits up to BLOCK_MS for the next entry.
         """
-        limits = [limit for stream in STREAMS for limit in (budgets[stream].entries, budgets[stream].pixels)]
-        if waiting := await self._take_waiting(keys=STREAMS, args=[GROUP, self.name, *limits]):
-            stream, entries = waiting
-            return await self._accept(stream.decode(), [(entry, _pairs(flat)) for entry, flat in entries])
+        if found := await self.read_waiting(limits):
+            return found
+        if entries := await self._tasks.take(self.name, limits[TILES].entries, limits[TILES].pixels):
+            return await self._accept(TILES, [(entry, _pairs(flat)) for entry, flat in entries])
         awaited: dict[Any, Any] = dict.fromkeys(STREAMS, ">")
         streams: Any = await self._redis.xreadgroup(GROUP, self.name, awaited, count=1, block=BLOCK_MS)
-        return [one for name, entries in streams for one in await self._accept(name.decode(), entries)]
+        return [item for name, entries in streams for item in await self._accept(name.decode(), entries)]
 
-    async def take_over(self) -> Taken | None:
-        """The oldest of those whose worker has died. One that has cost too many workers is given up instead.
+    async def read_waiting(self, limits: Mapping[str, BatchLimit]) -> list[QueueEntry]:
+        """A batch of the most urgent stream that has entries, within its limit; waits for none."""
+        bounds = [bound for stream in STREAMS for bound in (limits[stream].entries, limits[stream].pixels)]
+        found = await self._read(keys=STREAMS, args=[GROUP, self.name, *bounds])
+        if not found:
+            return []
+        stream, entries = found
+        return await self._accept(stream.decode(), [(entry, _pairs(flat)) for entry, flat in entries])
 
-        They come one at a time, so that a deadly request does not take others with it again.
+    async def claim_stale(self) -> QueueEntry | None:
+        """Claims the oldest entry whose worker has died; those that killed too many workers become dead letters.
+
+        One at a time, so that a deadly request does not take others with it again.
         """
         held = [text for place in self._held for text in place]
-        while found := await self._take_over(keys=STREAMS, args=[GROUP, self.name, self._patience_ms, *held]):
+        while found := await self._claim_stale(keys=STREAMS, args=[GROUP, self.name, self._timeout_ms, *held]):
             stream, entry, flat, deliveries = found
-            if taken := await self._accept_again(stream.decode(), entry, _pairs(flat), deliveries):
-                return taken
+            if item := await self._redelivered(stream.decode(), entry, _pairs(flat), deliveries):
+                return item
         return None
 
-    async def answer(self, delivery: Delivery, fields: Mapping[str, Any]) -> None:
-        """Publishes the reply, then takes the request out of the queue, in one transaction."""
-        request = delivery.request
-        await self._finish(delivery, lambda transaction: _publish(transaction, request.reply, request.id, fields))
+    async def reply(self, replies: Sequence[tuple[QueuedRender, Reply]]) -> None:
+        """Publishes replies and deletes their requests, each in one transaction with its own reply.
 
-    async def drop(self, delivery: Delivery) -> None:
-        """Takes a request that nobody waits for out of the queue."""
-        await self._finish(delivery, lambda transaction: None)
+        Releases the requests in any case: where Redis fails, they are claimed and rendered again.
+        """
+        try:
+            for part in _split(replies):
+                async with self._redis.pipeline(transaction=True) as transaction:
+                    _publish(transaction, ((item.request.reply, reply) for item, reply in part))
+                    _delete_entries(transaction, ((item.stream, item.entry) for item, _ in part))
+                    await transaction.execute()
+        finally:
+            self.release([item for item, _ in replies])
 
-    def release(self, batch: Iterable[Taken]) -> None:
-        """Holds these no longer: they have been ended, or will be taken over and done again."""
-        for taken in batch:
-            self._held.discard((taken.stream if isinstance(taken, Delivery) else TILES, taken.entry))
+    async def drop(self, items: Sequence[QueuedRender]) -> None:
+        """Deletes and releases requests whose clients have gone."""
+        try:
+            async with self._redis.pipeline(transaction=True) as transaction:
+                _delete_entries(transaction, ((item.stream, item.entry) for item in items))
+                await transaction.execute()
+        finally:
+            self.release(items)
 
-    async def beat(self, info: WorkerInfo) -> None:
-        """The heartbeat: this worker is alive, and so is every request that it holds."""
+    def release(self, items: Iterable[QueueEntry]) -> None:
+        """Holds these no longer: they were deleted, or another worker shall claim them."""
+        for item in items:
+            self._held.discard((item.stream, item.entry))
+
+    async def heartbeat(self, info: WorkerInfo) -> None:
+        """Publishes that this worker is alive, and renews its claim to what it holds."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.sadd(WORKERS, self.name)
-            pipeline.set(worker_key(self.name), info.to_json(), px=self._patience_ms)
-            self._claim_held(pipeline)
+            pipeline.set(worker_key(self.name), info.to_json(), px=self._timeout_ms)
+            for stream in STREAMS:
+                if entries := [entry for held_in, entry in self._held if held_in == stream]:
+                    pipeline.xclaim(stream, GROUP, self.name, 0, entries, justid=True)  # type: ignore[arg-type]
             await pipeline.execute()
 
+    async def count_lost_device(self) -> None:
+        """In Redis, because the metrics of this process end with it."""
+        await self._redis.incr(DEVICES_LOST)
+
     async def sweep(self) -> None:
-        """Removes what dead workers left behind, once none of their requests is left."""
+        """Removes dead workers from the group, once their entries have been claimed by others."""
         alive = {worker.id for worker in await live_workers(self._redis)}
         for stream in STREAMS:
             for consumer in await self._redis.xinfo_consumers(stream, GROUP):
                 name = consumer["name"].decode()
-                if name not in alive and name != self.name and consumer["idle"] > self._patience_ms:
+                if name not in alive and name != self.name and consumer["idle"] > self._timeout_ms:
                     await self._remove(stream, name)
 
     async def leave(self) -> None:
-        """Signs this worker off. Requests that it still holds stay, for others to take over."""
+        """Removes this worker from the group. Entries that it still holds stay, for others to claim."""
         await self._redis.delete(worker_key(self.name))
         for stream in STREAMS:
             await self._remove(stream, self.name)
-
-    def _claim_held(self, pipeline: Pipeline) -> None:
-        for stream in STREAMS:
-            entries: list[Any] = [entry for name, entry in self._held if name == stream]
-            if entries:
-                pipeline.xclaim(stream, GROUP, self.name, 0, entries, justid=True)
 
     async def _remove(self, stream: str, name: str) -> None:
         if await self._remove_consumer(keys=[stream], args=[GROUP, name]):
             await self._redis.srem(WORKERS, name)
 
-    async def _accept(self, stream: str, entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Taken]:
-        accepted: list[Taken] = []
+    async def _accept(self, stream: str, entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[QueueEntry]:
+        """Parses entries and holds them. Those that cannot be parsed become dead letters."""
+        accepted: list[QueueEntry] = []
         for entry, fields in entries:
             try:
-                taken: Taken = (
+                item: QueueEntry = (
                     TileTask.from_fields(entry, fields)
                     if stream == TILES
-                    else Delivery(stream, entry, Request.from_fields(fields), b"cancelled" in fields)
+                    else QueuedRender(stream, entry, RenderRequest.from_fields(fields), b"cancelled" in fields)
                 )
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                with contextlib.suppress(RedisError):  # then it comes again; the others are held
-                    await self._bury(stream, entry, fields, f"a worker could not read the request: {error!r}")
+                with contextlib.suppress(RedisError):  # it is delivered again; the other entries are held
+                    await self._dead_letter(stream, entry, fields, f"a worker could not read the request: {error!r}")
                 continue
             self._held.add((stream, entry))
-            accepted.append(taken)
+            accepted.append(item)
         return accepted
 
-    async def _accept_again(
+    async def _redelivered(
         self, stream: str, entry: bytes, fields: Mapping[bytes, bytes], deliveries: int
-    ) -> Taken | None:
+    ) -> QueueEntry | None:
         metrics.REDELIVERIES.inc()
-        if deliveries > (most := MAX_DELIVERIES[stream]):
-            await self._bury(stream, entry, fields, f"given up: {most} workers were lost while they drew it")
+        if deliveries > (limit := MAX_DELIVERIES[stream]):
+            await self._dead_letter(stream, entry, fields, f"given up: {limit} workers were lost while they drew it")
             return None
         with log_context(**_log_fields(fields)):
             logger.warning("entry %s of %s is taken over, delivery %d", entry.decode(), stream, deliveries)
         return next(iter(await self._accept(stream, [(entry, fields)])), None)
 
-    async def _bury(self, stream: str, entry: bytes, fields: Mapping[bytes, bytes], reason: str) -> None:
-        """Puts the request aside with its error, and tells who asked."""
+    async def _dead_letter(self, stream: str, entry: bytes, fields: Mapping[bytes, bytes], reason: str) -> None:
+        """Moves an entry to the dead letters; its client, or its job, gets the reason."""
         with log_context(**_log_fields(fields)):
             logger.error("entry %s of %s goes to %s: %s", entry.decode(), stream, DEAD, reason)
         metrics.DEAD_LETTERS.inc()
@@ -285,29 +236,20 @@ class Consumer:
         async with self._redis.pipeline(transaction=True) as transaction:
             transaction.xadd(DEAD, letter, maxlen=MAX_DEAD_LETTERS)
             if b"reply" in fields and b"id" in fields:
-                failure = failure_fields(RenderFailed("failed", reason))
-                _publish(transaction, fields[b"reply"].decode(), fields[b"id"].decode(), failure)
-            _remove_entry(transaction, stream, entry)
+                reply, request_id = fields[b"reply"].decode(), fields[b"id"].decode()
+                header = ReplyHeader.of_failure(request_id, RenderFailed("failed", reason))
+                _publish(transaction, [(reply, (header, b""))])
+            _delete_entries(transaction, [(stream, entry)])
             await transaction.execute()
-
-    async def _finish(self, delivery: Delivery, publish: Callable[[Pipeline], None]) -> None:
-        """Whether or not this works, the request is no longer held: if not, it will be taken over and done again."""
-        try:
-            async with self._redis.pipeline(transaction=True) as transaction:
-                publish(transaction)
-                _remove_entry(transaction, delivery.stream, delivery.entry)
-                await transaction.execute()
-        finally:
-            self.release([delivery])
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """An entry's fields as scripts return them."""
+    """An entry's fields, which scripts return as a flat list."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _log_fields(fields: Mapping[bytes, bytes]) -> dict[str, str]:
-    """What messages about an entry say, which nobody may be able to read."""
+    """Fields of log messages about an entry that perhaps cannot be parsed."""
     if b"job" in fields:
         return {"job": fields[b"job"].decode(errors="replace")}
     try:
@@ -316,12 +258,34 @@ def _log_fields(fields: Mapping[bytes, bytes]) -> dict[str, str]:
         return {}
 
 
-def _publish(transaction: Pipeline, reply: str, request_id: str, fields: Mapping[str, Any]) -> None:
-    message: dict[Any, Any] = {"id": request_id, **fields}
-    transaction.xadd(reply, message)
-    transaction.expire(reply, REPLY_SECONDS)
+def _split(replies: Sequence[tuple[QueuedRender, Reply]]) -> Iterator[list[tuple[QueuedRender, Reply]]]:
+    """Parts with at most REPLY_BYTES of images each, or a single larger one."""
+    part: list[tuple[QueuedRender, Reply]] = []
+    size = 0
+    for item, reply in replies:
+        if part and size + len(reply[1]) > REPLY_BYTES:
+            yield part
+            part, size = [], 0
+        part.append((item, reply))
+        size += len(reply[1])
+    if part:
+        yield part
 
 
-def _remove_entry(transaction: Pipeline, stream: str, entry: bytes) -> None:
-    transaction.xack(stream, GROUP, entry)
-    transaction.xdel(stream, entry)
+def _publish(transaction: Pipeline, replies: Iterable[tuple[str, Reply]]) -> None:
+    """Adds one entry to each reply stream."""
+    entries: dict[str, dict[Any, Any]] = {}
+    for stream, (header, content) in replies:
+        entries.setdefault(stream, {})[header.encode()] = content
+    for stream, fields in entries.items():
+        transaction.xadd(stream, fields)
+        transaction.expire(stream, REPLY_SECONDS)
+
+
+def _delete_entries(transaction: Pipeline, places: Iterable[tuple[str, bytes]]) -> None:
+    entries: dict[str, list[bytes]] = {}
+    for stream, entry in places:
+        entries.setdefault(stream, []).append(entry)
+    for stream, found in entries.items():
+        transaction.xack(stream, GROUP, *found)
+        transaction.xdel(stream, *found)

@@ -1,47 +1,28 @@
-"""The queue, a thin reading of Redis Streams: what is sent over it. Gateways: render_client.py. Workers: consumer.py.
+"""What travels over the queue, which is made of Redis Streams. Gateways use client.py, workers consumer.py.
 
-A request is an entry of a stream that all workers read as one consumer group. Its reply is an entry of the reply stream
-of the gateway that asked. Everything is delivered at least once: a picture may be rendered twice, and nobody can tell,
-since rendering is deterministic and a second reply is ignored.
+A request is an entry of a stream that all workers read as one consumer group. Its reply is a field of an entry of the
+reply stream of its gateway, which may hold the replies of a whole batch. Delivery is at least once: an image may be
+rendered twice, with the same bytes, and the second reply is ignored.
 """
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+import msgspec
+from redis.asyncio import Redis
 
-from model.errors import InputError
 from model.spec import RenderSpec
-
-PICTURES = "creps:queue:pictures"
-BATCH = "creps:queue:batch"
-TILES = "creps:queue:tiles"
-
-STREAMS = (PICTURES, BATCH, TILES)
-"""The streams of requests, the most urgent first."""
+from service.runtime.redis_keys import BATCH, IMAGES, WORKERS, worker_key
 
 Priority = Literal["interactive", "batch"]
-"""Whether somebody looks at the screen, or a program fetches pictures by the thousand, which may wait for that."""
+"""Whether a person waits for the image, or a program that fetches images in bulk."""
 
-STREAM_OF: Mapping[Priority, str] = {"interactive": PICTURES, "batch": BATCH}
-
-GROUP = "workers"
-DEAD = "creps:dead"
-WORKERS = "creps:workers"
+STREAM_OF: Mapping[Priority, str] = {"interactive": IMAGES, "batch": BATCH}
 
 BLOCK_MS = 500
-"""How long one read waits for entries, in milliseconds."""
-
-_CONNECTIONS = 64
-
-ANSWER_SECONDS, CONNECT_SECONDS = 5.0, 3.0
-"""How long Redis may take for one answer, of a picture of 50 MB for instance, and to take a connection. Reads that wait
-for entries do so for BLOCK_MS."""
+"""Milliseconds for which one read waits for entries."""
 
 FailureKind = Literal["invalid", "memory", "unavailable", "failed"]
 
@@ -52,11 +33,7 @@ WORKER_STATES: tuple[WorkerState, ...] = get_args(WorkerState)
 
 
 class QueueFull(Exception):  # noqa: N818 - named like asyncio.QueueFull
-    """As many requests as are allowed wait already.
-
-    Attributes:
-        retry_after: seconds, at least 1, after which it is worth asking again.
-    """
+    """The limit of waiting requests is reached. ``retry_after`` is in seconds, at least 1."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"the queue is full, try again in {retry_after} s")
@@ -68,12 +45,12 @@ class DeadlinePassed(Exception):  # noqa: N818
 
 
 class RenderFailed(Exception):  # noqa: N818
-    """A worker answered that there will be no picture.
+    """A worker could not render an image.
 
     Attributes:
-        kind: "invalid": the spec does not suit the model; "memory": the picture does not fit the worker's memory;
+        kind: "invalid": the spec does not suit the model; "memory": the image does not fit the worker's memory;
             "unavailable": the worker cannot load the model; "failed": anything else.
-        field: for "invalid", what the caller must mend.
+        field: for "invalid", the field that the client must correct.
     """
 
     def __init__(self, kind: FailureKind, message: str, field: str | None = None) -> None:
@@ -84,28 +61,25 @@ class RenderFailed(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class RenderResult:
-    """An encoded picture, and the seconds that it spent waiting (and travelling), being rendered and being encoded.
+    """An encoded image, with the seconds that it spent in the queue, in rendering and in encoding.
 
-    Attributes:
-        cache: "miss": drawn for the one who has it here; "hit": it was kept; "shared": it was being drawn already.
+    ``arithmetic`` is the renderer's (kernels.renderer.Renderer.arithmetic): images of one spec in one arithmetic have
+    the same bytes. ``cache`` is "miss" if it was rendered for this request, "shared" if for another one in flight.
     """
 
     content: bytes
     queue_seconds: float
     render_seconds: float
     encode_seconds: float
+    arithmetic: str
     cache: CacheOutcome = "miss"
 
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """What a live worker tells about itself with every heartbeat.
+    """What a worker publishes about itself with every heartbeat.
 
-    Attributes:
-        id: host, process and a random part.
-        state: "idle", "busy" or "stopping".
-        models: digests of the models that it has loaded.
-        rates: pixels a second that it draws of each model, as last measured.
+    ``models`` are the digests of the loaded models, ``rates`` their pixels per second as last measured.
     """
 
     id: str
@@ -124,16 +98,16 @@ class WorkerInfo:
 
 
 @dataclass(frozen=True)
-class Request:
-    """A picture that somebody waits for.
+class RenderRequest:
+    """A request to render one image.
 
     Attributes:
-        id: 32 hex digits, drawn by the gateway.
+        id: 32 hex digits, random.
         spec: its ``model`` is a digest.
-        submitted, deadline: unix seconds; the hosts' clocks must agree to about a second.
-        reply: the stream that takes the answer.
-        context: what log messages about it say, such as the ``request_id`` of the HTTP request.
-        traceparent: the span that it belongs to, as W3C Trace Context writes it; empty where it is not traced.
+        submitted, deadline: unix seconds; the clocks of all hosts must agree to about a second.
+        reply: the stream for the reply.
+        context: fields of log messages about the request, such as ``request_id``.
+        traceparent: the span of the HTTP request (W3C Trace Context); empty where it is not traced.
     """
 
     id: str
@@ -145,7 +119,7 @@ class Request:
     traceparent: str = ""
 
     def to_fields(self) -> dict[str, str]:
-        """The stream entry. ``pixels`` comes first, where the consumer's script looks for it."""
+        """The fields of the stream entry. ``pixels`` comes first, where lua/read.lua looks for it."""
         return {
             "pixels": str(self.spec.viewport.pixels),
             "id": self.id,
@@ -158,8 +132,8 @@ class Request:
         }
 
     @classmethod
-    def from_fields(cls, fields: Mapping[bytes, bytes]) -> "Request":
-        """The inverse of :meth:`to_fields`. Raises ValueError, KeyError or TypeError for what it did not write."""
+    def from_fields(cls, fields: Mapping[bytes, bytes]) -> "RenderRequest":
+        """The inverse of :meth:`to_fields`. Raises ValueError, KeyError or TypeError for other fields."""
         return cls(
             fields[b"id"].decode(),
             RenderSpec.from_json(fields[b"spec"]),
@@ -171,55 +145,37 @@ class Request:
         )
 
 
-def connect(url: str) -> "Redis":
-    """A client as the queue needs it: an error is told at once, for the caller knows best what to try again.
+class ReplyHeader(msgspec.Struct, frozen=True, array_like=True):
+    """What a reply says about the request ``id``: how it was rendered, or why that failed.
 
-    Raises:
-        InputError: the address makes no sense. No connection is made yet.
+    MessagePack of it is the field's name, and the image the field's value, empty if there is none.
     """
-    try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=ANSWER_SECONDS,  # for a free connection, where all are waiting for a Redis that does not answer
-            protocol=2,
-            socket_timeout=ANSWER_SECONDS,
-            socket_connect_timeout=CONNECT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError:  # whose message may show a piece of a password
-        raise InputError("redis_url", "is no address of a Redis server: redis://, rediss:// or unix://") from None
-    return Redis.from_pool(pool)
+
+    id: str
+    render_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    arithmetic: str = ""
+    failure: FailureKind | None = None
+    message: str = ""
+    field: str | None = None
+
+    @classmethod
+    def of_failure(cls, id_: str, failure: RenderFailed) -> "ReplyHeader":
+        return cls(id_, failure=failure.kind, message=str(failure), field=failure.field)
+
+    def encode(self) -> bytes:
+        return _encoder.encode(self)
+
+    @classmethod
+    def decode(cls, name: bytes) -> "ReplyHeader":
+        """Raises msgspec.MsgspecError for other fields."""
+        return _decoder.decode(name)
 
 
-def success_fields(content: bytes, render_seconds: float, encode_seconds: float) -> dict[str, Any]:
-    """A picture as a reply's fields."""
-    return {"content": content, "render": render_seconds, "encode": encode_seconds}
+_encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(ReplyHeader)
 
-
-def failure_fields(failure: RenderFailed) -> dict[str, Any]:
-    """A failure as a reply's fields."""
-    return {"error": json.dumps({"kind": failure.kind, "message": str(failure), "field": failure.field})}
-
-
-def cancelled_key(request_id: str) -> str:
-    """The key that exists once nobody waits for the request."""
-    return f"creps:cancelled:{request_id}"
-
-
-def worker_key(worker_id: str) -> str:
-    """The key that holds a live worker's WorkerInfo as JSON, and expires with its heartbeat."""
-    return f"creps:worker:{worker_id}"
-
-
-async def stop_task(task: "asyncio.Task[Any]") -> None:
-    """Cancels a task that talks to Redis, and waits for its end.
-
-    Once may not be enough: before Python 3.12, ``asyncio.wait_for``, as redis-py uses it, can swallow a cancellation.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.1)
+Reply = tuple[ReplyHeader, bytes]
+"""A header and the encoded image."""
 
 
 async def live_workers(redis: "Redis") -> list[WorkerInfo]:

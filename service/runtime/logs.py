@@ -1,4 +1,4 @@
-"""Where log messages go, in which format, and what they are about."""
+"""Logging as text or JSON, with context fields in every message."""
 
 import logging
 import sys
@@ -13,29 +13,32 @@ LogFormat = Literal["text", "json"]
 
 logger = logging.getLogger(__name__)
 
-_context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default={})  # noqa: B039 - it is never changed
+LOG_FIELDS = "creps.log_fields"
+"""Key of a request's scope: further fields of its log message."""
+
+_context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default={})  # noqa: B039 - it is never mutated
 
 
 def configure_logging(level: str, log_format: LogFormat = "text") -> None:
-    """Messages of ``level`` and above go to stderr: as text for people, or as one JSON object a line for programs.
+    """Logs messages of ``level`` and above to stderr, as text or as one JSON object per line.
 
-    As JSON, what Python itself would print to stderr is such an object, too: warnings, and what ends the process.
+    In JSON, warnings and uncaught exceptions of Python are logged as such objects, too.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(make_formatter(log_format))
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says beside warnings, we say ourselves
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # we log requests ourselves
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     if log_format == "json":
         logging.captureWarnings(True)
-        sys.excepthook = lambda *error: logger.critical("ended by an unexpected error", exc_info=error)
+        sys.excepthook = lambda *error: logger.critical("uncaught exception", exc_info=error)
 
 
 @contextmanager
 def log_context(**fields: str) -> Iterator[None]:
-    """Every message of the block is about these: ``request_id``, ``job`` … They are added to those already set.
+    """Adds fields, such as ``request_id`` or ``job``, to every message that is logged in the block.
 
-    Tasks that the block starts keep them; threads do not.
+    Tasks that are started in the block inherit them; threads do not.
     """
     token = _context.set({**_context.get(), **fields})
     try:
@@ -45,12 +48,12 @@ def log_context(**fields: str) -> Iterator[None]:
 
 
 def current_log_context() -> Mapping[str, str]:
-    """What messages are about at present."""
+    """The fields that are added to messages at present."""
     return _context.get()
 
 
 def merge(contexts: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """What a message is about that is about all of them: each field has every value once, separated by commas."""
+    """The fields of a message about several things: each has all its different values, separated by commas."""
     merged: dict[str, dict[str, None]] = {}
     for context in contexts:
         for name, value in context.items():
@@ -59,7 +62,7 @@ def merge(contexts: Iterable[Mapping[str, str]]) -> dict[str, str]:
 
 
 def make_formatter(log_format: LogFormat) -> logging.Formatter:
-    """The formatter of one of the two formats. Both add what the message is about."""
+    """The formatter of one of the two formats. Both add the context fields."""
     if log_format == "text":
         return _TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     return _JsonFormatter(

@@ -1,12 +1,18 @@
-"""What processes count and time for Prometheus. A gateway shows it at ``/metrics``, a worker at its metrics port.
+"""Prometheus metrics of each process. Gateways serve them at ``/metrics``, workers at their metrics port.
 
-What all gateways share is read where it is asked for: ``gateway/shared_metrics.py``. So is ``gpu_memory.py``.
+Those of ``service/gateway/redis_metrics.py`` and ``service/worker/gpu_metrics.py`` are read at each scrape.
 """
 
-from prometheus_client import Counter, Gauge, Histogram
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Buckets from a tile on a GPU to a large picture on a CPU."""
+"""Buckets from a tile on a GPU to a large image on a CPU."""
 
 HTTP_REQUESTS = Counter("creps_http_requests", "HTTP requests answered.", ["route", "method", "status"])
 HTTP_DURATION = Histogram(
@@ -16,22 +22,24 @@ HTTP_DURATION = Histogram(
     buckets=_SECONDS,
 )
 
+GATEWAY_RESTARTS = Counter("creps_gateway_restarts", "Restarts of a gateway's processes that died, if it has several.")
+
 QUEUE_WAIT = Histogram("creps_queue_wait_seconds", "From a request's submission to its rendering.", buckets=_SECONDS)
 TILES = Counter(
     "creps_tiles",
-    "Tiles of jobs: drawn, found in the store, failed (to be tried again) or dropped with their job.",
+    "Tiles of jobs: drawn (rendered), found in the store, failed (to be retried) or dropped with their job.",
     ["result"],
 )
 
 WEBHOOKS = Counter(
     "creps_webhooks",
-    "Attempts to tell a webhook of a job's end: sent, retried (later) or failed (given up).",
+    "Attempts to send a webhook: sent, retried (later) or failed (given up).",
     ["result"],
 )
 
 CACHE_REQUESTS = Counter(
     "creps_cache_requests",
-    "Requests to a cache: hit (it was kept), miss (it is made) or shared (it was being made for another request).",
+    "Requests to a cache: hit, miss (rendered) or shared (rendered for another request that was in flight).",
     ["cache", "result"],
 )
 
@@ -42,13 +50,11 @@ RENDER_DURATION = Histogram(
     "creps_render_duration_seconds", "Rendering of one batch.", ["model", "backend"], buckets=_SECONDS
 )
 RENDERED_PIXELS = Counter("creps_rendered_pixels", "Pixels rendered.", ["model"])
-ENCODE_DURATION = Histogram("creps_encode_duration_seconds", "Encoding of one picture.", ["format"], buckets=_SECONDS)
+ENCODE_DURATION = Histogram("creps_encode_duration_seconds", "Encoding of one image.", ["format"], buckets=_SECONDS)
 
-DROPPED_REQUESTS = Counter(
-    "creps_dropped_requests", "Requests dropped because nobody waits for them any more.", ["reason"]
-)
-REDELIVERIES = Counter("creps_redeliveries", "Requests taken over from a worker that died.")
-DEAD_LETTERS = Counter("creps_dead_letters", "Requests given up because they kept killing their workers.")
+DROPPED_REQUESTS = Counter("creps_dropped_requests", "Requests dropped because no client waits for them.", ["reason"])
+REDELIVERIES = Counter("creps_redeliveries", "Requests claimed from a worker that died.")
+DEAD_LETTERS = Counter("creps_dead_letters", "Requests given up after repeated loss of their worker.")
 
 MODEL_LOADED = Gauge("creps_model_loaded", "1 for each model that this worker holds.", ["model", "digest"])
 MODEL_MEMORY = Gauge(
@@ -58,7 +64,7 @@ MODEL_MEMORY = Gauge(
 )
 MODEL_PRECISION = Gauge(
     "creps_model_precision_psnr_db",
-    "Agreement of a GPU's arithmetic with fp64, measured when the model was loaded.",
+    "Agreement of the device's arithmetic with fp64, measured when the model was loaded.",
     ["model", "digest", "arithmetic", "used"],
 )
 MODEL_LEVELS = Gauge(
@@ -67,3 +73,34 @@ MODEL_LEVELS = Gauge(
     ["model", "digest", "arithmetic", "used"],
 )
 MODEL_LOAD_DURATION = Histogram("creps_model_load_duration_seconds", "Loading of a model.", buckets=_SECONDS)
+
+
+def process_metrics() -> bytes:
+    """This process' metrics as text.
+
+    In one of several gateway processes they are the sums over all of them, including those that have ended, so that no
+    counter ever falls. Metrics ``process_…`` have the label ``process`` instead.
+    """
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")  # see service/gateway/process.py
+    if folder is None:
+        return generate_latest()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, folder)
+    registry.register(_ProcessCollectors(Path(folder)))
+    return generate_latest(registry)
+
+
+class _ProcessCollectors(Collector):
+    """Memory, processor time and open files of each process that has a file ``NAME.pid`` in the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        merged: dict[str, Metric] = {}
+        for file in sorted(self._folder.glob("*.pid")):
+            for metric in ProcessCollector(pid=file.read_text, registry=None).collect():
+                samples = [sample._replace(labels={"process": file.stem}) for sample in metric.samples]
+                metric.samples = []
+                merged.setdefault(metric.name, metric).samples += samples
+        return merged.values()

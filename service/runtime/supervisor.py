@@ -1,4 +1,4 @@
-"""Child processes that are started again when they die, and that never outlive their parent."""
+"""Child processes that are restarted when they die, and that never outlive their parent."""
 
 import asyncio
 import contextlib
@@ -7,20 +7,19 @@ import os
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 logger = logging.getLogger(__name__)
 
 BAD_INPUT = 2
-"""Exit status of a child that met what a user must mend: starting it again would not help."""
+"""Exit status of a child with invalid input. It is not restarted."""
 
 MIN_DELAY, MAX_DELAY = 0.25, 15.0
-"""Seconds between a child's death and its next start, doubled from one death to the next."""
+"""Seconds before a restart, doubled from one death to the next."""
 
 STEADY_SECONDS = 30.0
-"""A child that has run so long was healthy: its death counts as the first again."""
+"""After that time the delay begins with MIN_DELAY again."""
 
 _GUARD = """
 import ctypes, os, signal, sys
@@ -30,84 +29,100 @@ if sys.platform == "linux":
         sys.exit("the parent died while this process was started")
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Becomes the child. A program of its own: Python code between fork and exec may deadlock where there are threads."""
+"""Replaces itself by the child. It is not a preexec_fn, which may deadlock where there are threads."""
 
 
 class Supervisor:
-    """Keeps one child process running while its ``async with`` block runs.
+    """Keeps a child process running during an ``async with`` block, or from ``start`` to ``stop``.
 
-    The child leads a session of its own, so that Ctrl-C in a terminal reaches the parent alone, which then stops its
-    children in order. Linux ties a child's life to the *thread* that started it: use this in the main thread.
-
-    Args:
-        name: what logs call the child.
-        command: absolute path of the program, and its arguments.
-        grace: seconds from SIGTERM to SIGKILL when the block ends.
+    The child inherits the environment, to which ``environment`` is added, and the file descriptors ``pass_fds``. It has
+    a session of its own: Ctrl-C in a terminal reaches only the parent, which stops its children in order, each within
+    ``grace`` seconds. Linux kills the child when the *thread* that started it ends, so that thread must last as long.
     """
 
-    def __init__(self, name: str, command: Sequence[str], grace: float = 30.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        grace: float = 30.0,
+        environment: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self._name = name
         self._command = command
         self._grace = grace
-        self._process: Process | None = None
+        self._environment = environment or {}
+        self._pass_fds = pass_fds
 
     async def __aenter__(self) -> Self:
-        process = await self._start()
-        self._keeper = asyncio.create_task(self._keep(process))
+        await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        self._process = await self._start()
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Send SIGTERM, and SIGKILL after ``grace`` seconds."""
         self._keeper.cancel()
         await asyncio.wait([self._keeper])
-        await self._stop()
+        if self._process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), self._grace)
+        except TimeoutError:
+            logger.error("%s did not stop within %g s and is killed", self._name, self._grace)
+            self._process.kill()
+            await self._process.wait()
 
     @property
     def pid(self) -> int | None:
-        """The child's process id; None while there is no child."""
-        return self._process.pid if self._process and self._process.returncode is None else None
+        """The child's process id; None while it is not running."""
+        return self._process.pid if self._process.returncode is None else None
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether the child has exited with status 2."""
+        return self._process.returncode == BAD_INPUT
 
     async def given_up(self) -> None:
-        """Returns once the child has exited with status 2, which it explained on stderr, and is not started again."""
+        """Returns when the child has exited with status 2. It has explained the reason on stderr."""
         await asyncio.shield(self._keeper)
 
     async def _start(self) -> Process:
         guard = (sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()))
-        process = await asyncio.create_subprocess_exec(*guard, *self._command, stdin=DEVNULL, start_new_session=True)
-        self._process = process
+        process = await asyncio.create_subprocess_exec(
+            *guard,
+            *self._command,
+            stdin=DEVNULL,
+            start_new_session=True,
+            env={**os.environ, **self._environment},
+            pass_fds=self._pass_fds,
+        )
         logger.info("%s started as process %d", self._name, process.pid)
         return process
 
-    async def _keep(self, process: Process) -> None:
+    async def _keep(self) -> None:
         delay = MIN_DELAY
         while True:
             started = time.monotonic()
-            status = await process.wait()
+            status = await self._process.wait()
             if status == BAD_INPUT:
-                logger.error("%s cannot run as it was asked to", self._name)
+                logger.error("%s cannot run with its settings", self._name)
                 return
             if time.monotonic() - started >= STEADY_SECONDS:
                 delay = MIN_DELAY
-            logger.error("%s ended with status %d, starts again in %g s", self._name, status, delay)
+            logger.error("%s ended with status %d, restart in %g s", self._name, status, delay)
             while True:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, MAX_DELAY)
                 try:
-                    process = await self._start()
+                    self._process = await self._start()
                     break
-                except OSError as error:  # no memory or process to be had
-                    logger.error("%s cannot be started (%s), is tried again in %g s", self._name, error, delay)
-
-    async def _stop(self) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), self._grace)
-        except TimeoutError:
-            logger.error("%s did not stop within %g s and is killed", self._name, self._grace)
-            process.kill()
-            await process.wait()
+                except OSError as error:  # out of memory or processes
+                    logger.error("%s cannot be started (%s), next attempt in %g s", self._name, error, delay)

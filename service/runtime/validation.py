@@ -1,22 +1,32 @@
-"""pydantic's findings in the words of the house."""
+"""Messages for pydantic errors."""
 
 from pydantic_core import ErrorDetails
 
 _SHOWN = 100
-"""Characters of a refused value that are repeated in the message."""
+"""Characters of an invalid value that the message repeats."""
 
 
 def explain(error: ErrorDetails, *, show_input: bool = True) -> str:
-    """One finding as the end of a sentence that begins with the field: "must be at least 1, not 0"."""
+    """One error as a message that follows the field's name: "must be at least 1, not 0"."""
     match error["type"]:
         case "missing":
             return "is missing"
         case "extra_forbidden":
             return "is unknown"
+        case "unknown_field":
+            return error["msg"]
         case "string_pattern_mismatch":
             message = f"must match {error['ctx']['pattern']}"
         case "model_attributes_type" | "model_type":
             return "must be a JSON object, sent as Content-Type: application/json"
+        case "int_parsing" | "int_from_float":
+            message = "must be an integer"
+        case "float_parsing":
+            message = "must be a number"
+        case "path_not_directory":
+            message = "must be an existing folder"
+        case "path_not_file":
+            message = "must be an existing file"
         case "value_error":
             message = error["msg"].removeprefix("Value error, ")
         case _:
@@ -32,7 +42,7 @@ def explain(error: ErrorDetails, *, show_input: bool = True) -> str:
 
 
 def _number(value: float | None) -> str:
-    """JSON's spelling. An integer too long to be printed is told by its length alone."""
+    """In JSON's spelling. Of a very long integer only the length."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int) and value.bit_length() > _SHOWN:

@@ -1,76 +1,103 @@
 // @ts-check
 /**
- * The explorer page: one picture, any part of it, redrawn by the service at the size of the screen.
+ * The explorer page: shows any part of an image, rendered by the service at the resolution of the screen.
  *
- * Everything that is shown follows from `state`, and `state` from the link.
+ * The page shows `state`, which is also its address.
+ *
+ * @typedef {import("./link.js").Image} Image
+ * @typedef {import("./link.js").State} State
+ * @typedef {import("./panels/job_card.js").Job} Job
  */
 
-import { Api, Problem, sleep } from "./api.js";
-import { element, onClick } from "./dom.js";
-import { listenToKeys, listenToPointers } from "./gestures.js";
-import { Jobs } from "./jobs.js";
-import { askKey } from "./key_dialog.js";
+import { Api, Problem, sleep } from "./api/client.js";
+import { askKey } from "./dialogs/key.js";
+import { HelpDialog } from "./dialogs/help.js";
+import { SaveDialog } from "./dialogs/save.js";
+import { ShareDialog } from "./dialogs/share.js";
+import { element, onClick, onToggle } from "./dom.js";
+import { Steps } from "./history.js";
 import { readLink, writeLink } from "./link.js";
-import { Loader } from "./loader.js";
-import { Motion } from "./motion.js";
-import { OrderDialog } from "./order.js";
-import { Panel } from "./panel.js";
-import { Download, copyIiif, copyLink, showIiif } from "./share.js";
-import { frameOf } from "./source.js";
-import { Stage } from "./stage.js";
-import { Notice, describePicture, describeView } from "./status.js";
-import { WHOLE, clamp, clampView, pan, placement, scaled, zoom } from "./view.js";
+import { Notice } from "./notice.js";
+import { dimensions } from "./numbers.js";
+import { Compare } from "./panels/compare.js";
+import { Dock } from "./panels/dock.js";
+import { Gallery, imageName, thumbnailOf } from "./panels/gallery.js";
+import { Jobs } from "./panels/jobs.js";
+import { PicturePanel } from "./panels/picture.js";
+import { listenToKeys, listenToPointers } from "./picture/gestures.js";
+import { OCTAVE, ZOOM_STEP, snap } from "./picture/grid.js";
+import { Minimap } from "./picture/minimap.js";
+import { Motion } from "./picture/motion.js";
+import { liveSource, storedSource } from "./picture/sources.js";
+import { describeDetail, describeMagnification, describeReply, describeView, forgetReply } from "./picture/status.js";
+import { UNIT_SQUARE, clampView, fit, pan, zoom } from "./picture/view.js";
+import { Viewer } from "./picture/viewer.js";
+import { Waiting } from "./picture/waiting.js";
 
-const KEY_ZOOM = 1.5;
+const KEY_ZOOM = 2 ** (ZOOM_STEP / OCTAVE);
 const KEY_PAN = 0.1; // of the canvas
-const LINK_MILLISECONDS = 250; // browsers refuse to rewrite the address often
 const POLL_MILLISECONDS = 1000;
 const PATIENCE_MILLISECONDS = 2000;
-const NARROW = "(max-width: 640px)"; // as style.css
+const VISIT_MILLISECONDS = 1000; // after which a picture counts as seen
 
-/** More pixels than this are not asked for: on larger screens a pixel of the canvas covers several. */
+/** Most pixels to request: on larger screens a canvas pixel covers several screen pixels. */
 let maxPixels = 2560 * 1600;
 
-/** Where a server allows less than this, there is nothing to be shown. */
+/** If the server allows fewer pixels than this, its error is shown. */
 const MIN_PIXELS = 256 * 256;
 
-/** @type {import("./api.js").Model[]} */
+/** @type {import("./api/client.js").Model[]} */
 let models = [];
-/** @type {import("./link.js").State} */
-let state = { picture: { model: "", seed: 0, psi: 1, classIndex: null }, view: WHOLE, job: null };
-let liveView = WHOLE; // while a job is open: what was in view before
-let opened = false; // whether the state is that of a link, and models are known
+/** @type {State} */
+let state = { image: { model: "", seed: 0, psi: 1, classIndex: null }, view: null, job: null };
+/** @type {State | null} what was shown before a job was opened */
+let live = null;
+/** Whether models are loaded and the link is read; a link that cannot be shown is not, until the user says so. */
+let opened = false;
 let busy = false;
-let linkTimer = 0;
 let patience = 0;
+let visit = 0;
 
-const canvas = element("canvas", HTMLCanvasElement);
-const stage = new Stage(canvas);
-const notice = new Notice(tryAgain);
-const panel = new Panel((picture) => setState({ picture, view: state.job ? liveView : state.view, job: null }));
-const motion = new Motion((view) => setState({ ...state, view }));
-const api = new Api({ askKey, tellWaiting: (message) => notice.wait(message) });
-const download = new Download(api);
-const jobs = new Jobs(api, openJob);
-const order = new OrderDialog(api, (job) => jobs.add(job));
-const loader = new Loader(api, { onLoaded, onError, onBusy });
+const api = new Api({ askKey: askUser, tellWaiting: (message) => notice.wait(message) });
+const notice = new Notice();
+const viewer = new Viewer(element("viewer", HTMLElement), api, { onLoaded, onPrefetched: showMinimap, onError, onBusy });
+const waiting = new Waiting(() => viewer.loader.expected(viewer.size.width * viewer.size.height));
+const motion = new Motion(fit(UNIT_SQUARE, viewer.size), () => viewer.size, showView);
+const minimap = new Minimap(({ x, y }) => motion.follow(clampView({ ...motion.view, x, y }, viewer.size)));
+const steps = new Steps(openLink);
+const dock = new Dock();
+const panel = new PicturePanel((image, whileMoving) => showImage(image, whileMoving));
+const compare = new Compare(api, resize, onError);
+const gallery = new Gallery({
+  onOpen: (image) => showImage(image),
+  onCompare: (image) => compare.open(image),
+  current: () => ({ image: state.image, thumbnail: thumbnailOf(viewer.layers, source().frame) }),
+});
+const jobs = new Jobs(api, imageOf, (job) => (job ? openJob(job) : backToLive()));
+const save = new SaveDialog(api, (pixels) => viewer.loader.expected(pixels), (job) => {
+  jobs.add(job);
+  dock.open("jobs");
+});
+const share = new ShareDialog(api);
+const help = new HelpDialog();
 
 async function start() {
   try {
-    models = await api.models();
+    [models, save.limits] = await Promise.all([api.models(), api.limits()]);
   } catch (error) {
-    notice.fail(/** @type {Error} */ (error).message);
+    notice.fail(/** @type {Error} */ (error).message, "Try again", start);
     return;
   }
   if (models.length === 0) {
-    notice.fail("No network is served: put a checkpoint into the folder of models.");
+    notice.fail("No network is served: put a checkpoint into the folder of models.", "Try again", start);
     return;
   }
+  maxPixels = Math.min(maxPixels, save.limits.max_image_pixels);
   panel.setModels(models);
   await waitForWorker();
   notice.clear();
-  opened = true;
-  element("panel", HTMLElement).inert = false;
+  for (const id of ["panel-picture", "seeds"]) element(id, HTMLElement).inert = false;
+  resize();
   openLink();
   jobs.refresh();
 }
@@ -82,66 +109,122 @@ async function waitForWorker() {
   }
 }
 
+/** Show what the address of the page says, or tell why that cannot be. */
 async function openLink() {
-  if (!opened) return;
-  const { picture, view, jobId } = readLink(location.hash, models);
+  if (models.length === 0) return;
+  const { image, view, jobId, faults } = readLink(location, models);
   const job = jobId === null ? null : await jobs.find(jobId);
-  panel.setPicture(picture);
-  state = { picture, view, job };
-  motion.jump(clampView(jobId !== null && job === null ? WHOLE : view, stage.size));
-}
-
-/** Shows what a job has made, or again what is drawn live. @param {import("./source.js").Stored | null} job */
-function openJob(job) {
-  if (state.job === null) liveView = state.view;
-  state = { ...state, job };
-  motion.jump(clampView(job ? WHOLE : liveView, stage.size));
-}
-
-/** Shows a state. @param {import("./link.js").State} next */
-function setState(next) {
-  if (!opened) return;
-  state = { ...next, view: clampView(next.view, stage.size) };
-  stage.look(state.view);
-  describeView(state, stage.size);
-  showIiif(state);
-  jobs.showOpen(state.job?.id ?? null);
-  element("order", HTMLButtonElement).disabled = state.job !== null;
-  placeFrame();
-  load();
-  clearTimeout(linkTimer);
-  linkTimer = setTimeout(() => history.replaceState(null, "", writeLink(state)), LINK_MILLISECONDS);
-}
-
-function load() {
-  loader.load({ ...state, size: stage.size });
-}
-
-/** Outlines the unit square, the picture as it was trained, or what the job has made. */
-function placeFrame() {
-  const box = canvas.getBoundingClientRect();
-  const { left, top, width, height } = placement(frameOf(state.job), state.view, box);
-  const margin = 8; // far edges wait just out of sight: a browser does not lay out boxes of 10⁹ pixels
-  const [x0, x1] = [left, left + width].map((x) => clamp(x, -margin, box.width + margin));
-  const [y0, y1] = [top, top + height].map((y) => clamp(y, -margin, box.height + margin));
-  const { style } = element("frame", HTMLElement);
-  Object.assign(style, { left: `${x0}px`, top: `${y0}px`, width: `${x1 - x0}px`, height: `${y1 - y0}px` });
-}
-
-/** @param {import("./loader.js").Loaded} loaded */
-function onLoaded(loaded) {
+  if (jobId !== null && job === null) faults.push("its stored picture has been removed");
+  const open = () => {
+    setState({ image: job ? imageOf(job) : image, view: jobId !== null && !job ? null : view, job });
+    steps.begin(writeLink(state));
+  };
   notice.clear();
-  stage.add(loaded);
-  if (loaded.full) describePicture(loaded);
+  if (faults.length === 0) {
+    open();
+    return;
+  }
+  opened = false;
+  viewer.layers.clear();
+  viewer.stage.redraw();
+  panel.setImage(image);
+  const text = `This link shows another picture than there is: ${faults.join(", ")}.`;
+  notice.offer(text, `Show ${imageName(image)}`, open);
+}
+
+/** Show a live image. @param {Image} image @param {boolean} [whileMoving] whether others follow at once */
+function showImage(image, whileMoving = false) {
+  const view = state.job ? (live?.view ?? null) : state.view;
+  setState({ image, view, job: null });
+  if (whileMoving) steps.settle(writeLink(state));
+  else steps.add(writeLink(state));
+}
+
+/** Show the output of a job. @param {Job} job */
+function openJob(job) {
+  if (state.job === null) live = state;
+  setState({ image: imageOf(job), view: null, job });
+  steps.add(writeLink(state));
+}
+
+/** Show what was shown before a job was opened, or its image. */
+function backToLive() {
+  setState(live ?? { ...state, view: null, job: null });
+  steps.add(writeLink(state));
+}
+
+/** @param {Job} job @returns {Image} */
+function imageOf({ model, seed, truncation_psi, class_index }) {
+  const name = models.find(({ digest }) => digest === model)?.name ?? model.slice(0, 12);
+  return { model: name, seed, psi: truncation_psi ?? 1, classIndex: class_index ?? null };
+}
+
+function source() {
+  return state.job ? storedSource(state.job) : liveSource(state.image);
+}
+
+/** Set and show a state. @param {State} next */
+function setState(next) {
+  const isOther = !opened || source().key !== (next.job ? storedSource(next.job) : liveSource(next.image)).key;
+  state = next;
+  opened = true;
+  notice.clear();
+  panel.setImage(state.image);
+  jobs.showOpen(state.job?.id ?? null);
+  gallery.setImage(state.image);
+  const name = imageName(state.image);
+  element("heading", HTMLElement).textContent = element("compared", HTMLElement).textContent = name;
+  document.title = `${name} – CREPS Explorer`;
+  element("stored", HTMLElement).hidden = state.job === null;
+  element("stored-text", HTMLElement).textContent = state.job ? `Viewing a stored picture, ${dimensions(state.job)}` : "";
+  if (isOther) forgetReply();
+  motion.jump(snap(state.view ?? fit(source().frame, viewer.size), viewer.size));
+}
+
+/** Show a view of the state. @param {import("./picture/view.js").View} view */
+function showView(view) {
+  if (!opened) return;
+  const { goal } = motion;
+  const whole = snap(fit(source().frame, viewer.size), viewer.size);
+  const isWhole = whole.extent === goal.extent && whole.x === goal.x && whole.y === goal.y;
+  const before = writeLink(state);
+  state = { ...state, view: isWhole ? null : goal };
+  if (writeLink(state) !== before) steps.settle(writeLink(state));
+  viewer.show(source(), view, goal);
+  compare.show(view, goal);
+  describe(view);
+}
+
+/** @param {import("./picture/view.js").View} view */
+function describe(view) {
+  const { frame } = source();
+  const resolution = models.find(({ name }) => name === state.image.model)?.resolution ?? null;
+  describeMagnification(view, viewer.size, frame);
+  describeDetail(view, state.job ? null : resolution);
+  describeView(view, viewer.size, state.job);
+  showMinimap();
+}
+
+function showMinimap() {
+  minimap.show(viewer.layers, source(), motion.view, viewer.size);
+}
+
+/** @param {import("./picture/loader.js").Loaded} loaded */
+function onLoaded(loaded) {
+  if (loaded.part.source.key !== source().key) return;
+  notice.clear();
+  waiting.preview = loaded.part.preview;
+  if (!loaded.part.preview) describeReply(loaded);
+  showMinimap();
 }
 
 /** @param {Error} error */
 function onError(error) {
   if (error instanceof Problem && error.status === 413 && maxPixels > MIN_PIXELS) {
-    maxPixels /= 2; // the server's limit is lower than ours
+    maxPixels /= 2; // the server has a lower limit
     resize();
   } else {
-    notice.fail(error.message);
+    notice.fail(error.message, "Try again", () => motion.jump(motion.goal));
   }
 }
 
@@ -149,64 +232,71 @@ function onError(error) {
 function onBusy(now) {
   if (now === busy) return;
   busy = now;
-  canvas.ariaBusy = String(busy);
-  notice.setBusy(busy);
-  clearTimeout(patience);
-  if (busy) patience = setTimeout(explainDelay, PATIENCE_MILLISECONDS);
+  waiting.setBusy(busy);
+  clearInterval(patience);
+  clearTimeout(visit);
+  if (busy) {
+    waiting.preview = false;
+    patience = setInterval(explainDelay, PATIENCE_MILLISECONDS);
+  } else if (!state.job && viewer.layers.source === source().key) {
+    const entry = { image: state.image, thumbnail: thumbnailOf(viewer.layers, UNIT_SQUARE) };
+    visit = setTimeout(() => gallery.pictures.visit(entry), VISIT_MILLISECONDS);
+  }
 }
 
 async function explainDelay() {
   const ready = await api.ready();
-  if (!busy) return;
-  if (!ready) notice.wait("Waiting for a worker …");
-  clearTimeout(patience);
-  patience = setTimeout(explainDelay, PATIENCE_MILLISECONDS);
+  if (busy && !ready) notice.wait("Waiting for a worker …");
 }
 
-function tryAgain() {
-  notice.clear();
-  if (opened) load();
-  else start();
+/** @param {boolean} refused */
+async function askUser(refused) {
+  element("key-button", HTMLElement).hidden = false;
+  return askKey(refused);
+}
+
+async function changeKey() {
+  if (!(await api.changeKey())) return;
+  if (models.length === 0) start();
+  else motion.jump(motion.goal);
 }
 
 function resize() {
-  const { width, height } = canvas.getBoundingClientRect();
-  const ratio = Math.min(devicePixelRatio, Math.sqrt(maxPixels / (width * height)));
-  stage.resize(scaled({ width, height }, ratio));
-  download.setScreenSize(stage.size);
-  setState(state);
+  element("compared", HTMLElement).hidden = compare.image === null;
+  if (!viewer.resize(maxPixels)) return;
+  compare.viewer.resize(maxPixels);
+  if (opened) motion.jump(snap(state.view ?? fit(source().frame, viewer.size), viewer.size));
 }
 
-/** @param {number} factor @param {import("./view.js").Point} [anchor] */
-function glideZoom(factor, anchor = { x: stage.size.width / 2, y: stage.size.height / 2 }) {
-  motion.glide(state.view, zoom(motion.goal, stage.size, anchor, factor));
+/** @param {number} factor @param {import("./picture/view.js").Point} [anchor] */
+function glideZoom(factor, anchor = { x: viewer.size.width / 2, y: viewer.size.height / 2 }) {
+  motion.glide(zoom(motion.goal, viewer.size, anchor, factor));
 }
 
 /** @param {number} right share of the canvas @param {number} down */
 function glidePan(right, down) {
-  const by = { x: -right * stage.size.width, y: -down * stage.size.height };
-  motion.glide(state.view, pan(motion.goal, stage.size, by));
+  const { width, height } = viewer.size;
+  motion.glide(pan(motion.goal, viewer.size, { x: -Math.round(right * width), y: -Math.round(down * height) }));
 }
 
-const showWhole = () => motion.glide(state.view, clampView(WHOLE, stage.size));
+const showWhole = () => motion.glide(fit(source().frame, viewer.size));
 const zoomIn = () => glideZoom(KEY_ZOOM);
 const zoomOut = () => glideZoom(1 / KEY_ZOOM);
+const openSave = () => opened && save.open(state, viewer.size);
 
 function toggleFullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
   else document.documentElement.requestFullscreen();
 }
 
-function toggleSettings() {
-  const open = element("panel", HTMLElement).classList.toggle("open");
-  element("toggle", HTMLButtonElement).setAttribute("aria-expanded", String(open));
+for (const each of [viewer, compare.viewer]) {
+  listenToPointers(each.canvas, {
+    hold: (held) => motion.hold(held),
+    pan: (by) => motion.follow(pan(motion.view, viewer.size, by)),
+    zoom: (anchor, factor) => motion.follow(zoom(motion.view, viewer.size, anchor, factor), anchor),
+    glideZoom: (anchor, factor) => glideZoom(factor, anchor),
+  });
 }
-
-listenToPointers(canvas, {
-  pan: (by) => motion.jump(pan(state.view, stage.size, by)),
-  zoom: (anchor, factor) => motion.jump(zoom(state.view, stage.size, anchor, factor)),
-  glideZoom: (anchor, factor) => glideZoom(factor, anchor),
-});
 listenToKeys({
   "+": zoomIn,
   "=": zoomIn,
@@ -218,21 +308,27 @@ listenToKeys({
   ArrowUp: () => glidePan(0, -KEY_PAN),
   ArrowDown: () => glidePan(0, KEY_PAN),
   r: () => panel.setRandomSeed(),
+  n: () => element("next", HTMLElement).click(),
+  p: () => element("previous", HTMLElement).click(),
+  f: () => gallery.toggleFavourite(),
+  h: () => dock.toggle(),
+  s: openSave,
+  "?": () => help.open(),
+  Escape: () => compare.close(),
+  "Control+z": () => steps.undo(),
+  "Control+Z": () => steps.redo(),
+  "Control+y": () => steps.redo(),
 });
 onClick("zoom-in", zoomIn);
 onClick("zoom-out", zoomOut);
 onClick("whole", showWhole);
 onClick("full-screen", toggleFullScreen);
-onClick("toggle", toggleSettings);
-onClick("copy", () => copyLink(state));
-onClick("copy-iiif", copyIiif);
-onClick("order", () => order.open(state, stage.size));
-onClick("download", () => download.toggle(state, stage.size));
-element("full-screen", HTMLElement).hidden = !document.fullscreenEnabled;
-if (matchMedia(NARROW).matches) {
-  toggleSettings();
-  jobs.toggle(false);
-}
-window.addEventListener("hashchange", openLink);
-new ResizeObserver(resize).observe(canvas);
+onClick("share", () => opened && share.open(state, viewer.size));
+onClick("save", openSave);
+onClick("back-to-live", backToLive);
+onClick("key-button", changeKey);
+onToggle("dim", (on) => document.body.classList.toggle("dim", on));
+onToggle("show-numbers", (on) => (element("numbers", HTMLElement).hidden = !on));
+element("screen", HTMLElement).hidden = !document.fullscreenEnabled;
+new ResizeObserver(resize).observe(viewer.element);
 start();

@@ -1,68 +1,104 @@
 // @ts-check
 /**
- * The link that reopens a view: what is shown, written after the # of the address.
+ * The state of the page in the query of its URL, so that a server can tell what a shared link shows.
  *
- * @typedef {import("./view.js").View} View
- * @typedef {import("./api.js").Model} Model
+ * @typedef {import("./picture/view.js").View} View
+ * @typedef {import("./api/client.js").Model} Model
  *
- * @typedef {object} Picture which picture of which network
+ * @typedef {object} Image an image of a network
  * @property {string} model
  * @property {number} seed
  * @property {number} psi truncation
  * @property {number | null} classIndex null for networks without classes
  *
  * @typedef {object} State
- * @property {Picture} picture drawn live unless
- * @property {import("./source.js").Stored | null} job shows what a job has made
- * @property {View} view
+ * @property {Image} image
+ * @property {import("./panels/job_card.js").Job | null} job whose output is shown; null: the image is rendered live
+ * @property {View | null} view null for the whole picture
+ *
+ * @typedef {object} Link
+ * @property {Image} image the nearest there is
+ * @property {View | null} view
+ * @property {string | null} jobId
+ * @property {string[]} faults why the image is not the one that the link names
  */
 
-import { BOUNDS, MIN_EXTENT, WHOLE, clamp } from "./view.js";
+import { BOUNDS, MIN_EXTENT, clamp } from "./picture/view.js";
 
 /** The service's largest seed. */
 export const MAX_SEED = 2 ** 32 - 1;
 
-/** The range of the truncation slider. */
-export const PSI = { low: -1, high: 1.5, initial: 0.7 };
+/** The service's range of the truncation, and what the page begins with. */
+export const PSI = { low: -2, high: 2, initial: 0.7 };
 
-/** @param {State} state @returns {string} beginning with # */
-export function writeLink({ picture, view, job }) {
-  const values = new URLSearchParams({ model: picture.model, seed: String(picture.seed), psi: String(picture.psi) });
-  if (picture.classIndex !== null) values.set("class", String(picture.classIndex));
+/** @param {State} state @returns {string} beginning with ? */
+export function writeLink({ image, view, job }) {
+  const values = new URLSearchParams({ model: image.model, seed: String(image.seed), psi: String(image.psi) });
+  if (image.classIndex !== null) values.set("class", String(image.classIndex));
   if (job) values.set("job", job.id);
-  // A millionth of the extent is less than a pixel of any screen.
-  const digits = clamp(6 - Math.floor(Math.log10(view.extent)), 0, 20);
-  values.set("x", String(Number(view.x.toFixed(digits))));
-  values.set("y", String(Number(view.y.toFixed(digits))));
-  values.set("extent", String(Number(view.extent.toPrecision(7))));
-  return `#${values}`;
+  if (view) {
+    // A millionth of the extent is less than a pixel of any screen.
+    const digits = clamp(6 - Math.floor(Math.log10(view.extent)), 0, 20);
+    values.set("x", String(Number(view.x.toFixed(digits))));
+    values.set("y", String(Number(view.y.toFixed(digits))));
+    values.set("extent", String(Number(view.extent.toPrecision(7))));
+  }
+  return `?${values}`;
 }
 
-/** What a link asks for; whatever is missing or makes no sense in it is left at its default.
- * @param {string} hash @param {Model[]} models at least one
- * @returns {{ picture: Picture, view: View, jobId: string | null }} */
-export function readLink(hash, models) {
-  const values = new URLSearchParams(hash.replace(/^#/, ""));
-  const model = models.find(({ name }) => name === values.get("model")) ?? models[0];
+/** Parse the address of the page. Links of earlier versions have the values in the fragment.
+ * @param {{ search: string, hash: string }} address @param {Model[]} models at least one @returns {Link} */
+export function readLink({ search, hash }, models) {
+  const values = new URLSearchParams(hash.includes("=") ? hash.slice(1) : search);
+  /** @type {string[]} */
+  const faults = [];
+  const name = values.get("model");
+  const model = models.find((each) => each.name === name || each.digest === name) ?? models[0];
+  if (name && model.name !== name && model.digest !== name) faults.push(`the model “${name}” is not served here`);
+  const whole = (/** @type {string} */ field, /** @type {number} */ high) =>
+    within(values, field, 0, 0, high, faults, Math.round);
   return {
-    picture: {
+    image: {
       model: model.name,
-      seed: Math.round(number(values, "seed", 0, 0, MAX_SEED)),
-      psi: number(values, "psi", PSI.initial, PSI.low, PSI.high),
-      classIndex: model.classes ? Math.round(number(values, "class", 0, 0, model.classes - 1)) : null,
+      seed: whole("seed", MAX_SEED),
+      psi: within(values, "psi", PSI.initial, PSI.low, PSI.high, faults),
+      classIndex: model.classes ? whole("class", model.classes - 1) : null,
     },
-    view: {
-      x: number(values, "x", WHOLE.x, BOUNDS.low, BOUNDS.high),
-      y: number(values, "y", WHOLE.y, BOUNDS.low, BOUNDS.high),
-      extent: number(values, "extent", WHOLE.extent, MIN_EXTENT, BOUNDS.high - BOUNDS.low),
-    },
-    jobId: /^[0-9a-f]{32}$/.exec(values.get("job") ?? "")?.[0] ?? null,
+    view: readView(values),
+    jobId: values.get("job"),
+    faults,
   };
 }
 
-/** @param {URLSearchParams} values @param {string} name @param {number} fallback @param {number} low @param {number} high */
-function number(values, name, fallback, low, high) {
+/** @param {URLSearchParams} values @returns {View | null} */
+function readView(values) {
+  const [x, y, extent] = ["x", "y", "extent"].map((name) => number(values, name));
+  if (x === null && y === null && extent === null) return null;
+  return {
+    x: clamp(x ?? 0.5, BOUNDS.low, BOUNDS.high),
+    y: clamp(y ?? 0.5, BOUNDS.low, BOUNDS.high),
+    extent: clamp(extent ?? 1, MIN_EXTENT, BOUNDS.high - BOUNDS.low),
+  };
+}
+
+/** The value that is nearest to that of a link, which `faults` gets to know of if it is another.
+ * @param {URLSearchParams} values @param {string} name @param {number} fallback @param {number} low @param {number} high
+ * @param {string[]} faults @param {(value: number) => number} [round] */
+function within(values, name, fallback, low, high, faults, round = (value) => value) {
+  const text = values.get(name)?.trim();
+  if (!text) return fallback;
+  const value = number(values, name);
+  const nearest = value === null ? fallback : clamp(round(value), low, high);
+  if (nearest !== value) faults.push(`the ${LABELS[name] ?? name} “${text}” is not from ${low} to ${high}`);
+  return nearest;
+}
+
+/** @type {Record<string, string>} */
+const LABELS = { psi: "variety ψ" };
+
+/** @param {URLSearchParams} values @param {string} name */
+function number(values, name) {
   const text = values.get(name)?.trim();
   const value = text ? Number(text) : NaN;
-  return Number.isFinite(value) ? clamp(value, low, high) : fallback;
+  return Number.isFinite(value) ? value : null;
 }

@@ -1,4 +1,4 @@
-"""The models that a worker has loaded: those last used, as far as their memory goes."""
+"""The models that a worker has loaded: the last used ones, within a limit of memory."""
 
 import logging
 import time
@@ -12,16 +12,22 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.spec import RenderSpec
-from service import metrics
-from service.catalog import Catalog
+from service.models.catalog import Catalog
+from service.runtime import metrics
 
 if TYPE_CHECKING:
-    from kernels.precision import Agreement
+    from kernels.accuracy import AccuracyReport
 
 logger = logging.getLogger(__name__)
 
 CPU_BYTES = 4 * 2**30
-"""Limit on a CPU, unless set otherwise. The paper's 512² network takes 0.4 GB with its line cache."""
+"""Default limit on a CPU. The paper's 512² network takes 0.4 GB with its line cache."""
+
+MIN_PIXELS_FOR_RATE = 1 << 16
+"""Smaller batches measure the speed badly: preparing the lines of a small image costs more than its pixels."""
+
+EMA_DECAY = 0.8
+"""Decay of the moving average of the speed, per batch."""
 
 
 class RendererLike(Protocol):
@@ -29,43 +35,59 @@ class RendererLike(Protocol):
 
     @property
     def backend(self) -> str:
-        """Name of the backend that draws."""
+        """Name of the backend."""
 
     @property
-    def precision(self) -> "Sequence[Agreement]":
-        """What was measured of each arithmetic that was tried, the one in use last."""
+    def precision(self) -> "Sequence[AccuracyReport]":
+        """Accuracy of each precision that was tried, the one in use last."""
+
+    @property
+    def arithmetic(self) -> str:
+        """What decides the last bits of a pixel besides the network: precision, kernels and device."""
 
     @property
     def memory(self) -> int:
-        """Bytes that it takes at most between two pictures, weights and lines that are kept."""
+        """Bytes that it takes at most between two images: weights and line cache."""
 
     def close(self) -> None:
-        """Gives the memory back. Nothing can be drawn after that."""
+        """Frees the memory. Nothing can be rendered after that."""
 
     def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
-        """The pictures [h, w, 3] of specs that all name this model."""
+        """The images [h, w, 3] of specs of this model."""
 
 
 Load = Callable[[Checkpoint], RendererLike]
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadedModel:
-    name: str
-    renderer: RendererLike
-
-
-class LoadedModels:
-    """Loads models when they are first asked for. For one thread; only ``digests`` may be read by others.
-
-    Args:
-        catalog: where models are found by their digest.
-        load: makes a renderer of a checkpoint.
-        limit: bytes of memory of all together, beyond which the longest unused are unloaded; the one that is asked for
-            stays in any case. What a model takes is known once it is loaded, so that for this moment it comes on top.
+    """A model in memory.
 
     Attributes:
-        digests: the models that are loaded, the last used last.
+        rate: in pixels per second, None before the first batch.
+        measured: pixels of the largest batch that has determined the rate.
+    """
+
+    name: str
+    renderer: RendererLike
+    rate: float | None = None
+    measured: int = 0
+
+    def measure(self, pixels: int, seconds: float) -> None:
+        """Updates the rate after a batch. While all have been small, the largest one counts alone."""
+        rate = pixels / max(seconds, 1e-6)
+        if self.rate is not None and min(pixels, self.measured) >= MIN_PIXELS_FOR_RATE:
+            self.rate = EMA_DECAY * self.rate + (1 - EMA_DECAY) * rate
+        elif pixels >= self.measured:
+            self.rate = rate
+        self.measured = max(self.measured, pixels)
+
+
+class ModelCache:
+    """Loads models when they are first used. Not thread-safe, but for ``digests`` and ``rates``.
+
+    When all models together take more than ``limit`` bytes, the least recently used are unloaded. The one in use stays
+    in any case. The size of a model is known only when it is loaded, so the limit is exceeded for that moment.
     """
 
     def __init__(self, catalog: Catalog, load: Load, limit: int) -> None:
@@ -74,25 +96,29 @@ class LoadedModels:
         self._limit = limit
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self.digests: tuple[str, ...] = ()
+        self.arithmetics: dict[str, str] = {}
+        """The arithmetic of each model by digest, also of those that were evicted."""
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Pixels per second of each loaded model that was measured."""
+        models = {digest: self._loaded.get(digest) for digest in self.digests}
+        return {digest: model.rate for digest, model in models.items() if model and model.rate is not None}
 
     def get(self, digest: str) -> LoadedModel:
-        """The model of that digest.
-
-        Raises:
-            InputError: there is none, or its file cannot be used.
-        """
+        """The model of that digest. Raises InputError if there is none, or its file cannot be used."""
         if digest not in self._loaded:
             self._loaded[digest] = self._read(digest)
         self._loaded.move_to_end(digest)
         while len(self._loaded) > 1 and sum(model.renderer.memory for model in self._loaded.values()) > self._limit:
-            self._forget(next(iter(self._loaded)), "the longest unused")
+            self._evict(next(iter(self._loaded)), "the least recently used")
         self.digests = tuple(self._loaded)
         return self._loaded[digest]
 
-    def forget_all_but(self, served: Collection[str]) -> None:
-        """Unloads the models whose digests are not among those that are served."""
+    def evict_all_but(self, served: Collection[str]) -> None:
+        """Unloads the models whose digests are not among ``served``."""
         for digest in [digest for digest in self._loaded if digest not in served]:
-            self._forget(digest, "which is served no more")
+            self._evict(digest, "which is no longer served")
         self.digests = tuple(self._loaded)
 
     def _read(self, digest: str) -> LoadedModel:
@@ -101,16 +127,17 @@ class LoadedModels:
         started = time.perf_counter()
         model = LoadedModel(checkpoint.name, self._load(checkpoint))
         seconds = time.perf_counter() - started
+        self.arithmetics[digest] = model.renderer.arithmetic
         metrics.MODEL_LOAD_DURATION.observe(seconds)
         metrics.MODEL_LOADED.labels(model.name, digest).set(1)
         metrics.MODEL_MEMORY.labels(model.name, digest).set(model.renderer.memory)
-        for labels, agreement in _precision(digest, model):
-            metrics.MODEL_PRECISION.labels(*labels).set(agreement.psnr)
-            metrics.MODEL_LEVELS.labels(*labels).set(agreement.levels)
+        for labels, report in _precision(digest, model):
+            metrics.MODEL_PRECISION.labels(*labels).set(report.psnr)
+            metrics.MODEL_LEVELS.labels(*labels).set(report.levels)
         logger.info("loaded model %s for the %s backend in %.1f s", model.name, model.renderer.backend, seconds)
         return model
 
-    def _forget(self, digest: str, reason: str) -> None:
+    def _evict(self, digest: str, reason: str) -> None:
         model = self._loaded.pop(digest)
         metrics.MODEL_LOADED.remove(model.name, digest)
         metrics.MODEL_MEMORY.remove(model.name, digest)
@@ -121,9 +148,9 @@ class LoadedModels:
         logger.info("unloaded model %s, %s", model.name, reason)
 
 
-def _precision(digest: str, model: LoadedModel) -> "Iterator[tuple[tuple[str, str, str, str], Agreement]]":
-    """The labels and figures of each arithmetic that was tried."""
+def _precision(digest: str, model: LoadedModel) -> "Iterator[tuple[tuple[str, str, str, str], AccuracyReport]]":
+    """Metric labels and report of each precision that was tried."""
     tried = model.renderer.precision
-    for agreement in tried:
-        used = "true" if agreement is tried[-1] else "false"
-        yield (model.name, digest, agreement.arithmetic, used), agreement
+    for report in tried:
+        used = "true" if report is tried[-1] else "false"
+        yield (model.name, digest, report.arithmetic, used), report

@@ -1,10 +1,10 @@
-"""Rendering in a worker: one thread, the models that it has loaded, and what can go wrong with either."""
+"""Renders batches in a thread, and turns exceptions into failures that clients may see."""
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,132 +12,112 @@ from numpy.typing import NDArray
 
 from model.errors import InputError
 from model.spec import RenderSpec
-from service import metrics
-from service.catalog import Catalog
-from service.loaded_models import Load, LoadedModels
-from service.logs import log_context, merge
-from service.queue import RenderFailed
+from service.queue.messages import RenderFailed
+from service.runtime import metrics
+from service.runtime.logs import log_context, merge
+from service.worker.model_cache import ModelCache
 
 logger = logging.getLogger(__name__)
 
-HUNG_SECONDS, HUNG_RATE = 600.0, 10_000.0
-"""A batch that has taken longer than so many seconds, and a second for each so many pixels, hangs: the paper's 512²
-network draws 334,000 pixels a second on two cores (BENCHMARKS.md), and no model takes minutes to load and compile."""
+STALL_TIMEOUT, MIN_RATE = 600.0, 10_000.0
+"""A batch is stalled after STALL_TIMEOUT seconds, and a second more for every MIN_RATE pixels: the paper's 512² network
+renders 334,000 pixels a second on two cores (BENCHMARKS.md), and no model takes minutes to load and compile."""
 
-TELLING_PIXELS = 1 << 16
-"""A batch of fewer pixels tells little of a model's speed: the lines of small pictures cost more than their pixels."""
+PixelArray = NDArray[np.uint8]
 
-_MEMORY = 0.8
-"""Part of the speed told that a new measurement leaves as it was."""
+Contexts = Sequence[Mapping[str, str]]
+"""For each spec of a batch, the fields of log messages about it."""
 
-Picture = NDArray[np.uint8]
+Outcome = PixelArray | RenderFailed
+"""The image [h, w, 3] of a spec, or why there is none."""
+
+Outcomes = Sequence[Outcome]
+"""For each spec of a batch."""
 
 
-class Rendering:
-    """Renders batches of one model each.
+class DeviceLostError(Exception):
+    """The device reports the same error for all work, until the process ends: such a CUDA error is called sticky."""
 
-    Args:
-        catalog: where models are found by their digest.
-        load: makes a renderer of a checkpoint.
-        model_bytes: memory that loaded models may take (:class:`LoadedModels`).
 
-    Attributes:
-        rates: pixels a second of each model that is loaded, as last measured.
+class RenderExecutor:
+    """Renders batches of one model each, in one thread: the renderer uses the whole device.
+
+    ``synchronize`` waits for the device, and raises an exception if the device is lost.
     """
 
-    def __init__(self, catalog: Catalog, load: Load, model_bytes: int) -> None:
-        self._models = LoadedModels(catalog, load, model_bytes)
+    def __init__(self, models: ModelCache, synchronize: Callable[[], object]) -> None:
+        self._models = models
+        self._synchronize = synchronize
         self._overdue = math.inf
-        self._rates: dict[str, float] = {}
-        # One thread renders: the renderer itself uses all of the device.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="render")
 
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Digests of the models that are loaded, the last used last."""
-        return self._models.digests
+    async def render(self, specs: Sequence[RenderSpec], contexts: Contexts) -> Outcomes:
+        """Renders specs that all name the same model. Raises DeviceLostError, after which nothing can be rendered."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render, specs, contexts)
+
+    async def evict_all_but(self, served: Set[str]) -> None:
+        """Unloads models that are no longer served, after the current batch."""
+        if not served >= set(self._models.digests):
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._models.evict_all_but, served)
 
     @property
-    def rates(self) -> dict[str, float]:
-        return {digest: self._rates[digest] for digest in self.models if digest in self._rates}
-
-    async def render(
-        self, specs: Sequence[RenderSpec], contexts: Sequence[Mapping[str, str]]
-    ) -> Sequence[Picture | RenderFailed]:
-        """The pictures [h, w, 3] of specs that all name one model, or why there is none.
-
-        Args:
-            contexts: for each spec, what log messages about it say.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render_in_time, specs, contexts)
-
-    async def unload_all_but(self, served: Set[str]) -> None:
-        """Unloads the models that are served no more, once what is being rendered is done."""
-        if not served >= set(self.models):
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._models.forget_all_but, served)
-
-    @property
-    def hangs(self) -> bool:
-        """Whether the batch that is being rendered takes longer than any should. May be asked by any thread."""
+    def is_stalled(self) -> bool:
+        """Whether the current batch takes longer than any should. Thread-safe."""
         return time.monotonic() > self._overdue
 
     def shutdown(self) -> None:
-        """Waits for what is being rendered."""
+        """Waits for the current batch."""
         self._thread.shutdown()
 
-    def _render_in_time(
-        self, specs: Sequence[RenderSpec], contexts: Sequence[Mapping[str, str]]
-    ) -> Sequence[Picture | RenderFailed]:
-        pixels = sum(spec.viewport.pixels for spec in specs)
-        self._overdue = time.monotonic() + HUNG_SECONDS + pixels / HUNG_RATE
+    def _render(self, specs: Sequence[RenderSpec], contexts: Contexts) -> Outcomes:
+        self._overdue = time.monotonic() + STALL_TIMEOUT + sum(spec.viewport.pixels for spec in specs) / MIN_RATE
         try:
-            return self._render(specs, contexts)
+            with log_context(**merge(contexts)):
+                outcomes = self._render_batch(specs)
         finally:
             self._overdue = math.inf
-
-    def _render(
-        self, specs: Sequence[RenderSpec], contexts: Sequence[Mapping[str, str]]
-    ) -> Sequence[Picture | RenderFailed]:
-        with log_context(**merge(contexts)):
-            pictures = self._render_together(specs)
-        if pictures is None:  # whichever is to blame shall fail alone
+        if outcomes is None:  # render them one by one, so that only the faulty ones fail
             return [self._render([spec], [context])[0] for spec, context in zip(specs, contexts, strict=True)]
-        return pictures
+        return outcomes
 
-    def _render_together(self, specs: Sequence[RenderSpec]) -> Sequence[Picture | RenderFailed] | None:
-        """None where several failed together."""
+    def _render_batch(self, specs: Sequence[RenderSpec]) -> Outcomes | None:
+        """None where a batch of several failed."""
         try:
             model = self._models.get(specs[0].model)
         except Exception as error:
+            self._check_device(error)
             return [_load_failure(specs[0].model, error)] * len(specs)
         started = time.perf_counter()
         try:
-            pictures = model.renderer.render_batch(specs)
+            images = model.renderer.render_batch(specs)
         except Exception as error:
-            return [failure(error)] if len(specs) == 1 else None
+            self._check_device(error)
+            return [to_failure(error)] if len(specs) == 1 else None
         seconds = time.perf_counter() - started
         pixels = sum(spec.viewport.pixels for spec in specs)
         metrics.RENDER_DURATION.labels(model.name, model.renderer.backend).observe(seconds)
         metrics.RENDERED_PIXELS.labels(model.name).inc(pixels)
-        self._measure(specs[0].model, pixels, seconds)
-        return pictures
+        model.measure(pixels, seconds)
+        return images
 
-    def _measure(self, digest: str, pixels: int, seconds: float) -> None:
-        rate = pixels / max(seconds, 1e-6)
-        if digest not in self._rates:
-            self._rates[digest] = rate
-        elif pixels >= TELLING_PIXELS:
-            self._rates[digest] = _MEMORY * self._rates[digest] + (1 - _MEMORY) * rate
+    def _check_device(self, error: Exception) -> None:
+        """Raises DeviceLostError if the device has failed, not only the batch."""
+        if isinstance(error, InputError) or _is_out_of_memory(error):
+            return
+        try:
+            self._synchronize()
+        except Exception:
+            raise DeviceLostError(f"{type(error).__name__}: {error}") from error
 
 
-def failure(error: Exception) -> RenderFailed:
-    """What whoever asked is told of an exception."""
+def to_failure(error: Exception) -> RenderFailed:
+    """An exception as the client may see it. What is unexpected is logged."""
     if isinstance(error, InputError):
         return RenderFailed("invalid", error.message, error.field)
     if _is_out_of_memory(error):
-        logger.warning("a picture does not fit the memory: %s", error)
-        return RenderFailed("memory", "the picture does not fit the memory of the worker")
-    logger.error("a picture failed", exc_info=error)
+        logger.warning("an image does not fit the memory: %s", error)
+        return RenderFailed("memory", "the image does not fit the memory of the worker")
+    logger.error("an image failed", exc_info=error)
     return RenderFailed("failed", f"the worker met an unexpected {type(error).__name__}; its log tells more")
 
 
@@ -151,7 +131,7 @@ def _load_failure(digest: str, error: Exception) -> RenderFailed:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Also torch's errors, of which only that of a GPU has a class of its own."""
+    """MemoryError, or one of torch's: on the CPU they are plain RuntimeErrors."""
     named = (
         type(error).__name__ == "OutOfMemoryError"
         or "out of memory" in str(error)

@@ -1,13 +1,13 @@
-"""The workers' side of jobs: which tiles are worth drawing, and where drawn ones go."""
+"""The workers' side of jobs: selects tiles to render, stores rendered ones, assembles the files of jobs."""
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,15 +17,17 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from model.spec import RenderSpec
-from service import metrics
-from service.jobs import storage
+from service.imaging.assemble import assemble
+from service.imaging.export_spec import ExportSpec
+from service.imaging.object_store import STORE_ERRORS, Store, delete_folder, describe, exists, put_once
+from service.imaging.tile_encoding import encode_tile
+from service.jobs import records
 from service.jobs.job import FOLDER
-from service.jobs.task import Tasks, TileTask
-from service.logs import log_context
-from service.outputs.finish import finish
-from service.outputs.order import Order
-from service.outputs.store import STORE_ERRORS, Store, delete_folder, describe, exists, put_once
-from service.outputs.tiles import encode_tile
+from service.jobs.status import UNFINISHED
+from service.jobs.tile_tasks import TileTask, TileTasks
+from service.runtime import metrics
+from service.runtime.logs import log_context
+from service.runtime.redis_keys import job_key
 
 logger = logging.getLogger(__name__)
 
@@ -33,44 +35,42 @@ MAX_TRIES = 5
 """Failures of one tile after which its job fails."""
 
 RETRY_SECONDS = 1.0
-"""Before a failed tile is tried again; twice as long before the next time, so that a store has half a minute."""
+"""Delay before the second try, doubled from one to the next: a store has half a minute to recover."""
 
 PROGRESS_SECONDS = 0.5
-"""Between two notes of how far a file is."""
-
-_ORDERS_KEPT = 64
+"""Between two updates of a job's progress while its file is assembled."""
 
 Result = TypeVar("Result")
 
+_parse_export = lru_cache(maxsize=64)(ExportSpec.from_json)
+
 
 class StoppedError(Exception):
-    """The worker, or the job, ends before the file is finished."""
+    """The worker stops, or the job has ended, before its file is assembled."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile that is to be drawn."""
+    """A tile to render."""
 
     task: TileTask
-    order: Order
+    export: ExportSpec
 
     @property
     def spec(self) -> RenderSpec:
-        return self.order.tile_spec(self.task.tile)
+        return self.export.tile_spec(self.task.tile)
 
     @property
     def path(self) -> str:
-        return f"{FOLDER}/{self.task.job}/{self.order.tile_name(self.task.tile)}"
+        return f"{FOLDER}/{self.task.job}/{self.export.tile_name(self.task.tile)}"
+
+    @property
+    def log_fields(self) -> Mapping[str, str]:
+        return {"job": self.task.job}
 
 
-class TileWork:
-    """Does all for tiles but drawing them.
-
-    Args:
-        release: is called with each task that this worker no longer holds.
-        worker: the worker's id.
-        encoders: threads that encode.
-    """
+class TileProcessor:
+    """Everything about tiles but rendering them. Calls ``release`` with each task that this worker no longer holds."""
 
     def __init__(
         self, redis: "Redis", store: Store, release: Callable[[TileTask], None], worker: str, encoders: Executor
@@ -80,139 +80,118 @@ class TileWork:
         self._release = release
         self._worker = worker
         self._encoders = encoders
-        self._tasks = Tasks(redis)
-        self._orders: OrderedDict[str, Order] = OrderedDict()
+        self._tasks = TileTasks(redis)
         self._background: set[asyncio.Task[None]] = set()
-        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="finish")
+        self._assembler = ThreadPoolExecutor(1, thread_name_prefix="assemble")
         self._stopping = asyncio.Event()
 
-    async def wanted(self, tasks: Sequence[TileTask]) -> list[Tile]:
-        """Those tiles that are not in the store yet. All other tasks are ended here, or go on in the background."""
-        try:
-            alive = await self._alive([task.job for task in tasks])
-        except RedisError:
-            for task in tasks:  # they come again
-                self._release(task)
-            raise
+    async def select(self, tasks: Sequence[TileTask]) -> list[Tile]:
+        """The tiles that must be rendered. All other tasks are settled here or in the background. If it raises
+        redis.exceptions.RedisError, no task was settled."""
+        orders = await self._orders({task.job for task in tasks})
         tiles: list[Tile] = []
         for task in tasks:
-            if task.job not in alive:
-                await self._end(task, self._tasks.drop(task))
+            if (order := orders[task.job]) is None:
+                await self._end(task, self._tasks.retry(task, task.tries))
                 metrics.TILES.labels("dropped").inc()
-            elif (order := alive[task.job]) is None:
-                self.failed(task, "the worker cannot read the order; its log tells why", final=True)
-            elif task.tile >= order.pyramid.tiles:
+            elif (export := _read_order(task.job, order)) is None:
+                self.fail(task, "the worker cannot read the order; its log tells why", final=True)
+            elif task.tile >= export.pyramid.tiles:
                 with log_context(job=task.job):
-                    self._start(self._finish(task, order))
+                    self._start(self._assemble(task, export))
             else:
-                tiles.append(Tile(task, order))
-        drawn = await asyncio.gather(*(exists(self._store, tile.path) for tile in tiles), return_exceptions=True)
-        for tile, is_drawn in zip(tiles, drawn, strict=True):
-            if is_drawn is True:
+                tiles.append(Tile(task, export))
+        stored = await asyncio.gather(*(exists(self._store, tile.path) for tile in tiles), return_exceptions=True)
+        for tile, is_stored in zip(tiles, stored, strict=True):
+            if is_stored is True:
                 metrics.TILES.labels("found").inc()
                 await self._settle(tile.task, tile.path)
-        # Where the store does not answer, the tile is drawn: to keep it may work.
-        return [tile for tile, is_drawn in zip(tiles, drawn, strict=True) if is_drawn is not True]
+        # Where the store fails to answer, the tile is rendered: by then, writing may work.
+        return [tile for tile, is_stored in zip(tiles, stored, strict=True) if is_stored is not True]
 
-    async def keep(self, tile: Tile, picture: NDArray[np.uint8]) -> None:
-        """Encodes a drawn tile, puts it into the store and settles its task."""
+    async def save(self, tile: Tile, image: NDArray[np.uint8]) -> None:
+        """Encodes a rendered tile, stores it and settles its task."""
         loop = asyncio.get_running_loop()
         try:
-            content = await loop.run_in_executor(self._encoders, encode_tile, tile.order, picture)
+            content = await loop.run_in_executor(self._encoders, encode_tile, tile.export, image)
             await put_once(self._store, tile.path, content)
         except STORE_ERRORS as error:
-            self.failed(tile.task, describe(error))
+            self.fail(tile.task, describe(error))
             return
         except Exception as error:
             logger.exception("tile %d of job %s cannot be encoded", tile.task.tile, tile.task.job)
-            self.failed(tile.task, f"a tile cannot be encoded: {type(error).__name__}")
+            self.fail(tile.task, f"a tile cannot be encoded: {type(error).__name__}")
             return
         metrics.TILES.labels("drawn").inc()
         await self._settle(tile.task, tile.path)
 
-    def failed(self, task: TileTask, reason: str, *, final: bool = False) -> None:
-        """Has a task tried again after a while; its job fails with the reason after MAX_TRIES, or if this is final."""
+    def fail(self, task: TileTask, reason: str, *, final: bool = False) -> None:
+        """Retries a task after a delay. After MAX_TRIES, or where the failure is final, its job fails."""
         metrics.TILES.labels("failed").inc()
-        self._start(self._try_again(task, reason, MAX_TRIES if final else task.tries + 1))
+        self._start(self._retry(task, reason, MAX_TRIES if final else task.tries + 1))
 
     async def stop(self) -> None:
         """Leaves what is not finished to other workers."""
         self._stopping.set()
         while self._background:
             await asyncio.wait(self._background)
-        self._finisher.shutdown()
+        self._assembler.shutdown()
 
-    async def _alive(self, ids: Sequence[str]) -> dict[str, Order | None]:
-        """The orders of those jobs that have not ended. None: it cannot be read, as that of a newer gateway."""
-        unique = list(dict.fromkeys(ids))
+    async def _orders(self, jobs: set[str]) -> dict[str, bytes | None]:
+        """The orders of jobs; None for those that have ended."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for job in unique:
-                pipeline.hget(f"creps:job:{job}", "state")
-                if job not in self._orders:
-                    pipeline.hget(f"creps:job:{job}", "order")
+            for job in jobs:
+                pipeline.hmget(job_key(job), "state", "order")
             answers: list[Any] = await pipeline.execute()
-        alive: dict[str, Order | None] = {}
-        replies = iter(answers)
-        for job in unique:
-            state = next(replies)
-            text = None if job in self._orders else next(replies)
-            if state in (b"queued", b"running"):
-                alive[job] = self._orders[job] if text is None else self._read(job, text)
-        while len(self._orders) > _ORDERS_KEPT:
-            self._orders.popitem(last=False)
-        return alive
+        unfinished = {state.encode() for state in UNFINISHED}
+        return {job: order if state in unfinished else None for job, (state, order) in zip(jobs, answers, strict=True)}
 
-    def _read(self, job: str, text: bytes) -> Order | None:
-        try:
-            self._orders[job] = Order.from_json(text)
-        except (ValueError, KeyError, TypeError) as error:
-            logger.error("the order of job %s cannot be read: %r", job, error)
-            return None
-        return self._orders[job]
-
-    async def _finish(self, task: TileTask, order: Order) -> None:
+    async def _assemble(self, task: TileTask, export: ExportSpec) -> None:
         """Makes the job's file in a thread, while the worker goes on with tiles."""
         folder = f"{FOLDER}/{task.job}"
-        path = f"{folder}/{order.name}"
+        path = f"{folder}/{export.name}"
         try:
             if not await exists(self._store, path):
-                logger.info("job %s: its %s is being finished", task.job, order.kind)
-                await storage.remove_half_written(self._store, path)
+                logger.info("job %s: its %s is being assembled", task.job, export.kind)
+                await records.remove_half_written(self._store, path)
+                # A descriptor is small and does not wait for large files.
+                executor = self._encoders if export.kind == "dzi" else self._assembler
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._finisher, finish, order, self._store, folder, self._progress(task))
-            if order.kind != "dzi":
+                await loop.run_in_executor(executor, assemble, export, self._store, folder, self._progress(task))
+            if export.kind != "dzi":
                 await delete_folder(self._store, f"{folder}/tiles")
         except StoppedError:
             await self._end(task, self._tasks.retry(task, task.tries))
         except STORE_ERRORS as error:
-            self.failed(task, describe(error))
+            self.fail(task, describe(error))
         except Exception as error:
-            logger.exception("job %s cannot be finished", task.job)
-            self.failed(task, f"the file cannot be finished: {type(error).__name__}")
+            logger.exception("job %s cannot be assembled", task.job)
+            self.fail(task, f"the file cannot be finished: {type(error).__name__}")
         else:
             await self._settle(task, path)
 
     def _progress(self, task: TileTask) -> Callable[[int], None]:
-        """Notes how many tiles are in the file, now and then. Called in the finisher's thread."""
+        """A callback for the assembling thread: takes the number of added tiles, raises StoppedError."""
         loop = asyncio.get_running_loop()
-        count, told, wanted = 0, time.monotonic(), True
+        count, updated, needed = 0, time.monotonic(), True
 
-        async def note(tiles: int) -> None:
-            nonlocal wanted
-            wanted = await self._end(None, self._tasks.advance(task, tiles)) is not False
+        async def update(tiles: int) -> None:
+            nonlocal needed
+            with contextlib.suppress(RedisError):
+                needed = await self._tasks.advance(task, tiles)
 
         def advance(tiles: int) -> None:
-            nonlocal count, told
-            if self._stopping.is_set() or not wanted:
+            nonlocal count, updated
+            if self._stopping.is_set() or not needed:
                 raise StoppedError
             count += tiles
-            if time.monotonic() - told > PROGRESS_SECONDS:
-                told = time.monotonic()
-                loop.call_soon_threadsafe(self._start, note(count))
+            if time.monotonic() - updated > PROGRESS_SECONDS:
+                updated = time.monotonic()
+                loop.call_soon_threadsafe(self._start, update(count))
 
         return advance
 
-    async def _try_again(self, task: TileTask, reason: str, tries: int) -> None:
+    async def _retry(self, task: TileTask, reason: str, tries: int) -> None:
         if tries >= MAX_TRIES:
             logger.error("job %s fails at tile %d: %s", task.job, task.tile, reason)
             metrics.DEAD_LETTERS.inc()
@@ -225,24 +204,31 @@ class TileWork:
         await self._end(task, self._tasks.retry(task, tries))
 
     async def _settle(self, task: TileTask, path: str) -> None:
-        """Ends a task whose object is in the store. It is deleted where the job was cancelled or has failed: its other
-        files may be gone already."""
+        """Settles a task whose object is stored. The object is deleted again where the job has failed or was cancelled:
+        its other files may have been removed already."""
         if await self._end(task, self._tasks.settle(task)) is False:
-            with contextlib.suppress(*STORE_ERRORS):  # then the keeper finds it in time
+            with contextlib.suppress(*STORE_ERRORS):  # then the reconciler removes it
                 await obstore.delete_async(self._store, path)
 
-    async def _end(self, task: TileTask | None, change: Awaitable[Result]) -> Result | None:
-        """Makes a change in Redis, after which the task is no longer held. Where that fails the task comes again."""
+    async def _end(self, task: TileTask, change: Awaitable[Result]) -> Result | None:
+        """Makes the last change to a task and releases it. Where Redis fails, the task is delivered again."""
         try:
             return await change
         except RedisError as error:
             logger.warning("a tile's task comes again, as the queue cannot be reached: %s", error)
             return None
         finally:
-            if task is not None:
-                self._release(task)
+            self._release(task)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         background = asyncio.ensure_future(work)
         self._background.add(background)
         background.add_done_callback(self._background.discard)
+
+
+def _read_order(job: str, text: bytes) -> ExportSpec | None:
+    try:
+        return _parse_export(text)
+    except (ValueError, KeyError, TypeError) as error:  # perhaps a newer gateway wrote it
+        logger.error("the order of job %s cannot be read: %r", job, error)
+        return None

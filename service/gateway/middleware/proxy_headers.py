@@ -1,34 +1,35 @@
-"""What proxies in front of the gateway tell of the client: believed from those that are named, from nobody else."""
+"""The client's scheme, host, path prefix and address, as trusted proxies report them."""
 
 import ipaddress
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import unquote
+from urllib.request import parse_http_list
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from service.runtime.addresses import Network, parse_networks
+
+_FORWARDED = {b"forwarded"} | {f"x-forwarded-{name}".encode() for name in ("for", "host", "proto", "port", "prefix")}
 
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 _ABSOLUTE = re.compile(rf"https?://(?P<host>{_HOST.pattern})(?P<path>/.*)?", re.IGNORECASE)
+_PORT = re.compile(r"\d{1,5}")
+_NODE = re.compile(r"\[(?P<ipv6>.*)\](:.*)?|(?P<ipv4>[^:]*):[^:]*")
+"""An address with brackets or a port."""
+
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
-def parse_networks(text: str) -> list[Network]:
-    """Addresses and networks, separated by commas. Raises ValueError."""
-    return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
+class ProxyHeadersMiddleware:
+    """Sets the scheme, host, root path and client of a request as the client sees them.
 
-
-class Proxies:
-    """Gives the application the scheme, host, path prefix and address that the client has seen and has.
-
-    Of X-Forwarded-Proto, -Host, -Prefix and -For from a trusted proxy, what makes no sense is left out.
-
-    Args:
-        trusted: as ``parse_networks`` takes them.
-        root_path: the path under which the service is seen where no header tells another.
+    X-Forwarded-Proto, -Host, -Port, -Prefix and -For are used if they come from a trusted proxy and are well-formed;
+    Forwarded (RFC 7239) only without the first, second and last of them, since a proxy that sets these may pass on a
+    client's Forwarded. ``root_path`` is the path prefix without an X-Forwarded-Prefix.
     """
 
     def __init__(self, app: ASGIApp, trusted: str, root_path: str) -> None:
@@ -37,33 +38,41 @@ class Proxies:
         self.root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            _take_origin_form(scope)
-            root = self.root_path
-            if self._is_trusted(scope):
-                root = self._believe(scope) or root
-            if root:
-                scope["root_path"] = root
-                if not (scope["path"] + "/").startswith(f"{root}/"):  # the proxy has cut it off
-                    scope["path"] = root + scope["path"]
+        _resolve_absolute_target(scope)
+        root = self.root_path
+        if scope.get("client"):
+            host, port = scope["client"]
+            client = _parse_address(host.partition("%")[0])
+            if client and "%" not in host:
+                scope["client"] = (client, port)
+            forwarded = not _FORWARDED.isdisjoint(name for name, _ in scope["headers"])
+            if forwarded and client and self._trusts(client):
+                root = self._apply(scope) or root
+        if root:
+            scope["root_path"] = root
+            if not (scope["path"] + "/").startswith(f"{root}/"):  # the proxy has removed it
+                scope["path"] = root + scope["path"]
         return await self.app(scope, receive, send)
 
-    def _is_trusted(self, scope: Scope) -> bool:
-        return self._trusts(scope["client"][0].partition("%")[0]) if scope.get("client") else False
+    def _trusts(self, address: str) -> bool:
+        return any(ipaddress.ip_address(address) in network for network in self.trusted)
 
-    def _trusts(self, host: str) -> bool:
-        return _is_address(host) and any(ipaddress.ip_address(host) in network for network in self.trusted)
-
-    def _believe(self, scope: Scope) -> str | None:
-        """Takes over what the headers say; returns the prefix."""
+    def _apply(self, scope: Scope) -> str | None:
+        """Apply the headers to the scope; return the prefix."""
         given = Headers(scope=scope)
-        if (scheme := _values(given, "x-forwarded-proto")[-1]) in ("http", "https"):
+        nodes, host, scheme = _read_forwarded(given)
+        if scheme in ("http", "https"):
             scope["scheme"] = scheme
-        if _HOST.fullmatch(host := _values(given, "x-forwarded-host")[-1]):
+        host = host if _HOST.fullmatch(host) else given.get("host", "")
+        # A default port may be that of another scheme, which an outer proxy has changed.
+        port = _values(given, "x-forwarded-port")[-1]
+        if _PORT.fullmatch(port) and port not in ("80", "443") and ":" not in host.rpartition("]")[2]:
+            host = f"{host}:{port}"
+        if host:
             MutableHeaders(scope=scope)["host"] = host
-        # The nearest that is no proxy of ours: those before it may be made up.
-        for client in reversed(_values(given, "x-forwarded-for")):
-            if not _is_address(client):
+        # The last address that is not one of our proxies: the client may have made up those before it.
+        for node in reversed(nodes):
+            if not (client := _parse_address(node)):
                 break
             scope["client"] = (client, 0)
             if not self._trusts(client):
@@ -72,9 +81,10 @@ class Proxies:
         return prefix if _PREFIX.fullmatch(prefix) else None
 
 
-def _take_origin_form(scope: Scope) -> None:
-    """An absolute address is for proxies, but has to be understood; its host counts, and not the header's (RFC 9112,
-    section 3.2.2)."""
+def _resolve_absolute_target(scope: Scope) -> None:
+    """Replace an absolute address by its path. Its host overrides the Host header (RFC 9112, section 3.2.2)."""
+    if scope["raw_path"].startswith(b"/"):
+        return
     if match := _ABSOLUTE.fullmatch(scope["raw_path"].decode("ascii")):
         MutableHeaders(scope=scope)["host"] = match["host"]
         path = match["path"] or "/"
@@ -82,25 +92,47 @@ def _take_origin_form(scope: Scope) -> None:
 
 
 def base_address(request: Request) -> str:
-    """The service's address as the client sees it, without a slash at the end."""
+    """The service's address as the client sees it, without a trailing slash."""
     return str(request.base_url).rstrip("/")
 
 
 def route_path(scope: Scope) -> str:
-    """The path of a request below the path under which a proxy shows the service."""
+    """The path of a request without the prefix that a proxy adds."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
 
 def _values(headers: Headers, name: str) -> list[str]:
-    """Of all headers of a name, the last of which the nearest proxy has added: it may write a line of its own, or add
-    to the client's. At least one, which may be empty."""
+    """All values of a header, at least one, which may be empty. The nearest proxy has added the last one, as a header
+    line of its own or at the end of the client's."""
     return [value.strip() for value in ",".join(headers.getlist(name)).split(",")]
 
 
-def _is_address(text: str) -> bool:
+def _read_forwarded(headers: Headers) -> tuple[list[str], str, str]:
+    """The addresses that the request has come by, and the last host and scheme, each of which may be empty."""
+    names = ("for", "host", "proto")
+    if "forwarded" not in headers or any(f"x-forwarded-{name}" in headers for name in names):
+        nodes, hosts, schemes = (_values(headers, f"x-forwarded-{name}") for name in names)
+        return nodes, hosts[-1], schemes[-1]
+    elements = [_parse_element(element) for element in parse_http_list(", ".join(headers.getlist("forwarded")))] or [{}]
+    return [element.get("for", "") for element in elements], elements[-1].get("host", ""), elements[-1].get("proto", "")
+
+
+def _parse_element(element: str) -> dict[str, str]:
+    """The parameters of one element of Forwarded, without quotes."""
+    pairs = [pair.partition("=") for pair in element.split(";")]
+    return {name.strip().lower(): value.strip().removeprefix('"').removesuffix('"') for name, _, value in pairs}
+
+
+@lru_cache(4096)  # the same proxies and clients come again
+def _parse_address(text: str) -> str | None:
+    """An address without a port. IPv4 addresses that are written as IPv6, as by a socket for both, become IPv4."""
+    if match := _NODE.fullmatch(text):
+        text = match["ipv6"] or match["ipv4"] or ""
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return "%" not in text  # after which IPv6 takes anything, line breaks of the log among it
+        return None
+    if "%" in text:  # an IPv6 zone may contain anything, such as line breaks that forge log lines
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)

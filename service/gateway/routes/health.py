@@ -1,23 +1,23 @@
-"""Liveness, readiness and metrics. None of them needs a key."""
+"""Liveness, readiness and metrics, which need no API key."""
 
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.responses import Response
 
-from service.gateway.errors import UnavailableError
-from service.gateway.problems import responses
-from service.gateway.services import ServicesOfApp
-from service.gateway.shared_metrics import shared_metrics
+from service.gateway.errors import UnavailableError, responses
+from service.gateway.redis_metrics import redis_metrics
+from service.gateway.state import CurrentAppState
+from service.runtime.metrics import process_metrics
 
 router = APIRouter(tags=["operation"])
 metrics_router = APIRouter(tags=["operation"])
 
 
-Exclude = Annotated[Literal["worker"] | None, Query(description="what may be missing")]
+Exclude = Annotated[Literal["worker"] | None, Query(description="a check that may fail")]
 
 
 class Liveness(BaseModel):
@@ -26,33 +26,31 @@ class Liveness(BaseModel):
 
 class Readiness(BaseModel):
     status: Literal["ready"] = "ready"
-    checks: dict[str, bool]
+    checks: dict[str, bool] = Field(examples=[{"redis": True, "worker": True}])
 
 
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Is the process alive?")
 async def livez() -> Liveness:
-    """200 as long as the gateway answers at all."""
+    """200 while the gateway runs."""
     return Liveness()
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Can pictures be drawn?", responses=responses(422, 503))
-async def readyz(services: ServicesOfApp, exclude: Exclude = None) -> Readiness:
-    """200 where Redis answers and at least one worker is alive, until this gateway is asked to stop.
+@router.get("/readyz", summary="Can images be rendered?", responses=responses(422, 503))
+async def readyz(app_state: CurrentAppState, exclude: Exclude = None) -> Readiness:
+    """200 if Redis answers and at least one worker is alive, until this gateway stops.
 
-    Load balancers exclude the workers: without any, each gateway still answers what is cached or finished.
+    Load balancers exclude the workers: without any, a gateway still serves cached images and finished jobs.
     """
-    if services.draining.is_set():
+    if app_state.draining.is_set():
         raise UnavailableError("this gateway is stopping")
     try:
-        workers = await services.workers.look()
+        workers = await app_state.workers.refresh()
     except RedisError:
-        raise UnavailableError("redis does not answer", {"redis": False, "worker": False}) from None
+        raise UnavailableError("Redis does not answer", {"redis": False, "worker": False}) from None
     if not workers and exclude != "worker":
-        raise UnavailableError(
-            "no worker is alive; one that starts takes some seconds", {"redis": True, "worker": False}
-        )
+        raise UnavailableError("no worker is alive; starting one takes seconds", {"redis": True, "worker": False})
     return Readiness(checks={"redis": True, "worker": bool(workers)})
 
 
@@ -63,6 +61,6 @@ async def readyz(services: ServicesOfApp, exclude: Exclude = None) -> Readiness:
     response_class=Response,
     responses={200: {"description": "Metrics as text", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def get_metrics(services: ServicesOfApp) -> Response:
-    """This gateway's metrics, and the state of queue, workers, jobs and cache that all gateways share."""
-    return Response(generate_latest() + await shared_metrics(services), media_type=CONTENT_TYPE_LATEST)
+async def get_metrics(app_state: CurrentAppState) -> Response:
+    """Metrics of this gateway, and of the queue, workers, jobs and cache that all gateways share."""
+    return Response(process_metrics() + await redis_metrics(app_state), media_type=CONTENT_TYPE_LATEST)

@@ -10,24 +10,25 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
+from service.gateway.errors import responses
 from service.gateway.job_status import JobStatus, StatusOfPath, describe
-from service.gateway.problems import responses
-from service.gateway.proxies import base_address
-from service.gateway.services import ServicesOfApp
-from service.jobs.board import State, UnknownJobError
-from service.outputs.order import Order
+from service.gateway.middleware.proxy_headers import base_address
+from service.gateway.state import CurrentAppState
+from service.imaging.export_spec import ExportSpec
+from service.jobs.repository import UnknownJobError
+from service.jobs.status import State
 
 router = APIRouter(tags=["jobs"])
 
 POLL_SECONDS = 0.3
-"""Between two looks. What happens meanwhile is told together: a fast job stores hundreds of tiles a second."""
+"""Interval of events. A fast job stores hundreds of tiles a second, which share an event."""
 
-TILES_AT_ONCE = 2000
-"""In one event at most. They take some milliseconds, for which all other requests wait."""
+MAX_TILES = 2000
+"""Tiles in one event, which take milliseconds of the event loop."""
 
 
 class Progress(BaseModel):
-    """What has happened to a job since the event before."""
+    """What has happened to a job since the last event."""
 
     state: State
     tiles_done: int
@@ -39,58 +40,64 @@ class Progress(BaseModel):
     )
 
 
+@router.head("/v1/jobs/{job_id}/events", include_in_schema=False)
+async def head_events(_status: StatusOfPath) -> EventSourceResponse:
+    """The headers of :func:`watch_job`, without waiting for the job's end."""
+    return EventSourceResponse((), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
+
 @router.get(
     "/v1/jobs/{job_id}/events",
     summary="Watch a job",
     response_class=EventSourceResponse,
     responses=responses(401, 404, 422, 503),
 )
-async def get_events(
+async def watch_job(
     status: StatusOfPath,
     request: Request,
-    services: ServicesOfApp,
+    app_state: CurrentAppState,
     last_event_id: Annotated[
         str | None,
         Header(
             pattern=r"^[0-9]{1,19}-[0-9]{1,19}$",
-            description="goes on after this event, if it is still known; browsers send it by themselves",
+            description="resumes after this event, if it is still known; browsers send it by themselves",
         ),
     ] = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Events named ``progress``, until the job has ended. The first ones tell the tiles that are stored already, or
-    those since Last-Event-ID. Of a job that has ended there is one event, without tiles."""
-    job, board, base = status.job, services.jobs, base_address(request)
+    """Events named ``progress``, until the job has ended. The first ones list the tiles that are already stored, or
+    those since Last-Event-ID. A job that has ended has one event, without tiles."""
+    job, repository, base = status.job, app_state.jobs, base_address(request)
     try:
         tiles: Iterable[int] = ()
-        if last_event_id is not None and await board.has_event(job.id, last_event_id):
-            after, tiles = await board.events(job.id, last_event_id)
+        if last_event_id is not None and await repository.has_event(job.id, last_event_id):
+            after, tiles = await repository.events(job.id, last_event_id)
         else:
-            after = await board.last_event(job.id)  # before the tiles: rather one told twice than one forgotten
+            after = await repository.last_event(job.id)  # before the tiles: one may be listed twice, but none is missed
             if not status.ended:
-                tiles = await board.finished_tiles(job.id)
-        async for event in _events(await describe(status, base, services), job.order, tiles, after):
+                tiles = await repository.finished_tiles(job.id)
+        async for event in _events(await describe(status, base, app_state), job.export, tiles, after):
             yield event
         while not status.ended:
             await asyncio.sleep(POLL_SECONDS)
-            if services.leaving.is_set():
-                return  # the client comes again, to another gateway, with Last-Event-ID
-            status = await board.status(job.id)  # before the events, so that none is missed at the end
-            before, (after, tiles) = after, await board.events(job.id, after)
-            if after != before:
-                async for event in _events(await describe(status, base, services), job.order, tiles, after):
+            if app_state.stopping.is_set():
+                return  # the client reconnects to another gateway with Last-Event-ID
+            status = await repository.status(job.id)  # before the events, so that the last ones are not missed
+            before, (after, tiles) = after, await repository.events(job.id, after)
+            if after != before or status.ended:  # the end may have been read with the events of before
+                async for event in _events(await describe(status, base, app_state), job.export, tiles, after):
                     yield event
     except (RedisError, UnknownJobError):
-        return  # the client comes again, with Last-Event-ID
+        return  # the client reconnects with Last-Event-ID
 
 
 async def _events(
-    described: JobStatus, order: Order, tiles: Iterable[int], event_id: str
+    described: JobStatus, export: ExportSpec, tiles: Iterable[int], event_id: str
 ) -> AsyncIterator[ServerSentEvent]:
-    """One event, or several where there are many tiles. The last alone has an id: whoever misses it gets all again."""
+    """One event, or several for many tiles. Only the last one has an id: a client that misses it gets all again."""
     values = described.model_dump(include=set(Progress.model_fields) - {"tiles"})
-    places = map(order.pyramid.locate, tiles)
-    batch = list(islice(places, TILES_AT_ONCE))
-    while following := list(islice(places, TILES_AT_ONCE)):
+    places = map(export.pyramid.locate, tiles)
+    batch = list(islice(places, MAX_TILES))
+    while following := list(islice(places, MAX_TILES)):
         yield ServerSentEvent(data=Progress(**values, tiles=batch), event="progress")
         await asyncio.sleep(0)
         batch = following

@@ -1,15 +1,26 @@
-"""The explorer page and the API's documentation: files that come with the program."""
+"""The explorer page and the API documentation: static files of the program."""
 
 import base64
 import hashlib
 import re
+from html import escape
 from importlib.resources import files
+from os import PathLike, stat_result
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse, Response
+from starlette.datastructures import QueryParams
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from service.gateway.http_cache import check_preconditions
+from service.gateway.middleware.proxy_headers import base_address
+from service.gateway.schemas import MAX_NAME
+from service.gateway.state import CurrentAppState
+from service.models.catalog import DEMO_NAME
 
 router = APIRouter(include_in_schema=False)
 docs_router = APIRouter(include_in_schema=False)
@@ -17,22 +28,61 @@ docs_router = APIRouter(include_in_schema=False)
 _NO_OTHERS = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 PAGE_POLICY = (
-    f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; {_NO_OTHERS}"
+    f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; {_NO_OTHERS}"
 )
-"""Content-Security-Policy of the explorer page: it loads and asks for nothing but what this service has."""
+"""Content-Security-Policy of the explorer page: everything comes from this service, or as a thumbnail from the
+browser's own storage."""
 
-WEB = Path(__file__).parent.parent / "web"
+PREVIEW = "<!-- preview -->"
+"""The place in the page of what other sites show for a link to it."""
 
-_explorer = StaticFiles(directory=WEB)
-_swagger = StaticFiles(directory=str(files("fastapi_swagger") / "resources"))
+WEB = Path(__file__).parents[2] / "web"
+
+
+class _Files(StaticFiles):
+    def file_response(
+        self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = FileResponse(full_path, status_code, stat_result=stat_result)
+        validators = {name: response.headers[name] for name in ("ETag", "Last-Modified")}
+        return check_preconditions(Request(scope), validators) or response
+
+
+_explorer = _Files(directory=WEB)
+_swagger = _Files(directory=str(files("fastapi_swagger") / "resources"))
 
 
 @router.head("/")
 @router.get("/")
-async def index(request: Request) -> Response:
-    response = await _file(_explorer, "index.html", request)
-    response.headers["Content-Security-Policy"] = PAGE_POLICY
-    return response
+async def index(request: Request, app_state: CurrentAppState) -> Response:
+    page = (WEB / "index.html").read_text()
+    public = not app_state.settings.needs_key
+    content = page.replace(PREVIEW, _preview(request.query_params, base_address(request), public=public)).encode()
+    headers = {
+        "Content-Security-Policy": PAGE_POLICY,
+        "Cache-Control": "no-cache",
+        "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
+    }
+    return check_preconditions(request, headers) or HTMLResponse(content, headers=headers)
+
+
+def _preview(query: QueryParams, base: str, *, public: bool) -> str:
+    """Open Graph tags of the image that a link names, as far as its values are well-formed.
+
+    ``public``: whether other sites can fetch the image, without an API key.
+    """
+    model, seed, psi, class_ = (query.get(name, default) for name, default in _LINK_DEFAULTS.items())
+    if not (re.fullmatch(r"\d{1,10}", seed, re.ASCII) and re.fullmatch(r"-?\d(\.\d{1,9})?", psi, re.ASCII)):
+        model, seed, psi, class_ = _LINK_DEFAULTS.values()
+    tags = {"og:title": f"{model}, seed {seed} – CREPS Explorer", "og:type": "website"}
+    if public and len(model) <= MAX_NAME:
+        parameters = {"width": "1200", "height": "630", "psi": psi} | ({"class": class_} if class_ else {})
+        tags["og:image"] = f"{base}/v1/images/{quote(model, safe='')}/{seed}.jpeg?{urlencode(parameters)}"
+    return "\n    ".join(f'<meta property="{name}" content="{escape(text)}">' for name, text in tags.items())
+
+
+_LINK_DEFAULTS = {"model": DEMO_NAME, "seed": "0", "psi": "0.7", "class": ""}
+"""As in web/link.js."""
 
 
 @router.head("/web/{path:path}")
@@ -44,7 +94,7 @@ async def explorer_file(path: str, request: Request) -> Response:
 @docs_router.head("/docs")
 @docs_router.get("/docs")
 async def docs() -> Response:
-    # FastAPI's own page fetches these from elsewhere: it would be empty where there is no internet.
+    # FastAPI's own page loads these from a CDN, and would stay empty without internet.
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title="CREPS Serve",
@@ -57,7 +107,7 @@ async def docs() -> Response:
 
 
 def _docs_policy(page: HTMLResponse) -> str:
-    """Our own files, and the one script that is written in the page; Swagger UI sets styles and shows data: icons."""
+    """Files of this service and the inline script of the page; Swagger UI sets styles and has data: icons."""
     (script,) = re.findall(rb"<script>(.*?)</script>", bytes(page.body), re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
     return (
@@ -73,6 +123,9 @@ async def docs_file(path: str, request: Request) -> Response:
 
 
 async def _file(folder: StaticFiles, path: str, request: Request) -> Response:
+    # Ranges are optional. FileResponse would refuse those that must be ignored (RFC 9110, section 14.2).
+    request.scope["headers"] = [header for header in request.scope["headers"] if header[0] != b"range"]
     response = await folder.get_response(path, request.scope)
-    response.headers["Cache-Control"] = "no-cache"  # asked for again each time, by entity tag: an update shows at once
+    del response.headers["Accept-Ranges"]
+    response.headers["Cache-Control"] = "no-cache"  # revalidated by ETag each time, so that an update shows at once
     return response

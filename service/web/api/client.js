@@ -1,31 +1,34 @@
 // @ts-check
 /**
- * The HTTP interface of the service, as far as the explorer needs it.
- *
- * Addresses are relative to the page, so that it also works behind a path prefix.
+ * A client of the service's HTTP API.
  *
  * @typedef {object} Model
  * @property {string} name
+ * @property {string} digest
  * @property {number} resolution training resolution
- * @property {number | null} classes how many classes; 0 or null for a network without
+ * @property {number | null} classes number of classes; 0 or null for an unconditional network
+ *
+ * @typedef {object} Limits of the service
+ * @property {number} max_image_pixels @property {number} max_image_positions rows and columns
+ * @property {number} max_job_pixels @property {number} max_side
+ * @property {Record<string, number>} max_sides by format
  *
  * @typedef {{ name: string, milliseconds: number }} Timing one entry of Server-Timing
  *
  * @typedef {object} Reply
- * @property {Blob} blob the encoded picture
+ * @property {Blob} blob the encoded image
  * @property {Timing[]} timings
- * @property {number} milliseconds what the picture took: waited for here, or spent by the server if that is more (the
- *     reply may come from the browser's cache)
+ * @property {boolean} cached whether the service had drawn it before
+ * @property {number} milliseconds latency of the image, or the time spent by the server if that is longer (the reply
+ *     may come from the browser's cache)
  */
-
-import { regionOf } from "./view.js";
 
 const KEY_STORAGE = "creps-api-key";
 const DEFAULT_RETRY_SECONDS = 2;
 
-/** An answer other than success. `message` is fit to be read. */
+/** An unsuccessful response. `message` is shown to the user. */
 export class Problem extends Error {
-  /** @param {number} status HTTP status, 0 where there was no answer @param {string} message
+  /** @param {number} status HTTP status, 0 without a response @param {string} message
    *  @param {number | null} [retryAfter] seconds after which the same request may succeed */
   constructor(status, message, retryAfter = null) {
     super(message);
@@ -34,49 +37,18 @@ export class Problem extends Error {
   }
 }
 
-/** The address of the picture that a canvas of this size shows.
- * @param {import("./link.js").State} state
- * @param {import("./view.js").Size} canvas its aspect shapes the region
- * @param {import("./view.js").Size} size of the picture in pixels
- * @param {"png" | "jpeg"} format
- * @param {number} [quality] 1 … 100, for jpeg */
-export function imagePath({ picture, view }, canvas, size, format, quality) {
-  const query = new URLSearchParams({
-    width: String(size.width),
-    height: String(size.height),
-    psi: String(picture.psi),
-    region: regionOf(view, canvas).join(","),
-  });
-  if (picture.classIndex !== null) query.set("class", String(picture.classIndex));
-  if (quality !== undefined) query.set("quality", String(quality));
-  return `v1/images/${encodeURIComponent(picture.model)}/${picture.seed}.${format}?${query}`;
-}
-
-/** How IIIF names a picture that is drawn live. @param {import("./link.js").Picture} picture */
-export function liveIdentifier({ model, seed, psi, classIndex }) {
-  const ofClass = classIndex === null ? "" : `:class=${classIndex}`;
-  return `${encodeURIComponent(model)}:${seed}:psi=${psi}${ofClass}`;
-}
-
-/** The address under which viewers of the IIIF Image API open a picture.
- * @param {string} identifier of a live picture, or job:ID */
-export function iiifAddress(identifier) {
-  return new URL(`iiif/3/${identifier}/info.json`, location.href).href;
-}
-
-/** The client: waits and tries again where the service asks for it, and asks the user for a key where it needs one. */
+/** The client. Retries when the service asks for it, and asks the user for an API key when one is needed. */
 export class Api {
   /** @type {Promise<string | null> | null} */
   #asking = null;
 
   /**
    * @param {object} user
-   * @param {(refused: boolean) => Promise<string | null>} user.askKey asks for an API key; null if the user declines
-   * @param {(message: string) => void} user.tellWaiting says why nothing happens for a while
+   * @param {(refused: boolean) => Promise<string | null>} user.askKey asks the user for an API key; null if the user declines
+   * @param {(message: string) => void} user.tellWaiting shows why the request is waiting
    */
-  constructor({ askKey, tellWaiting }) {
-    this.askKey = askKey;
-    this.tellWaiting = tellWaiting;
+  constructor(user) {
+    this.user = user;
   }
 
   /** @param {AbortSignal} [signal] @returns {Promise<Model[]>} */
@@ -85,22 +57,47 @@ export class Api {
     return (await response.json()).models;
   }
 
-  /** @param {string} path see {@link imagePath} @param {AbortSignal} [signal] @returns {Promise<Reply>} */
+  /** @returns {Promise<Limits>} */
+  async limits() {
+    return (await this.#get("v1/limits")).json();
+  }
+
+  /** @param {string} path see addresses.js @param {AbortSignal} [signal] @returns {Promise<Reply>} */
   async image(path, signal) {
     let started = performance.now();
     const response = await this.#get(path, signal, () => (started = performance.now()));
-    const blob = await response.blob();
-    const timings = parseTimings(response.headers.get("Server-Timing") ?? "");
-    const spent = timings.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
-    return { blob, timings, milliseconds: Math.max(performance.now() - started, spent) };
+    return this.#reply(response, started);
   }
 
-  /** Whether requests need what a link cannot send. */
+  /** An image that may never be needed: asked for once, behind all other requests.
+   * @param {string} path @param {AbortSignal} signal @returns {Promise<Reply>} */
+  async prefetch(path, signal) {
+    const started = performance.now();
+    return this.#reply(await this.#attempt(path, { method: "GET", priority: "low", signal }), started);
+  }
+
+  /** @param {Response} response @param {number} started @returns {Promise<Reply>} */
+  async #reply(response, started) {
+    const blob = await response.blob();
+    const header = response.headers.get("Server-Timing") ?? "";
+    const timings = parseTimings(header);
+    const spent = timings.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+    return { blob, timings, cached: /\bcache\b/.test(header), milliseconds: Math.max(performance.now() - started, spent) };
+  }
+
+  /** Whether requests need an API key, which a link cannot send. */
   get hasKey() {
     return sessionStorage.getItem(KEY_STORAGE) !== null;
   }
 
-  /** Whether the service has a worker that can draw. */
+  /** Ask the user for an API key now, also if one is set. @returns {Promise<boolean>} whether one was given */
+  async changeKey() {
+    const key = await this.user.askKey(false);
+    if (key) sessionStorage.setItem(KEY_STORAGE, key);
+    return Boolean(key);
+  }
+
+  /** Whether the service has a worker. */
   async ready() {
     try {
       return (await fetch("readyz", { cache: "no-store" })).ok;
@@ -109,35 +106,35 @@ export class Api {
     }
   }
 
-  /** Asks once, after the user for a key where one is needed.
+  /** Send a request once, or again with a new API key if one is needed.
    * @param {string} method @param {string} path
-   * @param {{ body?: object, headers?: Record<string, string>, signal?: AbortSignal }} [options] body: sent as JSON */
-  async send(method, path, { body, headers = {}, signal } = {}) {
+   * @param {{ body?: object, headers?: Record<string, string>, signal?: AbortSignal }} [options] body: sent as JSON
+   * @param {() => void} [beforeTry] */
+  async send(method, path, { body, headers = {}, signal } = {}, beforeTry = () => {}) {
     /** @type {Record<string, string>} */
     const json = body === undefined ? {} : { "Content-Type": "application/json" };
     const request = { method, signal, headers: { ...json, ...headers }, body: body && JSON.stringify(body) };
     for (;;) {
+      beforeTry();
+      const key = sessionStorage.getItem(KEY_STORAGE);
       try {
         return await this.#attempt(path, request);
       } catch (error) {
         if (!(error instanceof Problem) || (error.status !== 401 && error.status !== 403)) throw error;
-        await this.#renewKey(error);
+        if (key === sessionStorage.getItem(KEY_STORAGE)) await this.#renewKey(error); // else another request has
       }
     }
   }
 
-  /** GET until it succeeds or fails for good.
+  /** GET with retries.
    * @param {string} path @param {AbortSignal} [signal] @param {() => void} [beforeTry] */
-  async #get(path, signal, beforeTry = () => {}) {
+  async #get(path, signal, beforeTry) {
     for (;;) {
-      beforeTry();
       try {
-        return await this.#attempt(path, { signal });
+        return await this.send("GET", path, { signal }, beforeTry);
       } catch (error) {
-        if (!(error instanceof Problem)) throw error;
-        if (error.status === 401 || error.status === 403) await this.#renewKey(error);
-        else if (error.retryAfter !== null) await this.#wait(error, error.retryAfter, signal);
-        else throw error;
+        if (!(error instanceof Problem) || error.retryAfter === null) throw error;
+        await this.#wait(error, error.retryAfter, signal);
       }
     }
   }
@@ -161,7 +158,7 @@ export class Api {
   /** @param {Problem} problem @param {number} seconds @param {AbortSignal} [signal] */
   async #wait(problem, seconds, signal) {
     const waiting = problem.status === 503 && !(await this.ready());
-    this.tellWaiting(
+    this.user.tellWaiting(
       waiting ? "Waiting for a worker …" : `${problem.message} Trying again in ${Math.ceil(seconds)} s …`,
     );
     await sleep(seconds * 1000, signal);
@@ -170,7 +167,7 @@ export class Api {
   /** One question for all the requests that were refused. @param {Problem} problem */
   async #renewKey(problem) {
     const refused = sessionStorage.getItem(KEY_STORAGE) !== null;
-    this.#asking ??= this.askKey(refused).finally(() => (this.#asking = null));
+    this.#asking ??= this.user.askKey(refused).finally(() => (this.#asking = null));
     const key = await this.#asking;
     if (!key) throw new Problem(problem.status, problem.message);
     sessionStorage.setItem(KEY_STORAGE, key);
@@ -190,7 +187,7 @@ export function sleep(milliseconds, signal) {
   });
 }
 
-/** Reads RFC 9457 problem details; other bodies are not for reading. @param {Response} response */
+/** Reads RFC 9457 problem details; other bodies are ignored. @param {Response} response */
 async function problemOf(response) {
   const { status, headers } = response;
   const isProblem = headers.get("Content-Type")?.startsWith("application/problem+json");
@@ -212,11 +209,7 @@ function retrySeconds(value) {
 }
 
 /** @param {string} header for instance "queue;dur=1.5, render;dur=20" @returns {Timing[]} */
-export function parseTimings(header) {
-  return header.split(",").flatMap((entry) => {
-    const [name, ...parameters] = entry.split(";").map((part) => part.trim());
-    const duration = parameters.find((parameter) => parameter.startsWith("dur="));
-    const milliseconds = Number(duration?.slice("dur=".length) ?? NaN);
-    return name && Number.isFinite(milliseconds) ? [{ name, milliseconds }] : [];
-  });
+function parseTimings(header) {
+  const entries = header.matchAll(/(\w+);dur=([\d.]+)/g);
+  return [...entries].map(([, name, duration]) => ({ name, milliseconds: Number(duration) }));
 }

@@ -1,15 +1,15 @@
 // @ts-check
-/** Server-sent events by fetch, which can send an API key where EventSource cannot. */
+/** Server-sent events over fetch, which unlike EventSource can send an API key. */
 
-import { Problem, sleep } from "./api.js";
+import { Problem, sleep } from "./client.js";
 
 const RETRY_MILLISECONDS = 2000;
 
 /**
- * What a job tells until it has ended. A stream that breaks goes on where it was; one that is refused ends.
+ * Follows the events of a job. A broken stream is resumed; a refused one ends.
  * @template T
- * @param {import("./api.js").Api} api @param {string} path @param {AbortSignal} signal
- * @param {(data: T) => boolean} onData returns whether there is more to come
+ * @param {import("./client.js").Api} api @param {string} path @param {AbortSignal} signal
+ * @param {(data: T) => boolean} onData returns whether to continue
  */
 export async function watch(api, path, signal, onData) {
   /** @type {Record<string, string>} */
@@ -29,7 +29,7 @@ export async function watch(api, path, signal, onData) {
   }
 }
 
-/** Whether asking again will not help. @param {Problem} problem */
+/** Whether a retry cannot succeed. @param {Problem} problem */
 function isFinal({ status }) {
   return status >= 400 && status < 500 && status !== 429;
 }

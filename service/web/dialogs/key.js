@@ -1,7 +1,7 @@
 // @ts-check
 /** Asks for an API key. */
 
-import { element, onClick } from "./dom.js";
+import { element, onClick } from "../dom.js";
 
 onClick("key-cancel", () => element("key-dialog", HTMLDialogElement).close());
 

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * One job: how far it is, and what can be done with it.
+ * The card of a job: its progress and actions.
  *
  * @typedef {"queued" | "running" | "succeeded" | "failed" | "cancelled"} State
  *
@@ -11,11 +11,11 @@
  * @property {"dzi" | "tiff" | "png"} output
  * @property {string} format
  * @property {number} tile
- * @property {string} model
+ * @property {string} model digest
  * @property {number} seed
  * @property {number} [truncation_psi]
  * @property {number | null} [class_index]
- * @property {import("./view.js").Region} [region]
+ * @property {import("../picture/view.js").Region} [region]
  * @property {number} width
  * @property {number} height
  * @property {number} tiles_done
@@ -27,13 +27,16 @@
  *     & { tiles: [number, number, number][] }} Progress
  *
  * @typedef {object} Reactions
- * @property {(stored: import("./source.js").Stored | null) => void} onOpen null: to be closed
- * @property {(card: JobCard) => void} onChange its state is another, or another quarter is done
+ * @property {(job: Job) => import("../link.js").Image} imageOf
+ * @property {(job: Job | null) => void} onOpen null: to be closed
+ * @property {(card: JobCard) => void} onChange its state has changed, or another quarter is done
  * @property {(card: JobCard) => void} onRemoved
  */
 
-import { watch } from "./events.js";
-import { button, downloadButton, iiifButton } from "./job_buttons.js";
+import { watch } from "../api/events.js";
+import { button, create } from "../dom.js";
+import { dimensions, grouped, roughTime } from "../numbers.js";
+import { downloadButton } from "./job_buttons.js";
 import { TileMap } from "./tile_map.js";
 
 const NAMES = { dzi: "Deep Zoom", tiff: "TIFF", png: "PNG" };
@@ -42,7 +45,7 @@ export class JobCard {
   element = document.createElement("li");
   #text = document.createElement("p");
   #bar = document.createElement("progress");
-  #buttons = document.createElement("div");
+  #buttons = create("div", { className: "job-buttons" });
   /** @type {HTMLButtonElement | null} */
   #open = null;
   /** @type {State | null} */
@@ -51,31 +54,24 @@ export class JobCard {
   /** @type {AbortController | null} */
   #watching = null;
 
-  /** @param {import("./api.js").Api} api @param {Job} job @param {Reactions} reactions */
+  /** @param {import("../api/client.js").Api} api @param {Job} job @param {Reactions} reactions */
   constructor(api, job, reactions) {
     this.api = api;
     this.job = job;
     this.reactions = reactions;
-    const canvas = document.createElement("canvas");
-    canvas.className = "tile-map";
-    canvas.setAttribute("aria-hidden", "true");
+    const canvas = create("canvas", { className: "tile-map", ariaHidden: "true" });
     this.map = new TileMap(canvas, api, job);
-    const size = `${job.width.toLocaleString("en")} × ${job.height.toLocaleString("en")}`;
-    this.title = `${size} ${NAMES[job.output]}`;
-    const title = document.createElement("strong");
-    title.textContent = size;
-    const kind = document.createElement("span");
-    kind.textContent = ` ${NAMES[job.output]}`;
+    const { model, seed } = reactions.imageOf(job);
+    this.title = `${model}, seed ${seed}, ${dimensions(job)} ${NAMES[job.output]}`;
+    const title = create("strong", { textContent: `${model} · seed ${seed}` });
+    const kind = create("span", { textContent: `${dimensions(job)} ${NAMES[job.output]}` });
     this.element.setAttribute("aria-label", this.title);
     this.#bar.setAttribute("aria-label", "Progress");
-    this.#buttons.className = "job-buttons";
-    const body = document.createElement("div");
-    body.append(title, kind, this.#text, this.#bar, this.#buttons);
-    this.element.append(canvas, body);
+    this.element.append(canvas, create("div", {}, title, kind, this.#text, this.#bar, this.#buttons));
     this.#show();
   }
 
-  /** What it says of itself. */
+  /** Its description for screen readers. */
   get text() {
     return `${this.title}: ${this.#text.textContent}`;
   }
@@ -88,7 +84,7 @@ export class JobCard {
     return this.job.state !== "queued" && this.job.state !== "running";
   }
 
-  /** Follows it, tile by tile, until it has ended. */
+  /** Follow the job tile by tile until it ends. */
   async watch() {
     if (this.#watching || this.ended) return;
     this.#watching = new AbortController();
@@ -100,74 +96,86 @@ export class JobCard {
     });
     if (signal.aborted || (this.ended && this.job.state !== "failed")) return;
     try {
-      this.update(await (await this.api.send("GET", `v1/jobs/${this.job.id}`)).json()); // events do not tell why it failed
+      this.update(await (await this.api.send("GET", `v1/jobs/${this.job.id}`)).json()); // events do not contain the error
     } catch (error) {
       if (/** @type {{ status?: number }} */ (error).status === 404) this.reactions.onRemoved(this);
     }
   }
 
-  /** @param {Partial<Job>} now what the service has told since */
+  /** @param {Partial<Job>} now changes reported by the service */
   update(now) {
     Object.assign(this.job, now);
     this.#show();
   }
 
-  /** @param {boolean} open whether its picture is what the page shows */
+  /** @param {boolean} open whether its image is what the page shows */
   showOpen(open) {
     this.element.toggleAttribute("aria-current", open);
     if (this.#open) this.#open.textContent = open ? "Close" : "Open";
   }
 
-  /** It is no longer there. */
+  /** Remove the card of a deleted job. */
   remove() {
     this.#watching?.abort();
     this.element.remove();
   }
 
   #show() {
-    const { state, tiles_done, tiles_total, progress, error, seed } = this.job;
+    const { state, tiles_done, tiles_total, progress, error } = this.job;
     this.element.dataset.state = state;
     this.#bar.value = progress;
-    const tiles = `${tiles_done.toLocaleString("en")} of ${tiles_total.toLocaleString("en")} tiles`;
+    const tiles = `${grouped(tiles_done)} of ${grouped(tiles_total)} tiles`;
     this.#text.textContent = {
-      queued: `Seed ${seed}, waiting${this.#left()}`,
+      queued: `Waiting${this.#left()}`,
       running: `${tiles}${this.#left()}`,
-      succeeded: `Seed ${seed}, ready`,
+      succeeded: "Ready",
       failed: `Failed: ${error ?? ""}`,
-      cancelled: `Seed ${seed}, cancelled`,
+      cancelled: "Cancelled",
     }[state];
     const before = { state: this.#shown, quarter: this.#quarter };
     this.#shown = state;
     this.#quarter = Math.floor(4 * progress);
-    // Made anew with every tile, buttons would lose focus and clicks.
+    // Buttons replaced with every tile would lose focus and clicks.
     if (before.state === null || (this.ended && state !== before.state)) this.#showActions();
     if (before.state && (state !== before.state || this.#quarter !== before.quarter)) this.reactions.onChange(this);
   }
 
-  #showActions() {
+  /** @param {boolean} [focus] the last of them */
+  #showActions(focus = false) {
     this.#bar.hidden = this.ended;
     this.#buttons.replaceChildren(...this.#actions());
+    this.showOpen(this.element.hasAttribute("aria-current"));
     if (this.job.state === "succeeded") this.map.finish();
+    if (focus) /** @type {HTMLElement} */ (this.#buttons.lastElementChild).focus();
   }
 
   #left() {
     const seconds = this.job.eta_seconds;
-    if (seconds === null) return "";
-    if (seconds < 90) return `, ${Math.ceil(seconds)} s left`;
-    const minutes = Math.ceil(seconds / 60);
-    return minutes < 90 ? `, ${minutes} min left` : `, ${(minutes / 60).toFixed(1)} h left`;
+    return seconds === null ? "" : `, ${roughTime(seconds)} left`;
   }
 
   #actions() {
     this.#open = null;
-    if (!this.ended) return [button("Cancel", () => this.#delete())];
-    const remove = button("Remove", () => this.#delete());
+    if (!this.ended) return [button("Cancel", () => this.#delete(), "small")];
+    const remove = button("Remove", () => this.#askToRemove(), "small");
     if (this.job.state !== "succeeded") return [remove];
-    if (this.job.output !== "dzi") return [downloadButton(this.api, this.job), remove];
-    this.#open = button("Open", () => {
-      this.reactions.onOpen(this.element.hasAttribute("aria-current") ? null : this.job);
-    });
-    return [this.#open, iiifButton(this.job), remove];
+    const download = downloadButton(this.api, this.job, this.reactions.imageOf(this.job));
+    if (this.job.output !== "dzi") return [download, remove];
+    const open = () => this.reactions.onOpen(this.element.hasAttribute("aria-current") ? null : this.job);
+    this.#open = button("Open", open, "small");
+    return [this.#open, download, remove];
+  }
+
+  #askToRemove() {
+    const keep = button("Keep", () => this.#showActions(true), "small");
+    const remove = button("Remove for good", () => this.#delete(), "small danger");
+    this.#buttons.replaceChildren(remove, keep);
+    keep.focus();
+  }
+
+  /** Focus the first of its buttons. */
+  focus() {
+    /** @type {HTMLElement | null} */ (this.#buttons.querySelector("button, a"))?.focus();
   }
 
   /** Cancels an unfinished job, removes an ended one. */
@@ -175,7 +183,10 @@ export class JobCard {
     const { ended } = this;
     try {
       const response = await this.api.send("DELETE", `v1/jobs/${this.job.id}`);
-      if (!ended) this.update(await response.json());
+      if (!ended) {
+        this.update(await response.json());
+        this.focus();
+      }
     } catch (error) {
       if (/** @type {{ status?: number }} */ (error).status !== 404) {
         this.#text.textContent = /** @type {Error} */ (error).message;

@@ -1,12 +1,12 @@
 // @ts-check
 /**
- * The tiles of a large picture, as the service cuts it.
+ * The tiles of a large image, as the service cuts it.
  *
  * @typedef {{ width: number, height: number, columns: number, rows: number }} Level
  */
 
-/** From one pixel (Deep Zoom), one tile (TIFF) or the picture itself (PNG) to the picture.
- * @param {import("./view.js").Size} size @param {number} tile @param {string} output @returns {Level[]} */
+/** From one pixel (Deep Zoom), one tile (TIFF) or the image itself (PNG) to the image.
+ * @param {import("../picture/view.js").Size} size @param {number} tile @param {string} output @returns {Level[]} */
 export function levels({ width, height }, tile, output) {
   const smallest = { dzi: 1, tiff: tile }[output] ?? Infinity;
   const sizes = [{ width, height }];
@@ -18,9 +18,4 @@ export function levels({ width, height }, tile, output) {
     columns: Math.ceil(size.width / tile),
     rows: Math.ceil(size.height / tile),
   }));
-}
-
-/** @param {Level[]} all */
-export function tileCount(all) {
-  return all.reduce((sum, { columns, rows }) => sum + columns * rows, 0);
 }

@@ -1,17 +1,19 @@
 // @ts-check
 /**
- * Mouse, touch and keyboard: what moves the view.
+ * Mouse, touch and keyboard input.
  *
  * @typedef {import("./view.js").Point} Point in canvas pixels
  *
  * @typedef {object} Movements
- * @property {(by: Point) => void} pan at once, as the pointer moves
- * @property {(anchor: Point, factor: number) => void} zoom at once, as the wheel turns or the fingers spread
+ * @property {(held: boolean) => void} hold a pointer holds the picture, or no longer
+ * @property {(by: Point) => void} pan immediately, as the pointer moves
+ * @property {(anchor: Point, factor: number) => void} zoom immediately, as the wheel turns or the fingers spread
  * @property {(anchor: Point, factor: number) => void} glideZoom one step, animated
  */
 
 const CLICK_FACTOR = 2;
-const WHEEL_RATE = 0.002; // of the logarithm of the magnification, per CSS pixel of scrolling
+/** Of the logarithm of the magnification, for a CSS pixel of scrolling: a notch of 100 pixels is two scales. */
+const WHEEL_RATE = Math.LN2 / 400;
 const PINCH_RATE = 0.01; // the same for a trackpad's pinch, which browsers report as a wheel with the control key
 const LINE_PIXELS = 16;
 const PAGE_PIXELS = 400;
@@ -27,6 +29,7 @@ export function listenToPointers(canvas, movements) {
     canvas.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, canvasPoint(canvas, event));
     canvas.classList.add("dragging");
+    movements.hold(true);
   });
 
   canvas.addEventListener("pointermove", (event) => {
@@ -40,8 +43,9 @@ export function listenToPointers(canvas, movements) {
 
   for (const end of /** @type {const} */ (["pointerup", "pointercancel", "lostpointercapture"])) {
     canvas.addEventListener(end, (event) => {
-      pointers.delete(event.pointerId);
-      if (pointers.size === 0) canvas.classList.remove("dragging");
+      if (!pointers.delete(event.pointerId) || pointers.size > 0) return;
+      canvas.classList.remove("dragging");
+      movements.hold(false);
     });
   }
 
@@ -59,21 +63,28 @@ export function listenToPointers(canvas, movements) {
   });
 }
 
-/** Calls the action of a key, wherever the focus is, but not while it types into a field or answers a dialog.
- * @param {Record<string, () => void>} actions by KeyboardEvent.key, letters in lower case */
+/** Call the action of a key, unless the focus is in a field or a dialog that needs it.
+ * @param {Record<string, () => void>} actions by KeyboardEvent.key, letters in lower case; "Control+z" also for ⌘ */
 export function listenToKeys(actions) {
   window.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || isForField(event)) return;
-    const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (event.altKey || isForField(event)) return;
+    const isCommand = event.ctrlKey || event.metaKey;
+    const letter = event.key.length === 1 && !isCommand ? event.key.toLowerCase() : event.key;
+    const action = actions[isCommand ? `Control+${letter}` : letter];
     if (!action) return;
     event.preventDefault();
     action();
   });
 }
 
+const SLIDER_KEYS = /^(Arrow|Home|End|Page)/;
+
 /** @param {KeyboardEvent} event */
-function isForField({ target }) {
-  return target instanceof Element && target.closest("input, select, textarea, dialog") !== null;
+function isForField({ target, key }) {
+  if (!(target instanceof Element)) return false;
+  if (target.closest("dialog")) return true;
+  if (target.matches("input[type=range]")) return SLIDER_KEYS.test(key);
+  return target.matches("input:not([type=checkbox]), select, textarea");
 }
 
 /** @param {WheelEvent} event @returns {number} > 1 zooms in */

@@ -1,45 +1,78 @@
 // @ts-check
 /**
- * Where the pictures of a view come from: drawn for it, or cut out of the Deep Zoom that a job has made.
+ * Where the pixels of a picture come from: rendered live, or cut from the Deep Zoom output of a job.
  *
- * A job's picture lies in the middle of the unit square, and its longer side fills it.
+ * A job's image lies in the middle of the unit square, and its longer side fills it.
  *
  * @typedef {import("./view.js").Size} Size
  * @typedef {import("./view.js").Region} Region
+ * @typedef {import("./grid.js").Rect} Rect
  *
- * @typedef {{ id: string, width: number, height: number, seed: number }} Stored the picture of a finished job
+ * @typedef {{ id: string, width: number, height: number }} Stored the image of a finished job
  *
- * @typedef {{ x: number, y: number, width: number, height: number }} Part in pixels of a stored picture
+ * @typedef {object} Source
+ * @property {string} key equal for the same picture
+ * @property {Region} frame the picture as it is meant; a live one goes on around it
+ * @property {boolean} bounded whether there is nothing outside the frame
+ * @property {number} finestScale beyond which there are no more pixels
+ * @property {(rect: Rect, scale: number, quality: number) => { path: string, region: Region }} request the address of
+ *     these pixels, and the region that the answer shows
  */
 
-import { imagePath } from "./api.js";
-import { UNIT_SQUARE, clamp, pixelSize, regionOf } from "./view.js";
+import { partPath, cropPath } from "../api/addresses.js";
+import { intersection } from "./coverage.js";
+import { finerScale, largePicture, rectOfRegion, regionOfRect } from "./grid.js";
+import { UNIT_SQUARE, clamp } from "./view.js";
 
-/** What the canvas can show, at most so many pixels of it, and where that lies on the plane.
- * @param {import("./link.js").State} state @param {Size} canvas @param {Size} size wanted for the whole canvas
- * @param {"png" | "jpeg"} format @param {number} [quality] of what is drawn; a stored picture has its own
- * @returns {{ path: string, region: Region }} */
-export function source(state, canvas, size, format, quality) {
-  if (state.job === null) {
-    return { path: imagePath(state, canvas, size, format, quality), region: regionOf(state.view, canvas) };
-  }
-  const part = partInView(state.job, state.view, canvas);
-  const scale = (pixelScale(state.job, state.view, canvas) * canvas.width) / size.width; // its pixels to one of `size`
-  const [width, height] = [part.width, part.height].map((side) => clamp(Math.round(side / scale), 1, side));
-  const box = `${part.x},${part.y},${part.width},${part.height}`;
-  const file = `default.${format === "jpeg" ? "jpg" : format}`;
-  return { path: `iiif/3/job:${state.job.id}/${box}/${width},${height}/0/${file}`, region: regionOfPart(state.job, part) };
+/** @param {import("../link.js").Image} image @returns {Source} */
+export function liveSource(image) {
+  return {
+    key: JSON.stringify(image),
+    frame: UNIT_SQUARE,
+    bounded: false,
+    finestScale: Infinity,
+    request: (rect, scale, quality) => ({
+      path: cropPath(image, largePicture(rect, scale), "jpeg", quality),
+      region: regionOfRect(rect, scale),
+    }),
+  };
 }
 
-/** Where on the plane the picture lies. @param {Stored | null} job @returns {Region} */
+/** @param {Stored} job @returns {Source} */
+export function storedSource(job) {
+  const frame = frameOf(job);
+  return {
+    key: job.id,
+    frame,
+    bounded: true,
+    finestScale: finerScale(1 / Math.max(job.width, job.height)),
+    request: (rect, scale) => {
+      const region = regionOfRect(rect, scale);
+      const part = partOf(job, region);
+      // Never enlarged: the canvas does that itself.
+      const [width, height] = [rect.width, rect.height].map((side, axis) => {
+        const length = axis ? part.height : part.width;
+        const shown = (region[axis + 2] - region[axis]) * Math.max(job.width, job.height);
+        return clamp(Math.round((side * length) / shown), 1, length);
+      });
+      return { path: partPath(job.id, part, { width, height }, "jpg"), region: regionOfPart(job, part) };
+    },
+  };
+}
+
+/** The pixels of a rectangle that there are. @param {Source} source @param {Rect} rect @param {number} scale */
+export function within({ bounded, frame }, rect, scale) {
+  return bounded ? intersection(rect, rectOfRegion(frame, scale)) : rect;
+}
+
+/** The region of the whole image on the plane. @param {Stored} job @returns {Region} */
 export function frameOf(job) {
-  return job ? regionOfPart(job, { x: 0, y: 0, ...job }) : UNIT_SQUARE;
+  return regionOfPart(job, { x: 0, y: 0, ...job });
 }
 
-/** The whole pixels of a stored picture that the canvas touches; at least one, the nearest.
- * @param {Stored} job @param {import("./view.js").View} view @param {Size} canvas @returns {Part} */
-export function partInView(job, view, canvas) {
-  const [x0, y0, x1, y1] = regionOf(view, canvas);
+/** The pixels of a stored image that lie in a region; at least the nearest one.
+ * @param {Stored} job @param {Region} region @returns {Rect} */
+export function partOf(job, [x0, y0, x1, y1]) {
   const [left, top] = corner(job);
   const longer = Math.max(job.width, job.height);
   const across = pixels((x0 - left) * longer, (x1 - left) * longer, job.width);
@@ -47,26 +80,20 @@ export function partInView(job, view, canvas) {
   return { x: across.first, y: down.first, width: across.count, height: down.count };
 }
 
-/** How many pixels of a stored picture lie in the width of one of the canvas.
- * @param {Stored} job @param {import("./view.js").View} view @param {Size} canvas */
-export function pixelScale(job, view, canvas) {
-  return pixelSize(view, canvas) * Math.max(job.width, job.height);
-}
-
-/** @param {Stored} job @param {Part} part @returns {Region} */
+/** @param {Stored} job @param {Rect} part @returns {Region} */
 function regionOfPart(job, { x, y, width, height }) {
   const [left, top] = corner(job);
   const longer = Math.max(job.width, job.height);
   return [left + x / longer, top + y / longer, left + (x + width) / longer, top + (y + height) / longer];
 }
 
-/** The upper left corner on the plane. @param {Size} picture */
+/** The upper left corner on the plane. @param {Size} image */
 function corner({ width, height }) {
   const longer = Math.max(width, height);
   return [(1 - width / longer) / 2, (1 - height / longer) / 2];
 }
 
-/** @param {number} start @param {number} end @param {number} length of the picture */
+/** @param {number} start @param {number} end @param {number} length of the image */
 function pixels(start, end, length) {
   const slack = 1e-6; // of a pixel: rounding must not add a row
   const first = clamp(Math.floor(start + slack), 0, length - 1);

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Which part of the plane the canvas shows: pure geometry, no browser.
+ * Geometry of the view: the part of the plane that the canvas shows.
  *
- * Plane coordinates are those of the service: the trained picture is the unit square, x to the right, y downwards.
+ * Plane coordinates are those of the service: the trained image is the unit square, x to the right, y downwards.
  * Canvas coordinates are device pixels of the canvas, from its upper left corner. Pixels are square.
  *
  * @typedef {{ x: number, y: number }} Point
@@ -13,18 +13,18 @@
  * @typedef {object} View
  * @property {number} x centre of the canvas, in plane coordinates
  * @property {number} y
- * @property {number} extent what the shorter side of the canvas shows of the plane, so that a link shows the same
- *     square on a phone and on a wide screen
+ * @property {number} extent of the plane along the shorter side of the canvas, so that a link shows the same square
+ *     on a phone and on a wide screen
  */
 
-/** How far a region may reach: the service's limits. Beyond the unit square the network extrapolates. */
+/** The service's limits for a region. Outside the unit square the network extrapolates. */
 export const BOUNDS = { low: -1, high: 2 };
 
-/** Smallest extent that the service takes, with room for the rounding of x1 − x0. */
+/** Smallest extent that the service accepts, with a margin for the rounding of x1 − x0. */
 export const MIN_EXTENT = 1e-9 * (1 + 1e-6);
 
-/** @type {Readonly<View>} The view of the whole picture. */
-export const WHOLE = Object.freeze({ x: 0.5, y: 0.5, extent: 1 });
+/** Margin around the picture in the view of all of it, as a share of the canvas. */
+const MARGIN = 0.03;
 
 /** @type {Region} */
 export const UNIT_SQUARE = [0, 0, 1, 1];
@@ -39,12 +39,14 @@ export function pixelSize(view, size) {
   return view.extent / Math.min(size.width, size.height);
 }
 
-/** How many times larger than in the view of the whole picture. @param {View} view */
-export function magnification(view) {
-  return WHOLE.extent / view.extent;
+/** The view of a whole picture, with a margin. @param {Region} frame of the picture @param {Size} size @returns {View} */
+export function fit([x0, y0, x1, y1], size) {
+  const shorter = Math.min(size.width, size.height);
+  const pixel = Math.max((x1 - x0) / size.width, (y1 - y0) / size.height) / (1 - 2 * MARGIN);
+  return clampView({ x: (x0 + x1) / 2, y: (y0 + y1) / 2, extent: pixel * shorter }, size);
 }
 
-/** The plane point under a canvas point. @param {View} view @param {Size} size @param {Point} point @returns {Point} */
+/** The plane point at a canvas point. @param {View} view @param {Size} size @param {Point} point @returns {Point} */
 export function planePoint(view, size, point) {
   const pixel = pixelSize(view, size);
   return {
@@ -53,7 +55,7 @@ export function planePoint(view, size, point) {
   };
 }
 
-/** What the canvas shows, within the bounds. @param {View} view @param {Size} size @returns {Region} */
+/** The region that the canvas shows, within the bounds. @param {View} view @param {Size} size @returns {Region} */
 export function regionOf(view, size) {
   const { low, high } = BOUNDS;
   const topLeft = planePoint(view, size, { x: 0, y: 0 });
@@ -66,7 +68,7 @@ export function regionOf(view, size) {
   ];
 }
 
-/** Where a region of the plane lies on the canvas.
+/** The position of a region of the plane on the canvas.
  * @param {Region} region @param {View} view @param {Size} size @returns {Rectangle} */
 export function placement([x0, y0, x1, y1], view, size) {
   const pixel = pixelSize(view, size);
@@ -93,14 +95,14 @@ export function clampView(view, size) {
   };
 }
 
-/** Moves the picture by canvas pixels: to the right and down.
+/** Moves the image by canvas pixels: to the right and down.
  * @param {View} view @param {Size} size @param {Point} by @returns {View} */
 export function pan(view, size, by) {
   const pixel = pixelSize(view, size);
   return clampView({ ...view, x: view.x - by.x * pixel, y: view.y - by.y * pixel }, size);
 }
 
-/** Magnifies by `factor`; the plane point under `anchor` (canvas pixels) stays there unless the bounds forbid it.
+/** Magnify by `factor` around `anchor` (canvas pixels), as far as the bounds allow.
  * @param {View} view @param {Size} size @param {Point} anchor @param {number} factor @returns {View} */
 export function zoom(view, size, anchor, factor) {
   const fixed = planePoint(view, size, anchor);

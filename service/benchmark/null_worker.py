@@ -1,0 +1,62 @@
+"""A worker whose renderer only waits: ``python -m service.benchmark.null_worker SECONDS [BYTES]``, for each image."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import uvloop
+from numpy.typing import NDArray
+
+from kernels.accuracy import AccuracyReport
+from model.spec import RenderSpec
+from service.imaging.object_store import open_store
+from service.models.bucket_sync import open_catalog
+from service.runtime.redis import connect
+from service.runtime.settings import WorkerSettings
+from service.runtime.signals import on_stop_signal
+from service.worker.worker import GPU_BATCH, Worker
+
+CONTENT = bytes(20_000)
+"""The file of every image if BYTES is not given, as large as a JPEG of 256×256."""
+
+
+class NullRenderer:
+    """Takes the time of a GPU and leaves the CPU to the service. See RendererLike."""
+
+    backend = arithmetic = "null"
+    precision: Sequence[AccuracyReport] = ()
+    memory = 0
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def close(self) -> None:
+        pass
+
+    def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
+        """The same pixel for every image."""
+        if self._seconds:
+            time.sleep(self._seconds * len(specs))
+        return [np.zeros((1, 1, 3), np.uint8)] * len(specs)
+
+
+async def _run(renderer: NullRenderer, content: bytes) -> None:
+    settings = WorkerSettings()
+    assert settings.redis_url is not None  # noqa: S101 - the benchmark sets it
+    async with connect(settings.redis_url) as redis, open_catalog(settings) as catalog:
+        worker = Worker(
+            redis,
+            catalog,
+            lambda checkpoint: renderer,
+            open_store(settings.outputs),
+            device="cpu",
+            batch_limit=GPU_BATCH,
+            encode=lambda image, encoding: content,
+        )
+        on_stop_signal(worker.stop)
+        await worker.run()
+
+
+if __name__ == "__main__":
+    uvloop.run(_run(NullRenderer(float(sys.argv[1])), bytes(int(sys.argv[2])) if sys.argv[2:] else CONTENT))

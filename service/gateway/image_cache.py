@@ -1,0 +1,192 @@
+"""Encoded images, cached in a Redis of their own that evicts the least recently used (``allkeys-lru``)."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from service.gateway.errors import RateLimitExceededError
+from service.gateway.single_flight import SingleFlight
+from service.queue.messages import CacheOutcome, DeadlinePassed, Priority, RenderResult
+from service.runtime import metrics
+from service.runtime.batching import Batcher
+from service.runtime.redis import connect
+from service.runtime.redis_keys import image_key
+
+logger = logging.getLogger(__name__)
+
+LOOKUP_TIMEOUT = 0.5
+"""Seconds that a look-up may add to a request, connecting included."""
+
+STORE_TIMEOUT = 2.0
+"""Seconds that storing one image may take, in the background."""
+
+RETRY_SECONDS = 1.0
+"""Pause after a failure, so that an unreachable cache delays one request in a while and not every one."""
+
+MAX_IMAGE_BYTES = 4 << 20
+"""Larger images are not stored: they would evict dozens of others, and reading them takes too long."""
+
+MAX_PENDING_BYTES = 64 << 20
+"""Images that are answered and not stored yet. While the cache is slower than the workers, others are not stored."""
+
+MAX_BATCH = 16
+"""Images that one command looks up or stores: LOOKUP_TIMEOUT must be enough for them."""
+
+TTL_SECONDS = 24 * 3600
+"""Images of models and versions that are no longer served expire, even if memory is never short."""
+
+
+class ImageCache:
+    """Looks up images by keys that name their bytes, and renders those that are missing once per gateway.
+
+    A cache that is slow, full, restarted or gone makes images miss; it never fails a request. Without ``redis`` all
+    images miss.
+    """
+
+    def __init__(self, redis: "Redis | None") -> None:
+        self._redis = redis
+        self._flights = SingleFlight[RenderResult](DeadlinePassed, RateLimitExceededError)
+        self._lookups = Batcher[tuple[str, asyncio.Future[bytes | None]]](self._look_up, MAX_BATCH)
+        self._stores = Batcher[str](self._store, MAX_BATCH)
+        self._pending: dict[str, bytes] = {}
+        self._pending_bytes = 0
+        self._failing = set[str]()
+        self._retry_at = self._answered_at = 0.0
+
+    async def fetch(
+        self,
+        key: str,
+        render: Callable[[float], Awaitable[RenderResult]],
+        timeout: float,  # noqa: ASYNC109 - passed on
+        priority: Priority = "interactive",
+    ) -> RenderResult:
+        """Returns the image from the cache, from a running request for the same key and priority, or from ``render``.
+
+        Rendered images are returned first and stored afterwards. ``render`` gets the seconds that are left of
+        ``timeout``, and raises DeadlinePassed after them. Raises the errors of ``render``.
+        """
+        started, flight = time.monotonic(), f"{priority}:{key}"
+        if follows := flight in self._flights:
+            _count("shared")
+        try:
+            async with asyncio.timeout(timeout if follows else None):  # a leader's render keeps to its own deadline
+                result, shared = await self._flights.do(flight, lambda: self._obtain(key, render, started + timeout))
+        except TimeoutError:
+            raise DeadlinePassed(f"the image was not ready within {timeout:g} s") from None
+        return _cached(result.content, result.arithmetic, started, "shared") if shared else result
+
+    async def used_bytes(self) -> int | None:
+        """Memory that the server uses, which it compares with its ``maxmemory``; 0 without a server.
+
+        None if it does not answer.
+        """
+        if self._redis is None:
+            return 0
+        memory: dict[str, Any] | None = await self._ask("INFO", lambda redis: redis.info("memory"), LOOKUP_TIMEOUT)
+        return None if memory is None else int(memory["used_memory"])
+
+    async def finish(self) -> None:
+        """Waits until all pending images are stored, at most STORE_TIMEOUT."""
+        await self._stores.finish()
+
+    async def _obtain(
+        self, key: str, render: Callable[[float], Awaitable[RenderResult]], deadline: float
+    ) -> RenderResult:
+        started = time.monotonic()
+        value: bytes | None = self._pending.get(key)
+        if value is None and self._redis is not None:
+            found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+            self._lookups.add((key, found))
+            value = await found
+        if value is not None:
+            _count("hit")
+            arithmetic, _, content = value.partition(b"\n")
+            return _cached(content, arithmetic.decode(), started, "hit")
+        _count("miss")
+        result = await render(deadline - time.monotonic())
+        # The arithmetic stays with the image: workers of another kind would render other bytes.
+        self._store_soon(key, result.arithmetic.encode() + b"\n" + result.content)
+        return result
+
+    async def _look_up(self, lookups: list[tuple[str, "asyncio.Future[bytes | None]"]]) -> None:
+        names = [image_key(key) for key, _ in lookups]
+        contents: list[bytes | None] = [None] * len(names)
+        try:
+            contents = await self._ask("GET", lambda redis: redis.mget(names), LOOKUP_TIMEOUT) or contents
+        finally:
+            for (_, found), content in zip(lookups, contents, strict=True):
+                if not found.done():  # its request may have been cancelled
+                    found.set_result(content)
+
+    def _store_soon(self, key: str, content: bytes) -> None:
+        size = len(content)
+        if self._redis is None or key in self._pending or size > min(MAX_IMAGE_BYTES, self._room):
+            return
+        self._pending[key] = content
+        self._pending_bytes += size
+        self._stores.add(key)
+
+    @property
+    def _room(self) -> int:
+        return MAX_PENDING_BYTES - self._pending_bytes
+
+    async def _store(self, keys: list[str]) -> None:
+        async def send(redis: "Redis") -> None:
+            async with redis.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.set(image_key(key), self._pending[key], ex=TTL_SECONDS)
+                await pipeline.execute()
+
+        await self._ask("SET", send, STORE_TIMEOUT)
+        for key in keys:
+            self._pending_bytes -= len(self._pending.pop(key))
+
+    async def _ask(self, command: str, send: "Callable[[Redis], Awaitable[Any]]", seconds: float) -> Any:
+        """Returns the server's answer, or None without a server and when it fails. Logs each outage once."""
+        started = time.monotonic()
+        if self._redis is None or started < self._retry_at:
+            return None
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await send(self._redis)
+        except (RedisError, OSError, ValueError) as error:  # TimeoutError is an OSError
+            if not isinstance(error, ResponseError):  # those are answers, such as "out of memory"
+                if self._answered_at > started:
+                    return None  # the server answers others: this process is busy
+                self._retry_at = time.monotonic() + RETRY_SECONDS
+            if not self._failing:
+                logger.warning("the image cache fails at %s: %s", command, str(error) or f"no answer in {seconds:g} s")
+            self._failing.add(command)
+            return None
+        self._answered_at = time.monotonic()
+        self._failing.discard(command)
+        return answer
+
+
+@asynccontextmanager
+async def open_image_cache(url: str | None) -> AsyncIterator[ImageCache]:
+    """Yields the cache at the address of a Redis, or without one a cache that is always empty. Raises InputError."""
+    if url is None:
+        yield ImageCache(None)
+        return
+    async with connect(url, "cache_url") as redis:
+        cache = ImageCache(redis)
+        try:
+            yield cache
+        finally:
+            await cache.finish()
+
+
+def _count(outcome: CacheOutcome) -> None:
+    metrics.CACHE_REQUESTS.labels(cache="pictures", result=outcome).inc()
+
+
+def _cached(content: bytes, arithmetic: str, started: float, outcome: CacheOutcome) -> RenderResult:
+    """A result that was not rendered for this request, which spent all its time waiting."""
+    return RenderResult(content, time.monotonic() - started, 0.0, 0.0, arithmetic, outcome)

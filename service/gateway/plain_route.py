@@ -1,0 +1,100 @@
+"""Routes that viewers call thousands of times, without FastAPI's dependencies, which cost more than the whole gateway.
+
+They parse path and query into one pydantic model. OpenAPI describes them from the same model, like all other routes.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Scope
+
+from model.errors import InputError
+from service.gateway.middleware.request_limits import has_body
+from service.gateway.resolve import parse_query
+from service.gateway.state import AppState
+
+Parameters = TypeVar("Parameters", bound=BaseModel)
+
+
+def operation_id(name: str) -> str:
+    """The name in OpenAPI of an endpoint: "drawImage" for ``draw_image``. Generated clients name their methods so."""
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+Endpoint = Callable[[Any, Request, AppState], Awaitable[Response]]
+
+
+class PlainRoute(Route):
+    """A route for GET and HEAD. ``endpoint`` gets its parameters, the request and the state.
+
+    Args:
+        parameters: the fields of path and query. If it forbids other fields, other query parameters are refused.
+        tag, summary, responses: for OpenAPI.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Endpoint,
+        parameters: type[BaseModel],
+        *,
+        tag: str,
+        summary: str,
+        responses: Mapping[int | str, dict[str, Any]],
+    ) -> None:
+        super().__init__(path, self._respond, methods=["GET"], name=endpoint.__name__)
+        self._answer = endpoint
+        self._parameters = parameters
+        self._forbids_others = parameters.model_config.get("extra") == "forbid"
+        self._tag, self._summary, self._responses = tag, summary, responses
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As FastAPI's routes, which name themselves for logs and metrics."""
+        match, child_scope = super().matches(scope)
+        return match, {**child_scope, "route": self}
+
+    async def _respond(self, request: Request) -> Response:
+        if has_body(request.scope):
+            await request.body()  # within the limits of RequestLimitsMiddleware
+        return await self._answer(self._parse(request), request, request.app.state.app_state)
+
+    def _parse(self, request: Request) -> BaseModel:
+        path: dict[str, Any] = request.scope["path_params"]
+        query = parse_query(request)
+        if self._forbids_others and (repeated := query.keys() & path.keys()):
+            raise InputError(min(repeated), "is part of the path")
+        try:
+            return self._parameters.model_validate(query | path)
+        except ValidationError as error:
+            findings = [{**finding, "loc": ("query", *finding["loc"])} for finding in error.errors()]
+            raise RequestValidationError(findings) from None
+
+    def describe(self) -> dict[str, Any]:
+        """The OpenAPI path item."""
+        schema = self._parameters.model_json_schema()
+        parameters = [
+            {
+                "name": name,
+                "in": "path" if name in self.param_convertors else "query",
+                "required": name in schema.get("required", ()),
+                "schema": {key: value for key, value in field.items() if (key, value) != ("default", None)},
+                "description": field["description"],
+            }
+            for name, field in schema["properties"].items()
+        ]
+        operation = {
+            "tags": [self._tag],
+            "summary": self._summary,
+            "description": inspect.getdoc(self._answer),
+            "operationId": operation_id(self.name),
+            "parameters": parameters,
+            "responses": {str(status): content for status, content in self._responses.items()},
+        }
+        return {"get": operation}

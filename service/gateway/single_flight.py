@@ -1,0 +1,70 @@
+"""Work that is requested several times at once and done once in this process."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from service.runtime.redis import stop_task
+
+Result = TypeVar("Result")
+
+
+@dataclass(eq=False)
+class _Flight(Generic[Result]):
+    task: "asyncio.Task[Result]"
+    waiters: int = 0
+
+
+class SingleFlight(Generic[Result]):
+    """Shares running work between callers with the same key. Named after Go's package.
+
+    Args:
+        leader_errors: errors that belong to the caller that started the work alone, such as its deadline. One of
+            them ends the leader's turn; the next waiter leads and starts its own work. Other errors reach all waiters.
+    """
+
+    def __init__(self, *leader_errors: type[Exception]) -> None:
+        self._flights: dict[str, _Flight[Result]] = {}
+        self._leader_errors: tuple[type[BaseException], ...] = (asyncio.CancelledError, *leader_errors)
+
+    def __contains__(self, key: str) -> bool:
+        """Whether :meth:`do` would join running work."""
+        return key in self._flights
+
+    async def do(self, key: str, work: Callable[[], Coroutine[Any, Any, Result]]) -> tuple[Result, bool]:
+        """Returns the result of the work, and whether another caller led it.
+
+        The work runs on when its leader is cancelled. It is cancelled with its last waiter.
+        """
+        while True:
+            flight = self._flights.get(key)
+            leads = flight is None
+            if flight is None:
+                flight = self._flights[key] = _Flight(asyncio.create_task(work()))
+                flight.task.add_done_callback(partial(self._remove, key))
+            await self._wait(key, flight)
+            try:
+                return flight.task.result(), not leads
+            except self._leader_errors:
+                if leads:
+                    raise
+
+    async def _wait(self, key: str, flight: _Flight[Result]) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        flight.task.add_done_callback(lambda _: None if done.done() else done.set_result(None))
+        flight.waiters += 1
+        try:
+            await done
+        finally:
+            flight.waiters -= 1
+            if not flight.waiters and not flight.task.done():
+                self._remove(key, flight.task)  # first, so that no new caller joins work that is being cancelled
+                await stop_task(flight.task)
+
+    def _remove(self, key: str, task: "asyncio.Task[Result]") -> None:
+        if key in self._flights and self._flights[key].task is task:
+            del self._flights[key]
+        if task.done() and not task.cancelled():
+            task.exception()  # marks it as retrieved: all waiters may have left

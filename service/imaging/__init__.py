@@ -1,0 +1,1 @@
+"""Encoding, tiled exports of images larger than memory, and the object store that holds them."""

@@ -1,0 +1,113 @@
+"""Assembles the tiles of an export into its final file. A repeated run gives the same bytes."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import imagecodecs
+import numpy as np
+import obstore
+from numpy.typing import NDArray
+
+from service.imaging.export_spec import ExportSpec
+from service.imaging.metadata import png_metadata
+from service.imaging.object_store import Store
+from service.imaging.png import write_png
+from service.imaging.prefetch import prefetch
+from service.imaging.tiff import make_layout, scan, write_tiff
+
+if TYPE_CHECKING:
+    from obstore import WritableFile
+
+Progress = Callable[[int], object]
+"""Called with the number of tiles added since the last call. An exception ends the work and leaves no file."""
+
+_THREADS = 8
+"""Tiles read concurrently: a bucket needs tens of milliseconds for each."""
+
+_PART_BYTES, _PARTS = 8 << 20, 9_000
+"""Smallest size and largest number of the parts of a multipart upload. S3 allows at most 10,000 parts."""
+
+_DEEP_ZOOM_NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
+
+
+def assemble(export: ExportSpec, store: Store, folder: str, progress: Progress) -> None:
+    """Write ``folder/export.name``, the export's last file, atomically. Raises STORE_ERRORS.
+
+    Memory holds at most one row of a PNG's tiles, or about 100 bytes for each tile of a TIFF. For Deep Zoom only the
+    descriptor is written; the presence of the tiles is not checked.
+    """
+    path = f"{folder}/{export.name}"
+    if export.kind == "dzi":
+        progress(export.pyramid.tiles)
+        obstore.put(store, path, deep_zoom_descriptor(export))
+        return
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="assemble") as pool:
+        if export.kind == "tiff":
+            layout = make_layout(export, _lengths(export, store, folder))
+            with _open_writer(store, path, layout.size) as writer:
+                write_tiff(layout, _tiles(export, store, folder, pool, progress), writer.write)
+        else:
+            width, height = export.pyramid.width, export.pyramid.height
+            with _open_writer(store, path, 4 * width * height) as writer:
+                bands = _bands(export, store, folder, pool, progress)
+                write_png(width, height, bands, writer.write, pool, png_metadata(export.spec))
+
+
+def deep_zoom_descriptor(export: ExportSpec) -> bytes:
+    """The .dzi file. Tiles do not overlap: neighbouring tiles are rendered without seams."""
+    image = export.pyramid.levels[-1]
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<Image xmlns="{_DEEP_ZOOM_NAMESPACE}" Format="{export.suffix}" Overlap="0" TileSize="{export.tile}">\n'
+        f'  <Size Width="{image.width}" Height="{image.height}"/>\n'
+        "</Image>\n"
+    ).encode()
+
+
+def _open_writer(store: Store, path: str, size: int) -> "WritableFile":
+    """A writer for an object of at most ``size`` bytes. An exception in its block discards the object."""
+    return obstore.open_writer(store, path, buffer_size=max(_PART_BYTES, size // _PARTS))
+
+
+def _lengths(export: ExportSpec, store: Store, folder: str) -> NDArray[np.int64]:
+    """Length of each tile in bytes [tiles]. Raises FileNotFoundError if one is missing."""
+    lengths = np.full(export.pyramid.tiles, -1, np.int64)
+    for found in itertools.chain.from_iterable(obstore.list(store, f"{folder}/tiles", chunk_size=1000)):
+        index = export.tile_index(found["path"].removeprefix(f"{folder}/"))
+        if index is not None:
+            lengths[index] = found["size"]
+    if (lengths < 0).any():
+        raise FileNotFoundError(f"the tile {folder}/{export.tile_name(int(lengths.argmin()))} is not in the store")
+    return lengths
+
+
+def _tiles(export: ExportSpec, store: Store, folder: str, pool: Executor, progress: Progress) -> Iterator[bytes]:
+    """The contents of the tiles in the order of a TIFF."""
+    for content in prefetch(pool, lambda index: _read(export, store, folder, index), scan(export), 2 * _THREADS):
+        progress(1)
+        yield content
+
+
+def _bands(
+    export: ExportSpec, store: Store, folder: str, pool: Executor, progress: Progress
+) -> Iterator[NDArray[np.uint8]]:
+    """The image from top to bottom, one row of tiles at a time. Every band reuses the same buffer."""
+    level = len(export.pyramid.levels) - 1
+    image = export.pyramid.levels[level]
+    band = np.empty((min(export.tile, image.height), image.width, 3), np.uint8)
+
+    def decode(index: int) -> None:
+        x, _, w, h = export.tile_box(index)
+        band[:h, x : x + w] = imagecodecs.png_decode(_read(export, store, folder, index))
+
+    indices = export.pyramid.scan(level)
+    for row in range(image.rows):
+        for _ in prefetch(pool, decode, itertools.islice(indices, image.columns), 2 * _THREADS):
+            progress(1)
+        yield band[: min(export.tile, image.height - row * export.tile)]
+
+
+def _read(export: ExportSpec, store: Store, folder: str, index: int) -> bytes:
+    return bytes(obstore.get(store, f"{folder}/{export.tile_name(index)}").bytes())

@@ -1,1 +1,0 @@
-"""Pictures that fit no memory: tiles, kept in an object store and put together as files. Knows nothing of queues."""

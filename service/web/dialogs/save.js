@@ -1,0 +1,224 @@
+// @ts-check
+/**
+ * The dialog that saves a picture: at once, or where it is too large for one answer by a job.
+ *
+ * @typedef {import("../link.js").State} State
+ * @typedef {import("../picture/view.js").Size} Size
+ * @typedef {{ region: import("../picture/view.js").Region, size: Size, format: import("./save_options.js").Format,
+ *     quality: number | null }} Choice
+ */
+
+import { imagePath, partPath } from "../api/addresses.js";
+import { element, onClick } from "../dom.js";
+import { fileName, saveFile } from "../files.js";
+import { dimensions, grouped, roughBytes, roughTime } from "../numbers.js";
+import { frameOf, partOf } from "../picture/sources.js";
+import { UNIT_SQUARE, regionOf, scaled, withLongSide } from "../picture/view.js";
+import { Estimate } from "./estimate.js";
+import { FORMATS, fitsAnswer, partToSave, possibleSides } from "./save_options.js";
+
+const TILE = 512;
+
+export class SaveDialog {
+  #dialog = element("save-dialog", HTMLDialogElement);
+  #what = element("save-what", HTMLSelectElement);
+  #size = element("save-size", HTMLSelectElement);
+  #custom = element("save-custom", HTMLInputElement);
+  #format = element("save-format", HTMLSelectElement);
+  #quality = element("save-quality", HTMLInputElement);
+  #told = element("save-told", HTMLElement);
+  #refused = element("save-refused", HTMLElement);
+  #submit = element("save-submit", HTMLButtonElement);
+  #copy = element("save-copy", HTMLButtonElement);
+  /** @type {{ text: string, key: string } | null} the order that was sent last, and what names it */
+  #sent = null;
+  /** @type {{ state: State, canvas: Size } | null} */
+  #shown = null;
+  /** @type {AbortController | null} */
+  #running = null;
+  /** @type {import("../api/client.js").Limits | null} */
+  limits = null;
+
+  /** @param {import("../api/client.js").Api} api
+   * @param {(pixels: number) => number | null} expected milliseconds for an image
+   * @param {(job: import("../panels/job_card.js").Job) => void} onOrdered */
+  constructor(api, expected, onOrdered) {
+    this.api = api;
+    this.onOrdered = onOrdered;
+    this.estimate = new Estimate(api, expected);
+    this.#format.replaceChildren(...Object.entries(FORMATS).map(([name, { label }]) => new Option(label, name)));
+    for (const field of [this.#what, this.#format]) field.addEventListener("input", () => this.#offerSizes());
+    for (const field of [this.#size, this.#custom, this.#quality]) field.addEventListener("input", () => this.#tell());
+    onClick("save-close", () => this.#dialog.close());
+    onClick("save-copy", () => this.#run(() => this.#copyImage()));
+    this.#dialog.addEventListener("close", () => this.#running?.abort());
+    element("save-form", HTMLFormElement).addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (this.#running) this.#running.abort();
+      else this.#run(() => this.#save());
+    });
+    this.#copy.hidden = typeof ClipboardItem === "undefined" || !navigator.clipboard;
+  }
+
+  /** @param {State} state @param {Size} canvas */
+  open(state, canvas) {
+    this.#shown = { state, canvas };
+    this.#refused.textContent = "";
+    // Of a stored picture only what is there can be saved here; its files are among the jobs.
+    element("save-what-field", HTMLElement).hidden = state.job !== null;
+    for (const option of this.#format.options) option.hidden = state.job !== null && !["png", "jpeg"].includes(option.value);
+    if (state.job) [this.#what.value, this.#format.value] = ["view", this.#format.value === "jpeg" ? "jpeg" : "png"];
+    this.#offerSizes();
+    this.#dialog.showModal();
+  }
+
+  #offerSizes() {
+    const { limits } = this;
+    if (!this.#shown || !limits) return;
+    const { job } = this.#shown.state;
+    const chosen = this.#size.value;
+    const { aspect } = this.#part();
+    const { sides, longest } = possibleSides(this.#chosenFormat, aspect, limits);
+    const stored = job ? Math.max(...Object.values(this.#storedPart(job)).slice(2)) : Infinity;
+    const screen = Math.round(Math.max(this.#shown.canvas.width, this.#shown.canvas.height));
+    const option = (/** @type {number} */ side) => new Option(dimensions(withLongSide(aspect, side)), String(side));
+    const offered = [...new Set([screen, ...sides, ...(job ? [stored] : [])])].filter((side) => side <= Math.min(longest, stored));
+    this.#size.replaceChildren(...offered.sort((a, b) => a - b).map(option), new Option("Another size …", "custom"));
+    this.#size.value = [...this.#size.options].some(({ value }) => value === chosen) ? chosen : "2048";
+    if (this.#size.selectedIndex < 0) this.#size.selectedIndex = Math.max(0, this.#size.options.length - 2);
+    this.#custom.max = String(Math.min(longest, stored));
+    this.#tell();
+  }
+
+  get #chosenFormat() {
+    return FORMATS[this.#format.value];
+  }
+
+  #part() {
+    const { state, canvas } = /** @type {{ state: State, canvas: Size }} */ (this.#shown);
+    const frame = state.job ? frameOf(state.job) : UNIT_SQUARE;
+    const part = partToSave(this.#what.value, frame, state.view && regionOf(state.view, canvas), canvas);
+    if (!state.job) return part;
+    const { width, height } = this.#storedPart(state.job);
+    return { ...part, aspect: { width, height } };
+  }
+
+  /** @param {import("../panels/job_card.js").Job} job */
+  #storedPart(job) {
+    const { state, canvas } = /** @type {{ state: State, canvas: Size }} */ (this.#shown);
+    return partOf(job, state.view ? regionOf(state.view, canvas) : frameOf(job));
+  }
+
+  /** @returns {Choice | null} null if the size is none that the service makes */
+  #choice() {
+    const format = this.#chosenFormat;
+    const side = Number(this.#size.value === "custom" ? this.#custom.value : this.#size.value);
+    if (!Number.isInteger(side) || side < 1 || side > Number(this.#custom.max)) return null;
+    const { region, aspect } = this.#part();
+    return { region, size: withLongSide(aspect, side), format, quality: format.lossy ? this.#quality.valueAsNumber : null };
+  }
+
+  #tell() {
+    const choice = this.#choice();
+    const { limits } = this;
+    if (!this.#running) this.#refused.textContent = ""; // it was said of another choice
+    element("save-custom-field", HTMLElement).hidden = this.#size.value !== "custom";
+    element("save-quality-field", HTMLElement).hidden = !this.#chosenFormat.lossy || this.#shown?.state.job != null;
+    element("save-quality-value", HTMLOutputElement).value = this.#quality.value;
+    this.#submit.disabled = choice === null;
+    this.estimate.stop();
+    if (!choice || !limits || !this.#shown) {
+      this.#told.textContent = `From 1 to ${grouped(Number(this.#custom.max))} pixels on the longer side.`;
+      return;
+    }
+    const answer = this.#isAnswer(choice);
+    this.#submit.textContent = answer ? "Download" : "Order";
+    this.#copy.disabled = !answer;
+    const how = answer ? "at once" : "by a job, which you find under Jobs";
+    const text = `${dimensions(choice.size)} pixels, drawn ${how}.`;
+    this.#told.textContent = text;
+    if (this.#shown.state.job) return;
+    this.estimate.start(this.#shown.state.image, choice, ({ seconds, bytes }) => {
+      const figures = [seconds === null ? "" : roughTime(seconds), bytes === null ? "" : roughBytes(bytes)];
+      const known = figures.filter(Boolean).join(" and ");
+      this.#told.textContent = known ? `${text} About ${known}.` : text;
+    });
+  }
+
+  /** @param {Choice} choice */
+  #isAnswer({ format, size }) {
+    return this.#shown?.state.job != null || (this.limits !== null && fitsAnswer(format, size, this.limits));
+  }
+
+  /** Do something that can be cancelled. @param {() => Promise<void>} action */
+  async #run(action) {
+    const { signal } = (this.#running = new AbortController());
+    this.#refused.textContent = "";
+    const label = this.#submit.textContent;
+    this.#submit.textContent = "Cancel";
+    this.#copy.disabled = true;
+    try {
+      await action();
+    } catch (error) {
+      if (!signal.aborted) this.#refused.textContent = /** @type {Error} */ (error).message;
+    } finally {
+      this.#running = null;
+      this.#submit.textContent = label;
+      this.#copy.disabled = label !== "Download";
+    }
+  }
+
+  async #save() {
+    const choice = this.#choice();
+    if (!choice || !this.#shown) return;
+    const { image } = this.#shown.state;
+    if (this.#isAnswer(choice)) saveFile(await this.#draw(choice), fileName(image, choice.size, choice.format.suffix));
+    else await this.#order(choice);
+    this.#dialog.close();
+  }
+
+  async #copyImage() {
+    const choice = this.#choice();
+    if (!choice) return;
+    const png = this.#draw({ ...choice, format: FORMATS.png, quality: null });
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": png })]);
+    this.#told.textContent = "Copied.";
+  }
+
+  /** @param {Choice} choice @returns {Promise<Blob>} */
+  async #draw({ region, size, format, quality }) {
+    const { image, job } = /** @type {{ state: State }} */ (this.#shown).state;
+    const path = job
+      ? partPath(job.id, this.#storedPart(job), size, format.suffix === "jpeg" ? "jpg" : "png")
+      : imagePath(image, region, size, format.image, quality);
+    return (await this.api.image(path, this.#running?.signal)).blob;
+  }
+
+  /** @param {Choice} choice */
+  async #order({ region, size, format, quality }) {
+    const { model, seed, psi, classIndex } = /** @type {{ state: State }} */ (this.#shown).state.image;
+    const body = {
+      model,
+      seed,
+      truncation_psi: psi,
+      ...(classIndex === null ? {} : { class_index: classIndex }),
+      ...scaled(size, 1),
+      region,
+      tile: TILE,
+      output: format.output,
+      format: format.image,
+      ...(quality === null ? {} : { quality }),
+    };
+    const headers = { "Idempotency-Key": this.#keyOf(JSON.stringify(body)) };
+    const response = await this.api.send("POST", "v1/jobs", { body, headers, signal: this.#running?.signal });
+    this.#sent = null;
+    this.onOrdered(await response.json());
+  }
+
+  /** The same until the order is another or was accepted: sent again after an answer got lost, it is the same job.
+   * @param {string} text */
+  #keyOf(text) {
+    if (this.#sent?.text !== text) this.#sent = { text, key: `explorer-${Date.now()}-${Math.random()}` };
+    return this.#sent.key;
+  }
+}

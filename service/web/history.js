@@ -1,0 +1,72 @@
+// @ts-check
+/** Steps of the page in the browser's history: Back is undo. */
+
+const SETTLED_MILLISECONDS = 500;
+
+export class Steps {
+  #timer = 0;
+  /** @type {string | null} the address that is written once it stays */
+  #pending = null;
+
+  /** @param {() => void} onRestore the address of the page is another, by Back, Forward or the user */
+  constructor(onRestore) {
+    window.addEventListener("popstate", () => {
+      this.#forget();
+      onRestore();
+    });
+  }
+
+  /** The page begins with this address. @param {string} address */
+  begin(address) {
+    this.#forget();
+    history.replaceState({ step: this.#step }, "", address);
+  }
+
+  /** Another step at once. @param {string} address */
+  add(address) {
+    this.flush();
+    this.#push(address);
+  }
+
+  /** Another step if the address stays for a moment. @param {string} address */
+  settle(address) {
+    clearTimeout(this.#timer);
+    this.#pending = address;
+    this.#timer = setTimeout(() => this.flush(), SETTLED_MILLISECONDS);
+  }
+
+  /** Write what was to be written later. */
+  flush() {
+    const address = this.#pending;
+    this.#forget();
+    if (address !== null) this.#push(address);
+  }
+
+  undo() {
+    this.flush();
+    if (this.#step > 0) history.back();
+  }
+
+  redo() {
+    history.forward();
+  }
+
+  get #step() {
+    return Number(history.state?.step ?? 0);
+  }
+
+  /** @param {string} address */
+  #push(address) {
+    if (address === location.search + location.hash) return;
+    try {
+      history.pushState({ step: this.#step + 1 }, "", address);
+    } catch {
+      // Browsers limit how often. The next step has the address.
+    }
+  }
+
+  #forget() {
+    clearTimeout(this.#timer);
+    this.#pending = null;
+  }
+}

@@ -1,0 +1,350 @@
+"""The worker: reads requests and tiles from the queue, renders those of one model together, encodes, replies or stores.
+
+While one batch is encoded, the next is rendered, and shortly before it is ready the one after that is read. Other
+workers claim what a worker holds when it is killed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from model.spec import RenderSpec
+from model.util.cpus import available_cpus
+from service.imaging.metadata import encode_image
+from service.imaging.object_store import Store
+from service.jobs.tile_tasks import TileTask
+from service.models.catalog import Catalog
+from service.queue.consumer import HEARTBEAT_TIMEOUT, BatchLimit, Consumer, QueuedRender, QueueEntry
+from service.queue.messages import RenderFailed, RenderRequest, Reply, ReplyHeader, WorkerInfo, WorkerState
+from service.runtime import metrics
+from service.runtime.logs import log_context
+from service.runtime.redis import stop_task
+from service.runtime.redis_keys import BATCH, IMAGES, TILES
+from service.runtime.tracing import record_span
+from service.worker.model_cache import CPU_BYTES, Load, ModelCache
+from service.worker.render_executor import DeviceLostError, Outcome, PixelArray, RenderExecutor, to_failure
+from service.worker.tile_processor import Tile, TileProcessor
+
+logger = logging.getLogger(__name__)
+
+CPU_BATCH, GPU_BATCH = 8, 32
+"""Default limits of images in a batch, which takes what waits. Its first image waits for its last: long, on a CPU."""
+
+BATCH_PIXELS = 1 << 22
+"""Pixels of one batch. More at once would only be kept from other workers."""
+
+READ_AHEAD_SECONDS = 0.02
+"""The next batch is read this long before the current one is expected to be rendered, so that the device does not wait
+for Redis. Earlier, it would be kept from other workers."""
+
+BEATS = 4
+"""Heartbeats, and searches for dead workers, within the heartbeat timeout."""
+
+REFRESH_SECONDS = 2.0
+"""Between two checks whether the loaded models are still served."""
+
+STALL_TIMEOUT = 60.0
+"""Seconds after which a blocked event loop counts as stalled. Everything that it waits for, Redis too, ends sooner."""
+
+TILE_SECONDS, MAX_TILES = 0.5, 64
+"""Rendering time of one batch of tiles, estimated from the slowest model's speed, and its largest number of tiles."""
+
+MORE_ENCODERS = 4
+"""Encoding threads beyond one per CPU, so that a few large images do not hold up small ones."""
+
+MIN_PAUSE, MAX_PAUSE = 0.1, 5.0
+"""Seconds between attempts to reach Redis, doubled from one to the next."""
+
+WorkItem = QueuedRender | Tile
+"""What is rendered: the image of a request, or a tile of a job."""
+
+
+class Worker:
+    """One worker. :meth:`run` serves until :meth:`stop` is called.
+
+    ``synchronize`` waits for the device, and raises an exception if the device is lost.
+    After ``heartbeat_timeout`` seconds without a heartbeat a worker counts as dead; it is the same for all workers.
+    """
+
+    def __init__(
+        self,
+        redis: "Redis",
+        catalog: Catalog,
+        load: Load,
+        store: Store,
+        *,
+        device: str,
+        batch_limit: int,
+        model_bytes: int = CPU_BYTES,
+        heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
+        synchronize: Callable[[], object] = lambda: None,
+        encode: Callable[[PixelArray, RenderSpec], bytes] = encode_image,
+    ) -> None:
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+        self._device = device
+        self._batch_limit = batch_limit
+        self._beat_seconds = heartbeat_timeout / BEATS
+        self._encode = encode
+        self._consumer = Consumer(redis, self.id, heartbeat_timeout)
+        self._catalog = catalog
+        self._models = ModelCache(catalog, load, model_bytes)
+        self._executor = RenderExecutor(self._models, synchronize)
+        self._last_beat = time.monotonic()
+        self._stopping = asyncio.Event()
+        self._device_lost: DeviceLostError | None = None
+        self._finishing: asyncio.Task[None] | None = None
+        self._ahead: asyncio.Task[list[QueueEntry]] | None = None
+        self._ahead_timer: asyncio.TimerHandle | None = None
+        self._next_claim = 0.0
+        self._encoders = ThreadPoolExecutor(available_cpus() + MORE_ENCODERS, thread_name_prefix="encode")
+        self._tiles = TileProcessor(redis, store, lambda task: self._consumer.release([task]), self.id, self._encoders)
+
+    def stop(self) -> None:
+        """Reads no more from the queue. :meth:`run` returns when everything that is held has been answered."""
+        self._stopping.set()
+
+    @property
+    def unhealthy_reason(self) -> str | None:
+        """What has stalled, if anything. Waiting for Redis or rendering a large image is no stall. Thread-safe."""
+        if time.monotonic() - self._last_beat > STALL_TIMEOUT:
+            return f"the event loop has been blocked for {STALL_TIMEOUT:g} s"
+        if self._executor.is_stalled:
+            return "a batch takes longer to render than any should"
+        if self._device_lost:
+            return f"{self._device} is lost"
+        return None
+
+    async def run(self) -> None:
+        """Serves requests. While Redis is away, waits for it; joins an emptied Redis anew.
+
+        Raises DeviceLostError once everything that was rendered has been answered. Other workers claim the rest.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                background = [tasks.create_task(work()) for work in (self._heartbeat, self._sweep, self._watch_models)]
+                try:
+                    await self._serve_until_stopped()
+                except DeviceLostError as error:
+                    self._device_lost = error
+                    logger.critical("%s is lost, this worker ends: %s", self._device, error)
+                    with contextlib.suppress(RedisError):
+                        self._consumer.release(await self._take_ahead())
+                        await self._consumer.count_lost_device()
+                await self._finished()
+                await self._tiles.stop()
+                for task in background:
+                    await stop_task(task)
+        finally:
+            self._executor.shutdown()
+            self._encoders.shutdown()
+            with contextlib.suppress(RedisError):  # then others sweep it
+                await self._consumer.leave()
+        logger.info("worker %s has stopped", self.id)
+        if self._device_lost:
+            raise self._device_lost
+
+    async def _serve_until_stopped(self) -> None:
+        joined, pause = False, MIN_PAUSE
+        while not self._stopping.is_set():
+            try:
+                if not joined:
+                    await self._consumer.join()
+                    logger.info("worker %s on %s is ready", self.id, self._device)
+                    joined = True
+                await self._serve_once()
+                pause = MIN_PAUSE
+            except RedisError as error:
+                joined = False  # the group may be lost
+                logger.warning("the queue cannot be used, next attempt in %g s: %s", pause, error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), pause)
+                pause = min(2 * pause, MAX_PAUSE)
+        with contextlib.suppress(RedisError):
+            if batch := await self._take_ahead():
+                await self._serve(batch)
+
+    async def _serve_once(self) -> None:
+        """Serves an entry of a dead worker, or the next batch. Returns after a short while where there is none."""
+        if batch := await self._take_ahead():
+            await self._serve(batch)
+            return
+        if time.monotonic() >= self._next_claim:
+            if suspect := await self._consumer.claim_stale():
+                # It may be what killed the other worker, so nothing else is held while it is rendered.
+                await self._finished()
+                await self._serve([suspect])
+                await self._finished()
+                return
+            self._next_claim = time.monotonic() + self._beat_seconds
+        await self._serve(await self._consumer.read(self._limits()))
+
+    def _limits(self) -> dict[str, BatchLimit]:
+        """Limits of one read. Tiles are limited by time, since an image that comes meanwhile waits for them.
+
+        Which model they need is known only when they are read, so the slowest is assumed.
+        """
+        tile_pixels = round(TILE_SECONDS * min(self._models.rates.values(), default=0.0))
+        images = BatchLimit(self._batch_limit, BATCH_PIXELS)
+        return {IMAGES: images, BATCH: images, TILES: BatchLimit(MAX_TILES, min(max(tile_pixels, 1), BATCH_PIXELS))}
+
+    async def _serve(self, batch: Sequence[QueueEntry]) -> None:
+        """Renders a batch, and leaves encoding to tasks. Returns when the batch before has been answered."""
+        try:
+            selected = await self._select(batch)
+        except RedisError:
+            self._consumer.release(batch)
+            raise
+        for items in _by_model(selected):
+            now = time.time()
+            requests = [item.request for item in items if isinstance(item, QueuedRender)]
+            for request in requests:
+                metrics.QUEUE_WAIT.observe(max(now - request.submitted, 0.0))
+            metrics.RENDER_BATCH_SIZE.observe(len(items))
+            started = time.perf_counter()
+            self._read_ahead(items)
+            try:
+                images = await self._executor.render([item.spec for item in items], [item.log_fields for item in items])
+            except DeviceLostError:
+                await self._finished()
+                self._consumer.release(batch)
+                raise
+            seconds = time.perf_counter() - started
+            for request in requests:
+                record_span("queue", request.traceparent, min(request.submitted, now), now)
+                record_span("render", request.traceparent, now, now + seconds, batch_size=len(items))
+            await self._finished()
+            self._finishing = asyncio.ensure_future(self._finish(list(zip(items, images, strict=True)), seconds))
+
+    def _read_ahead(self, items: Sequence[WorkItem]) -> None:
+        """Reads the next batch of images while ``items`` are rendered, if their time is known, and if nothing else is
+        to be done first."""
+        rate = self._models.rates.get(items[0].spec.model)
+        if rate and time.monotonic() < self._next_claim and not self._stopping.is_set():
+            expected = sum(item.spec.viewport.pixels for item in items) / rate
+            loop = asyncio.get_running_loop()
+            self._ahead_timer = loop.call_later(max(expected - READ_AHEAD_SECONDS, 0), self._read_now)
+
+    def _read_now(self) -> None:
+        limits = self._limits() | {TILES: BatchLimit(0, 0)}
+        self._ahead = self._ahead or asyncio.create_task(self._consumer.read_waiting(limits))
+
+    async def _take_ahead(self) -> list[QueueEntry]:
+        """What was read ahead, if anything."""
+        if self._ahead_timer is not None:
+            self._ahead_timer.cancel()
+        if self._ahead is None:
+            return []
+        reading, self._ahead = self._ahead, None
+        return await reading
+
+    async def _finished(self) -> None:
+        """Waits until the batch before has been answered."""
+        if self._finishing:
+            await self._finishing
+            self._finishing = None
+
+    async def _select(self, batch: Sequence[QueueEntry]) -> list[WorkItem]:
+        """The items of a batch that must be rendered. The others are dropped."""
+        tasks = [item for item in batch if isinstance(item, TileTask)]
+        tiles = await self._tiles.select(tasks) if tasks else []
+        return [*await self._drop_unwanted([item for item in batch if isinstance(item, QueuedRender)]), *tiles]
+
+    async def _drop_unwanted(self, items: Sequence[QueuedRender]) -> list[QueuedRender]:
+        """Drops requests whose clients have gone or whose deadlines have passed, and returns the others."""
+        now = time.time()
+        wanted, unwanted = list[QueuedRender](), list[QueuedRender]()
+        for item in items:
+            (unwanted if item.cancelled or item.request.deadline < now else wanted).append(item)
+        for item in unwanted:
+            metrics.DROPPED_REQUESTS.labels("cancelled" if item.cancelled else "deadline").inc()
+        if unwanted:
+            with contextlib.suppress(RedisError):  # then they are delivered again, and dropped again
+                await self._consumer.drop(unwanted)
+        return wanted
+
+    async def _finish(self, rendered: Sequence[tuple[WorkItem, Outcome]], seconds: float) -> None:
+        """Encodes a batch that was rendered in ``seconds``; replies, or stores tiles."""
+        requests = [(item, image) for item, image in rendered if isinstance(item, QueuedRender)]
+        tiles = [(item, image) for item, image in rendered if isinstance(item, Tile)]
+        await asyncio.gather(self._reply(requests, seconds), *(self._finish_tile(*tile) for tile in tiles))
+
+    async def _finish_tile(self, tile: Tile, image: Outcome) -> None:
+        with log_context(**tile.log_fields):
+            if isinstance(image, RenderFailed):
+                self._tiles.fail(tile.task, str(image), final=image.kind == "invalid")
+            else:
+                await self._tiles.save(tile, image)
+
+    async def _reply(self, rendered: Sequence[tuple[QueuedRender, Outcome]], seconds: float) -> None:
+        """Encodes in threads. Replies that are ready at the same time are sent in one transaction."""
+        images = {item.entry: image for item, image in rendered}
+        wanted = await self._drop_unwanted([item for item, _ in rendered])
+        loop = asyncio.get_running_loop()
+        encoding = {
+            loop.run_in_executor(self._encoders, self._make_reply, item.request, images[item.entry], seconds): item
+            for item in wanted
+        }
+        while encoding:
+            done, _ = await asyncio.wait(encoding, return_when=asyncio.FIRST_COMPLETED)
+            replies = [(encoding.pop(future), future.result()) for future in done]
+            try:
+                await self._consumer.reply(replies)
+            except RedisError as error:
+                logger.warning("%d requests could not be answered: %s", len(replies), error)
+
+    def _make_reply(self, request: RenderRequest, image: Outcome, render_seconds: float) -> Reply:
+        """Runs in an encoding thread."""
+        if isinstance(image, RenderFailed):
+            return ReplyHeader.of_failure(request.id, image), b""
+        encoding = request.spec.encoding
+        now, started = time.time(), time.perf_counter()
+        try:
+            content = self._encode(image, request.spec)
+        except Exception as error:
+            with log_context(**request.context):
+                return ReplyHeader.of_failure(request.id, to_failure(error)), b""
+        seconds = time.perf_counter() - started
+        metrics.ENCODE_DURATION.labels(encoding.format).observe(seconds)
+        record_span("encode", request.traceparent, now, now + seconds, format=encoding.format, bytes=len(content))
+        arithmetic = self._models.arithmetics[request.spec.model]
+        return ReplyHeader(request.id, render_seconds, seconds, arithmetic), content
+
+    async def _heartbeat(self) -> None:
+        while True:
+            self._last_beat = time.monotonic()
+            state: WorkerState = "stopping" if self._stopping.is_set() else "busy" if self._consumer.busy else "idle"
+            info = WorkerInfo(self.id, self._device, state, self._models.digests, self._models.rates)
+            with contextlib.suppress(RedisError):  # _serve_until_stopped logs it
+                await self._consumer.heartbeat(info)
+            await asyncio.sleep(self._beat_seconds)
+
+    async def _sweep(self) -> None:
+        """A task of its own, since the heartbeat must not wait for it."""
+        while True:
+            with contextlib.suppress(RedisError):
+                await self._consumer.sweep()
+            await asyncio.sleep(self._beat_seconds)
+
+    async def _watch_models(self) -> None:
+        """Reads new checkpoint files before they are needed, and unloads models that are gone."""
+        while True:
+            served = {checkpoint.digest for checkpoint in await asyncio.to_thread(self._catalog.models)}
+            await self._executor.evict_all_but(served)
+            await asyncio.sleep(REFRESH_SECONDS)
+
+
+def _by_model(items: Sequence[WorkItem]) -> list[list[WorkItem]]:
+    """One batch for each model, in the order of their first items."""
+    batches: dict[str, list[WorkItem]] = {}
+    for item in items:
+        batches.setdefault(item.spec.model, []).append(item)
+    return list(batches.values())
