@@ -1,4 +1,4 @@
-"""What the documentation shows: blocks, the commands in them, code within lines, links and headings."""
+"""Parses the documentation: code blocks and their commands, inline code, links and headings."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from markdown_it.token import Token
 ROOT = Path(__file__).parents[1]
 
 GUIDES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-"""What users and newcomers read and follow."""
+"""Documents whose code blocks are run."""
 
 DOCUMENTS = (
     *GUIDES,
@@ -21,12 +21,12 @@ DOCUMENTS = (
     ROOT / "model" / "demo" / "README.md",
     ROOT / "tests" / "golden" / "README.md",
 )
-"""These, and records of what was done once."""
+"""These, and records of measurements."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: where it stands, its language ("" where it names none) and its text."""
+    """A fenced code block. The language is "" if none is given."""
 
     path: Path
     line: int
@@ -38,7 +38,7 @@ class Block:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """Each command on one line, without its comment. Where a block shows output, too, commands begin with "$ "."""
+        """The commands without comments, each on one line. In blocks with output, commands begin with "$ "."""
         lines = re.sub(r"\s*\\\n\s*", " ", self.text).splitlines()
         if any(line.startswith("$ ") for line in lines):
             lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
@@ -65,18 +65,18 @@ def blocks(path: Path) -> list[Block]:
 
 
 def spans(path: Path) -> list[str]:
-    """What stands between backticks within lines, each on one line."""
+    """The inline code of a document, each on one line."""
     return [re.sub(r"\s+", " ", token.content) for token in _inline(path, "code_inline")]
 
 
 def links(path: Path) -> list[str]:
-    """Where links lead, and pictures come from."""
+    """The targets of links and images."""
     found = [*(str(token.attrs["href"]) for token in _inline(path, "link_open"))]
     return found + [str(token.attrs["src"]) for token in _inline(path, "image")]
 
 
 def anchors(path: Path) -> set[str]:
-    """The names of headings in addresses, as GitHub makes them: lower case, hyphens for spaces, no other marks."""
+    """The anchors of headings, as GitHub makes them: lower case, hyphens for spaces, no punctuation."""
     tokens = _tokens(path)
     titles = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

@@ -19,7 +19,7 @@ NETWORKS = ("official_r32", "official_r16_conditional", "official_r16_thickness4
 
 @dataclass(frozen=True)
 class Case:
-    """One reference output: what was asked for, and the original's styles and picture."""
+    """One reference output: what was asked for, and the original's styles and image."""
 
     name: str
     asked: dict[str, Any]
@@ -29,7 +29,7 @@ class Case:
 
     @property
     def in_range(self) -> bool:
-        """Whether the picture can be compared in 8 bits."""
+        """Whether the image can be compared in 8 bits."""
         return "ws_scale" not in self.asked
 
     def styles(self, generator: Generator) -> Tensor:
@@ -44,7 +44,7 @@ class Case:
         return ws
 
     def positions(self) -> tuple[Tensor, Tensor]:
-        """Network coordinates of the picture's rows [H] and columns [W], float64."""
+        """Network coordinates of the image's rows [H] and columns [W], float64."""
         size = self.asked.get("size")
         rows, columns = (self.asked.get(axis, (0.0, 1.0, size)) for axis in ("rows", "cols"))
         y0, y1, x0, x1 = self.asked.get("window", (0, rows[2], 0, columns[2]))

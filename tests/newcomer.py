@@ -1,4 +1,4 @@
-"""Somebody who follows the documentation: runs its commands, and looks whether they did what was promised."""
+"""A user who follows the documentation: runs its commands and checks their results."""
 
 import os
 import re
@@ -21,12 +21,12 @@ from standardwebhooks import Webhook
 
 from service.cli import main
 from tests.documents import ROOT
-from tests.model.training.pictures import write_pictures
-from tests.model.training.test_originals import write_original
+from tests.model.data.images import write_images
+from tests.model.training.test_official_state import write_original
 from tests.service.waiting import LONG
 
 ADDRESSES = ("http://127.0.0.1:8000", "http://localhost:8000")
-"""Where the documentation has the service."""
+"""Addresses of the service in the documentation."""
 
 SHIM = f'#!/bin/sh\nexec "{sys.executable}" -m service "$@"\n'
 
@@ -35,31 +35,43 @@ CURLRC = 'silent\nshow-error\nnoproxy = "*"\nwrite-out = "%{stderr}%{http_code}"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tiff": "TIFF"}
 
 
-def make_belongings(folder: Path, recipe: str) -> Path:
-    """Fills a folder with what the documentation takes for granted: pictures, networks, a run that has ended."""
+def make_home(folder: Path) -> Path:
+    """Fills a home folder with the program ``creps`` and the settings of curl."""
     (folder / "bin").mkdir()
     (folder / "bin" / "creps").write_text(SHIM)
     (folder / "bin" / "creps").chmod(0o755)
     (folder / ".curlrc").write_text(CURLRC)
-    write_pictures(folder / "PICTURES")
+    return folder
+
+
+LAST_CHECKPOINT = Path("runs/mine/checkpoint-005000000.safetensors")
+"""The end of the documentation's run."""
+
+
+def add_files(folder: Path, options: str) -> None:
+    """Adds the files that the documentation's commands use: images, networks, a finished run.
+
+    Args:
+        options: of ``creps train``, for a small network.
+    """
+    write_images(folder / "PICTURES")
     write_original(folder / "original-network.pkl")
     run, data = folder / "runs" / "faces", folder / "data" / "mine.zip"
     assert main(["dataset", str(folder / "PICTURES"), str(data), "--resolution", "8"]) == 0
     (folder / "metfaces.zip").write_bytes(data.read_bytes())
-    options = f"--preset tiny-32 {recipe} --total-kimg 0.008 --metrics none --device cpu".split()
-    assert main(["train", "--data", str(data), "--outdir", str(run), *options]) == 0
+    training = f"--preset tiny-32 {options} --total-kimg 0.008 --metrics none --device cpu".split()
+    assert main(["train", "--data", str(data), "--outdir", str(run), *training]) == 0
     (state,) = run.glob("state-*.pt")
     state.rename(run / "state-025000000.pt")
     (checkpoint,) = run.glob("checkpoint-*.safetensors")
-    for name in ("runs/mine/checkpoint-005000000", "models/mine", "checkpoints/mine"):
-        file = (folder / name).with_suffix(".safetensors")
+    for name in (LAST_CHECKPOINT, "models/mine.safetensors", "checkpoints/mine.safetensors"):
+        file = folder / name
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(checkpoint.read_bytes())
-    return folder
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """That of somebody new, for whom nothing is set."""
+    """The environment without settings of the service."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("CREPS_", "OTEL_"))}
     path = os.pathsep.join((str(home / "bin"), kept["PATH"]))
     return kept | {"HOME": str(home), "CURL_HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT)}
@@ -67,7 +79,7 @@ def _environment(home: Path) -> dict[str, str]:
 
 @contextmanager
 def served(command: str, home: Path) -> Iterator[str]:
-    """Runs a ``creps serve`` at a free port for as long as the block takes. Gives its address, once it listens."""
+    """Runs ``creps serve`` on a free port. Yields its address when it listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     line = f"{command} --port {port} --device cpu"
@@ -76,7 +88,7 @@ def served(command: str, home: Path) -> Iterator[str]:
             address = f"http://127.0.0.1:{port}"
             end = time.monotonic() + LONG
             while not _lives(address):
-                assert process.poll() is None, f"{command} has ended"
+                assert process.poll() is None, f"{command} has exited"
                 assert time.monotonic() < end, f"{command} does not listen"
                 time.sleep(0.05)
             yield address
@@ -92,7 +104,7 @@ def _lives(address: str) -> bool:
 
 
 class Newcomer:
-    """Runs commands in its home folder. A service that it starts takes the place of the one that is there."""
+    """Runs commands in a home folder. A service that it starts replaces the one at ``address``."""
 
     def __init__(self, home: Path, address: str) -> None:
         self._home = home
@@ -110,13 +122,13 @@ class Newcomer:
         self._stack.close()
 
     def here(self, text: str) -> str:
-        """The text with the address of the service that runs."""
+        """The text with the address of the running service."""
         for address in ADDRESSES:
             text = text.replace(address, self._address)
         return text
 
     def signed(self, webhook: Webhook, body: str) -> dict[str, str]:
-        """The headers of a message as the service sends it."""
+        """The headers of a webhook message, as the service signs it."""
         now = datetime.now(UTC)
         signature = webhook.sign("msg_1", now, body)
         return {
@@ -138,36 +150,36 @@ class Newcomer:
         return done
 
     def curl(self, command: str, shown: Sequence[str]) -> None:
-        """Asks the service. An error is right only where the document shows this very answer."""
+        """Runs curl. An error response is accepted only if the document shows exactly this response."""
         if "/jobs/ID" in command:
             command = command.replace("/jobs/ID", f"/jobs/{self._ended_job()}")
         done = self._bash(self.here(command))
         if int(done.stderr) >= 400:
             assert done.stdout.strip() in shown, f"{command}: {done.stderr} {done.stdout}"
         for file in re.findall(r"-o (\S+)", command):
-            self._look_at(file)
+            self._check_image(file)
 
-    def _look_at(self, file: str) -> None:
-        with Image.open(self._home / file) as picture:
-            assert picture.format == FORMATS[Path(file).suffix]
-            picture.load()
+    def _check_image(self, file: str) -> None:
+        with Image.open(self._home / file) as image:
+            assert image.format == FORMATS[Path(file).suffix]
+            image.load()
 
     def _ended_job(self) -> str:
-        """The name of a job whose picture is ready."""
+        """The id of a job that has succeeded."""
         if not self._job:
             order = {"model": "demo", "width": 256, "height": 256, "output": "tiff"}
-            told = httpx.post(f"{self._address}/v1/jobs", json=order, timeout=LONG).raise_for_status().json()
-            self._job = told["id"]
+            status = httpx.post(f"{self._address}/v1/jobs", json=order, timeout=LONG).raise_for_status().json()
+            self._job = status["id"]
             end = time.monotonic() + LONG
-            while told["state"] != "succeeded":
-                assert told["state"] in ("queued", "running")
+            while status["state"] != "succeeded":
+                assert status["state"] in ("queued", "running")
                 assert time.monotonic() < end
                 time.sleep(0.05)
-                told = httpx.get(f"{self._address}/v1/jobs/{self._job}", timeout=LONG).json()
+                status = httpx.get(f"{self._address}/v1/jobs/{self._job}", timeout=LONG).json()
         return self._job
 
     def serve(self, command: str) -> None:
-        """Starts the service, and sees whether it has its models and wants its keys."""
+        """Starts the service, and checks that it serves the models and requires the keys of the command."""
         self._address = self._stack.enter_context(served(command, self._home))
         keys = re.findall(r"CREPS_API_KEYS=([^,\s]+)", command)
         keys += [key for file, key in self._keys.items() if f"CREPS_API_KEYS_FILE={file} " in command]
@@ -181,41 +193,50 @@ class Newcomer:
         assert names == {"demo"}
 
     def key(self, command: str) -> None:
-        """Makes a key, and keeps it under the name of its file."""
+        """Makes a key, and remembers it by the name of its file."""
         done = self._bash(command)
         self._keys[command.split()[-1]] = done.stderr.split()[-1]
 
     def creps(self, command: str) -> None:
-        """Any other command of ours. What it was told to write must be there."""
+        """Runs any other command of creps in this process. The files that it should write must exist."""
         program, *arguments = shlex.split(command)
         assert program == "creps"
+        if arguments[0] == "dataset":
+            Path(arguments[2]).unlink(missing_ok=True)  # those who prepare a data set have none of that name
+        # Nor have those who begin a run the checkpoint of its end, which later commands use.
+        aside = Path("aside.safetensors")
+        if begun := arguments[0] == "train" and LAST_CHECKPOINT.exists():
+            LAST_CHECKPOINT.rename(aside)
         assert main(arguments) == 0
+        if begun:
+            LAST_CHECKPOINT.parent.mkdir(exist_ok=True)
+            aside.rename(LAST_CHECKPOINT)
         files = re.findall(r"(?:--output|--figure|--outdir|import \S+|dataset \S+) (\S+)", command)
         for file in files:
             assert Path(file).exists(), f"{command}: no {file}"
             if Path(file).suffix in FORMATS:
-                self._look_at(file)
+                self._check_image(file)
             if command.startswith("creps train"):
                 assert list(Path(file).glob("state-*.pt"))
 
     def make(self, command: str) -> None:
-        """Lets make tell what it would do: the target is there."""
+        """Runs make --dry-run, to check that the target exists."""
         assert self._bash(f"MAKEFLAGS= {command} --dry-run --directory {ROOT}").stdout
 
     def compose(self, command: str) -> None:
-        """Compares profile and services with the file, since there need not be an engine."""
+        """Checks profile and services against the file, without Docker."""
         words = shlex.split(command)
         services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
         profiles = {profile for service in services.values() for profile in service.get("profiles", ())}
         assert words[:3] == ["docker", "compose", "--profile"], command
         assert words[3] in profiles, f"{command}: no such profile"
         assert words[4] == "up", command
-        for option, value in re.findall(r" (--\w+)(?: (\w[^ ]*))?", command.partition(" up")[2]):
-            assert option in ("--build", "--detach", "--scale"), command
-            assert option != "--scale" or value.partition("=")[0] in services, f"{command}: no such service"
+        for option, value in re.findall(r" (--[\w-]+)(?: (\w[^ ]*))?", command.partition(" up")[2]):
+            assert option in ("--build", "--detach", "--no-deps", "--scale"), command
+            assert not value or value.partition("=")[0] in services, f"{command}: no such service"
 
     def build(self, command: str) -> None:
-        """Compares a file and its arguments, since there need not be an engine."""
+        """Checks the file and its build arguments, without Docker."""
         (file,) = re.findall(r"-f (\S+)", command)
         text = (ROOT / file).read_text()
         for name in re.findall(r"--build-arg (\w+)=", command):

@@ -1,7 +1,7 @@
-"""The documentation, followed to the letter: every block in it is run, or said here why not.
+"""Runs every block of the documentation, except the commands in NOT_RUN.
 
-Blocks run in a folder of their own, as a newcomer would run them, against a service of the bundled network. Only what
-SMALLER names is made smaller first.
+Each block runs in a folder of its own, as a new user would run it, against a service of the bundled network. Large
+sizes are replaced by those in SMALLER. Blocks that train, render or start a service of their own are slow.
 """
 
 import json
@@ -16,45 +16,59 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
 import yaml
 from PIL import Image
 from standardwebhooks import Webhook
 
 from model.training.presets import PRESETS
-from service.gateway.keys import parse_keys
-from service.settings import Settings
+from service.gateway.api_keys import parse_keys
+from service.runtime.settings import Settings
 from tests.documents import GUIDES, ROOT, Block, blocks
-from tests.newcomer import Newcomer, make_belongings, served
+from tests.newcomer import Newcomer, add_files, make_home, served
 from tests.service.waiting import LONG
 
 NOT_RUN = {
-    r"kubectl ": "needs a cluster; tests/deploy/test_kubernetes_docs.py holds its names to the manifests",
+    r"kubectl ": "needs a cluster; tests/deploy/test_kubernetes_docs.py checks the names against the manifests",
     r"(openssl rand|echo) .* \| kubectl ": "the same",
     r"git pull": "needs the internet",
-    r"creps evaluate .* fid,": "needs published weights of 600 MB; tests/service/test_evaluate_command.py has toy ones",
-    r"creps benchmark compile": "takes minutes; tests/kernels/test_compile.py compiles a small network",
-    r"creps benchmark render --device cuda": "needs a GPU; tests/kernels/test_benchmark.py has a CPU's",
-    r"pytest tests/(kernels|service/test_commands_worker.py)": "these tests are run as they are",
-    r"torchrun ": "needs eight GPUs; tests/model/training/test_processes.py has two processes on a CPU",
+    r"(\w+=\S+ )*docker buildx|cosign ": "need an engine and a registry; tests/deploy/test_release.py checks the files",
+    r"pip install --no-deps 'nvidia-cuda-nvcc": "downloads 50 MB; tests/deploy/test_images.py checks the image's",
+    r"export TRITON_PTXAS_PATH=": "the same",
+    r"creps evaluate .* fid,": "needs weights of 600 MB; tests/service/commands/test_evaluate.py uses small ones",
+    r"creps benchmark compile": "takes minutes; tests/kernels/benchmark/test_compile.py compiles a small network",
+    r"creps benchmark render --device cuda": "needs a GPU; tests/kernels/benchmark/test_render.py measures on a CPU",
+    r"python -m kernels.first_run": "takes minutes; tests/kernels/test_first_run.py runs a tiny network",
+    r"pytest tests/(kernels|service/commands/test_worker.py)": "these tests are part of the suite",
+    r"creps train .* runs/(16|32)\b": "tests/model/training/test_transfer.py takes these steps with tiny networks",
+    r"torchrun ": "needs eight GPUs; tests/model/training/test_distributed.py uses two processes on a CPU",
 }
-"""Commands that this test leaves out, and why."""
+"""Commands that are not run, and why."""
 
-PICTURES = {
+SLOW = r"(\w+=\S+ )*creps (serve|train|evaluate|render|mix|directions|project|dataset|import|info)\b"
+"""Commands that take seconds."""
+
+IMAGES = {
     "POST /v1/images": "a diagram",
+    "HTTP ": "a diagram",
     "jobs/ID/job.json": "a list of files, with what they hold",
-    '{"labels"': "the form of a file, with … for what is like what stands before",
+    '{"labels"': "the format of a file, shortened with …",
 }
-"""Blocks of text that show something to readers alone, by how they begin."""
+"""Blocks of text that are not addresses, by how they begin."""
 
 TINY = (
     "--resolution 8 --thickness 2 --channel-base 64 --channel-max 8 --z-dim 8 --w-dim 8 --mapping-layers 1 "
     "--discriminator-channel-base 64 --discriminator-channel-max 8 --batch 4 --precision fp32 --workers 0"
 )
-"""A recipe of a second, in place of a preset's network."""
+"""A network that trains in a second, in place of a preset's."""
 
 SMALLER = {
+    "?width=512'": "?width=64'",
+    "width=800&height=600": "width=64&height=48",
     "width=1024&height=1024": "width=64&height=64",
+    "width=1024, truncation": "width=64, truncation",
+    "full/800,/0/default.jpg\n": "full/64,/0/default.jpg\n",
+    "30000, 512, 512]": "30000, 64, 64]",
+    '"width": 512, "height": 384': '"width": 64, "height": 48',
     "width=100000&crop=50000,50000,512,512": "width=100000&crop=50000,50000,64,64",
     '"width": 65536, "height": 65536, "output"': '"width": 256, "height": 256, "output"',
     '"width": 4096, "height": 4096': '"width": 256, "height": 256',
@@ -66,11 +80,11 @@ SMALLER = {
     "--preset ffhq-1024 --data": f"--preset ffhq-1024 {TINY} --total-kimg 0.008 --data",
     "--preset ffhq-1024 --dry-run": f"--preset ffhq-1024 {TINY} --dry-run",
 }
-"""What would take minutes to years, and what takes its place."""
+"""Sizes that would take minutes to years, and what replaces them."""
 
 
 def smaller(text: str) -> str:
-    """The text with what SMALLER names."""
+    """The text with the replacements of SMALLER."""
     for large, small in SMALLER.items():
         text = text.replace(large, small)
     return text
@@ -79,49 +93,68 @@ def smaller(text: str) -> str:
 BLOCKS = [block for path in GUIDES for block in blocks(path)]
 
 
+pytestmark = pytest.mark.xdist_group("docs")  # they share a service
+
+
 def of(*languages: str) -> pytest.MarkDecorator:
-    """Parametrises a test by all blocks of these languages."""
-    return pytest.mark.parametrize("block", [one for one in BLOCKS if one.language in languages], ids=str)
+    """Parametrizes a test by all blocks of these languages."""
+    return pytest.mark.parametrize(
+        "block",
+        [
+            pytest.param(block, id=str(block), marks=[pytest.mark.slow] if is_slow(block) else [])
+            for block in BLOCKS
+            if block.language in languages
+        ],
+    )
+
+
+def is_slow(block: Block) -> bool:
+    return block.language in ("", "sh") and any(re.match(SLOW, command) for command in block.commands)
 
 
 def test_there_is_a_test_for_every_language() -> None:
-    known = {"", "sh", "text", "python", "json", "toml", "yaml", "ini", "html"}
+    known = {"", "sh", "text", "python", "json", "toml", "yaml", "ini", "html", "nginx"}
     assert {str(block): block.language for block in BLOCKS if block.language not in known} == {}
 
 
-def test_nothing_is_left_out_or_made_smaller_that_is_not_there() -> None:
+def test_every_exception_applies_to_a_block() -> None:
     commands = [command for block in BLOCKS if block.language in ("", "sh") for command in block.commands]
     for pattern in NOT_RUN:
         assert any(re.match(pattern, command) for command in commands), pattern
-    for start in PICTURES:
+    for start in IMAGES:
         assert any(block.text.lstrip().startswith(start) for block in BLOCKS), start
     for large in SMALLER:
         assert any(large in text for text in [*commands, *(block.text for block in BLOCKS)]), large
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # the networks that are trained are too small to share
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with the program and the settings of curl."""
+    return make_home(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
-def belongings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a newcomer has before: pictures, an original network, a run from before."""
-    return make_belongings(tmp_path_factory.mktemp("belongings"), TINY)
+def full_home(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the files that the documentation's commands use: images, networks, a finished run."""
+    folder = shutil.copytree(home, tmp_path_factory.mktemp("full") / "home")
+    add_files(folder, TINY)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def address(belongings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The service of the bundled network."""
-    home = shutil.copytree(belongings, tmp_path_factory.mktemp("service") / "home")
-    with served("creps serve", home) as address:
+def address(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service of the bundled network."""
+    with served("creps serve", shutil.copytree(home, tmp_path_factory.mktemp("service") / "home")) as address:
         yield address
 
 
 @pytest.fixture
-def newcomer(belongings: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Newcomer]:
-    """Somebody in a folder with these belongings."""
-    home = shutil.copytree(belongings, tmp_path / "home")
+def newcomer(
+    request: pytest.FixtureRequest, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Newcomer]:
+    """A user in a home folder of their own."""
+    source: Path = request.getfixturevalue("full_home" if request.node.get_closest_marker("slow") else "home")
+    home = shutil.copytree(source, tmp_path / "home")
     monkeypatch.chdir(home)
     with Newcomer(home, address) as newcomer:
         yield newcomer
@@ -156,8 +189,8 @@ def test_python(block: Block, newcomer: Newcomer, capsys: pytest.CaptureFixture[
     text = smaller(newcomer.here(block.text)).replace("whsec_…", secret)
     exec(compile(text, str(block), "exec"), names)  # noqa: S102
     for file in re.findall(r'"(\w+\.(?:png|tiff))"', text):
-        with Image.open(file) as picture:
-            picture.load()
+        with Image.open(file) as image:
+            image.load()
     if "print" in text:
         assert capsys.readouterr().out.splitlines()[-1].startswith("100%")
     else:
@@ -166,9 +199,9 @@ def test_python(block: Block, newcomer: Newcomer, capsys: pytest.CaptureFixture[
 
 @of("text")
 def test_text(block: Block, newcomer: Newcomer) -> None:
-    if block.text.lstrip().startswith(tuple(PICTURES)):
+    if block.text.lstrip().startswith(tuple(IMAGES)):
         return
-    for line in block.text.splitlines():
+    for line in smaller(block.text).splitlines():
         assert httpx.get(newcomer.here(line), timeout=LONG).status_code == 200, line
 
 
@@ -207,8 +240,15 @@ def test_yaml(block: Block) -> None:
     assert document == {}
 
 
+@of("nginx")
+def test_nginx_directives_are_complete(block: Block) -> None:
+    for line in block.text.splitlines():
+        directive = r'("[^"]+"|[a-z_]+)( [^;#{}]+)+;|[a-z_]+( [^;#{}]+)+ {|}|'
+        assert re.fullmatch(rf" *({directive})( +# .*)?", line), line
+
+
 class Page(HTMLParser):
-    """The scripts of a page, and the elements that are open."""
+    """Collects the scripts of a page, and its open elements."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -229,7 +269,7 @@ class Page(HTMLParser):
 
 @of("html")
 def test_pages(block: Block, newcomer: Newcomer, tmp_path: Path) -> None:
-    """Viewers come from the internet; what the pages give them is there."""
+    """The pages load their viewers from the internet; the images that they name are served here."""
     page = Page()
     page.feed(newcomer.here(block.text))
     assert page.open == []

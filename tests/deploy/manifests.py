@@ -26,7 +26,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "gpu": (),
     "cpu + monitoring + keda": ("monitoring", "keda"),
     "gpu + external-redis": ("external-redis",),
-    "gpu + all": ("monitoring", "tracing", "keda", "external-redis", "api-keys", "webhooks"),
+    "cpu + ingress": ("ingress",),
+    "gpu + all": ("ingress", "monitoring", "tracing", "keda", "external-redis", "api-keys", "webhooks"),
 }
 """What operators apply: the overlays as they are, and with components added as their comments say."""
 

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 import yaml
 
-from service.commands.worker import GRACE_SECONDS as WORKER_GRACE
-from service.embedded_redis import find_binary
-from service.gateway.server import GRACE_SECONDS as GATEWAY_GRACE
-from service.queue import connect
-from service.settings import Settings
+from service.commands.worker import SHUTDOWN_TIMEOUT as WORKER_GRACE
+from service.gateway.server import DRAIN_TIMEOUT as GATEWAY_GRACE
+from service.runtime.embedded_redis import find_binary
+from service.runtime.redis import connect
+from service.runtime.settings import Settings
+from service.worker.model_cache import CPU_BYTES
 from tests.deploy.images import ROOT
+from tests.deploy.manifests import in_bytes
 from tests.service.waiting import answers, eventually
 
 COMPOSE = ROOT / "docker-compose.yml"
@@ -55,7 +57,7 @@ def test_compose_itself_can_read_it(profile: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     worker = "worker" if profile == "gpu" else "worker-cpu"
-    assert set(json.loads(done.stdout)["services"]) == {"gateway", worker, "redis", "prometheus", "grafana"}
+    assert set(json.loads(done.stdout)["services"]) == {"gateway", worker, "redis", "cache", "prometheus", "grafana"}
 
 
 def test_every_service_is_hardened(services: dict[str, Any]) -> None:
@@ -90,10 +92,11 @@ def test_every_setting_exists_and_can_be_used(services: dict[str, Any]) -> None:
         environment: dict[str, str] = services[name]["environment"]
         given = {key.removeprefix("CREPS_").lower(): text for key, text in environment.items() if text}
         assert set(given) <= set(Settings.model_fields), name
-        given = {key: re.sub(r"^\$\{CREPS_\w+:-(.*)\}$", r"\1", text) for key, text in given.items()}
+        given = {key: re.sub(r"^\$\{CREPS_\w+:?-(.*)\}$", r"\1", text) for key, text in given.items()}
         assert given.pop("models") == "/models"  # a folder of the image
         Settings.model_validate(given)
-    assert services["worker"]["environment"]["CREPS_API_KEYS"] == ""
+    for name in ("CREPS_API_KEYS", "CREPS_CACHE_URL"):
+        assert services["worker"]["environment"][name] == ""
 
 
 def test_mounted_files_and_volumes_exist(services: dict[str, Any]) -> None:
@@ -111,29 +114,59 @@ def test_mounted_files_and_volumes_exist(services: dict[str, Any]) -> None:
             assert target.startswith("/")
 
 
-def test_redis_is_reached_by_gateways_and_workers_alone(services: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "network", "clients"), [("redis", "queue", OURS), ("cache", "cache", ("gateway",))])
+def test_servers_are_reached_by_their_clients_alone(
+    services: dict[str, Any], name: str, network: str, clients: tuple[str, ...]
+) -> None:
     document = yaml.safe_load(COMPOSE.read_text())
-    assert document["networks"]["queue"]["internal"]
-    assert {name for name, service in services.items() if "queue" in service.get("networks", ())} == {"redis", *OURS}
-    assert list(services["redis"]["networks"]) == ["queue"]
-    assert "ports" not in services["redis"]
+    assert document["networks"][network]["internal"]
+    assert {one for one, service in services.items() if network in service.get("networks", ())} == {name, *clients}
+    assert list(services[name]["networks"]) == [network]
+    assert "ports" not in services[name]
 
 
-@pytest.mark.anyio
-async def test_redis_starts_as_it_is_told_and_keeps_the_queue(services: dict[str, Any], tmp_path: Path) -> None:
-    _, *options = services["redis"]["command"]
-    socket = tmp_path / "socket"
-    options += ["--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path), "--logfile", "log"]
+def memory_limit(service: dict[str, Any]) -> int:
+    """The limit of a service, or its default if ``.env`` may set it."""
+    (limit,) = re.fullmatch(r"(?:\$\{\w+:-)?(\w+)\}?", service["mem_limit"]).groups()  # type: ignore[union-attr]
+    return in_bytes(f"{limit}b")
+
+
+def test_every_service_has_a_memory_limit(services: dict[str, Any]) -> None:
+    limits = {name: memory_limit(service) for name, service in services.items()}
+    assert min(limits.values()) >= 256 << 20
+    assert limits["gateway"] > 2 * Settings().answer_bytes + 400_000_000
+    assert min(limits["worker"], limits["worker-cpu"]) > CPU_BYTES
+
+
+async def configuration(service: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Starts a Redis as the service does, and returns how it is configured."""
+    _, *options = service["command"]
+    socket = folder / "socket"
+    options += ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--logfile", "log"]
     server = await asyncio.create_subprocess_exec(find_binary(), *options)
     try:
         async with connect(f"unix://{socket}") as redis:
             await eventually(partial(answers, redis))
-            told = await redis.config_get("appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy")
+            found: Any = await redis.config_get("appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy")
+            return dict(found)
     finally:
         server.terminate()
         assert await server.wait() == 0
-    assert told.pop("maxmemory") == str(2**30)
-    assert told == {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
+
+
+@pytest.mark.anyio
+async def test_the_queue_is_on_disk_and_never_evicted(services: dict[str, Any], tmp_path: Path) -> None:
+    found = await configuration(services["redis"], tmp_path)
+    assert memory_limit(services["redis"]) >= 2 * int(found.pop("maxmemory")) > 0
+    assert found == {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
+
+
+@pytest.mark.anyio
+async def test_the_cache_evicts_and_is_not_on_disk(services: dict[str, Any], tmp_path: Path) -> None:
+    found = await configuration(services["cache"], tmp_path)
+    assert (found["appendonly"], found["save"], found["maxmemory-policy"]) == ("no", "", "allkeys-lru")
+    assert memory_limit(services["cache"]) >= 1.5 * int(found["maxmemory"]) > 0
+    assert "volumes" not in services["cache"]
 
 
 def test_prometheus_finds_every_gateway_and_worker(services: dict[str, Any]) -> None:

@@ -16,15 +16,15 @@ import torch
 
 from model.checkpoint import save_checkpoint
 from model.generator import Generator
+from tests.service.commands.test_serve import TINY, free_port
 from tests.service.jobs.cluster import Cluster
-from tests.service.test_serve import TINY, free_port
 from tests.service.waiting import LONG, eventually
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "docker" / "grafana" / "dashboards" / "creps.json").read_text())
 RULES = ROOT / "docker" / "prometheus" / "alerts.yml"
 
-WITHOUT_DATA = {"Dropped requests", "GPU memory", "Precision of GPU arithmetic"}
+WITHOUT_DATA = {"Dropped requests", "GPU memory"}
 """Panels that show nothing of a service without a GPU that all goes well with."""
 
 
@@ -97,6 +97,7 @@ def prometheus(folder: Path, targets: dict[str, int]) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.skipif(not shutil.which("prometheus"), reason="Debian's prometheus is not installed")
+@pytest.mark.slow
 class TestWithPrometheus:
     pytestmark = pytest.mark.anyio
 
@@ -110,7 +111,7 @@ class TestWithPrometheus:
         cluster = Cluster(tmp_path, worker)
         torch.manual_seed(0)
         save_checkpoint(cluster.models / "tiny.safetensors", Generator(TINY))
-        async with cluster.running("redis", "gateway", "worker-1"):
+        async with cluster.running("redis", "cache", "gateway", "worker-1"):
             yield cluster
 
     async def test_every_query_finds_what_there_is_and_no_alert_is_raised(

@@ -62,6 +62,16 @@ def test_an_image_is_labelled_with_the_program_s_version(dockerfile: Path) -> No
     }
 
 
+def test_a_gpu_worker_has_a_ptxas_without_hazards() -> None:
+    """Its version must be at least 13.3. Triton ignores a path that does not exist."""
+    worker = ROOT / "docker" / "worker.Dockerfile"
+    (version,) = re.findall(r"^nvidia-cuda-nvcc==(\d+)\.(\d+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert tuple(map(int, version)) >= (13, 3)
+    (path,) = re.findall(r"TRITON_PTXAS_PATH=(\S+)", worker.read_text())
+    (link,) = (command for command in instructions(worker, "RUN") if "nvidia-cuda-nvcc" in command)
+    assert re.search(rf"ln -s /opt/creps/lib/\S+/nvidia/cu13/bin/ptxas {path};", link)
+
+
 def test_a_worker_has_what_a_gateway_has_and_torch(tmp_path: Path) -> None:
     copy_context(tmp_path)
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.settings import Settings
+from service.runtime.settings import Settings
 from tests.deploy.manifests import DOCS, K8S, VARIANTS, Object, all_pods, build, of_kind
 
 TEXT = DOCS.read_text()
@@ -97,7 +97,7 @@ def _told(start: str) -> str:
 @needs_kubectl
 def test_the_patch_of_the_ingress() -> None:
     (block,) = re.findall(r"^```yaml\npatches:\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
-    (ingress,) = of_kind(build("gpu", block), "Ingress")
+    (ingress,) = of_kind(build("cpu + ingress", block), "Ingress")
     (rule,), (tls,) = ingress["spec"]["rules"], ingress["spec"]["tls"]
     assert tls["hosts"] == [rule["host"]]
     assert tls["secretName"]

@@ -1,7 +1,9 @@
 """Who reaches what, by network policies and the ingress."""
 
+import pytest
+
 from service.gateway.app import ROUTERS
-from tests.deploy.manifests import NAME, Object, all_pods, named, of_kind, settings_of
+from tests.deploy.manifests import NAME, Object, all_pods, build, named, of_kind, settings_of
 from tests.deploy.network import End, allowed
 
 INSIDE = {"/livez", "/readyz", "/metrics"}
@@ -36,18 +38,31 @@ def test_the_network_lets_through_what_is_needed_and_no_more(objects: tuple[Obje
         assert allowed(objects, client, collector, 4318) == traced
         assert not allowed(objects, client, stranger, 4318)
         assert not allowed(objects, client, stranger, 8080)
+    cache = pods["creps-cache"]
+    assert allowed(objects, gateway, cache, 6379)
+    for end in (worker, proxy, prometheus, stranger, neighbour, outside):
+        assert not allowed(objects, end, cache, 6379)
+    assert not allowed(objects, cache, outside, 443)
     if redis := pods.get("creps-redis"):
         for client in (gateway, worker):
             assert allowed(objects, client, redis, 6379)
             assert not allowed(objects, client, outside, 6379)
-        for end in (proxy, prometheus, stranger, neighbour, outside):
+        for end in (cache, proxy, prometheus, stranger, neighbour, outside):
             assert not allowed(objects, end, redis, 6379)
         assert not allowed(objects, redis, outside, 443)
     else:
         assert all(allowed(objects, client, outside, 6379) for client in (gateway, worker))
 
 
-def test_the_ingress_shows_users_every_route_and_no_other(objects: tuple[Object, ...]) -> None:
+@pytest.mark.parametrize("variant", ["cpu", "gpu"])
+def test_an_overlay_as_it_is_opens_nothing_to_the_outside(variant: str) -> None:
+    objects = build(variant)
+    assert not of_kind(objects, "Ingress")
+    assert all(service["spec"].get("type", "ClusterIP") == "ClusterIP" for service in of_kind(objects, "Service"))
+
+
+def test_the_ingress_shows_users_every_route_and_no_other() -> None:
+    objects = build("gpu + all")
     (ingress,) = of_kind(objects, "Ingress")
     paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
     for path in paths:

@@ -1,35 +1,61 @@
-"""Runs the GPU kernels on a network: on a GPU where there is one, else interpreted on the CPU."""
+"""Runs the GPU kernels: on a GPU if there is one, else interpreted on the CPU."""
 
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
+from _pytest.mark import ParameterSet
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.backend import layer_styles, upload
-from kernels.lines import TILE
-from kernels.network import GpuNetwork
-from kernels.plans import PLANS, LaunchPlan, find_plan
-from kernels.tasks import Scratch, Tasks
+from kernels.gpu.launch_config import LAUNCH_CONFIGS, LaunchConfig, get_launch_configs
+from kernels.gpu.line_inputs import LatentInput, LineInputs, PageInput, pack_line_inputs
+from kernels.gpu.model import PackedModel
+from kernels.gpu.pixel_tasks import PixelTasks
+from kernels.gpu.upload import Upload
 from model.config import RGB, GeneratorConfig
 from model.generator import COLUMNS, ROWS, Generator
-from model.spec import Latent
+from model.latents.latent import Latent
+from model.latents.styles import layer_styles
+from tests.kernels.networks import VARIANTS
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 
-PLAN = find_plan(*torch.cuda.get_device_capability()) if ON_GPU else PLANS[90]
+DEVICE_CONFIGS = get_launch_configs(*torch.cuda.get_device_capability()) if ON_GPU else LAUNCH_CONFIGS[90]
 
-PARTS = [1, 2] if PLAN.of(2) else [1]
+PARTS = range(1, len(DEVICE_CONFIGS) + 1)
+
+
+def fast_if(condition: bool, *values: object, id: str | None = None) -> ParameterSet:  # noqa: A002 - pytest's name
+    """Parameters of a test, which is slow unless the condition holds."""
+    return pytest.param(*values, id=id, marks=[] if condition else pytest.mark.slow)
+
+
+FAST_NETWORKS = "plain", "thickness 5", "last fusion, no decoders", "conditional"
+
+NETWORKS = [
+    fast_if(name == "plain" or (parts == 1 and name in FAST_NETWORKS), config, parts, id=f"{name}-{parts}")
+    for name, config in VARIANTS.items()
+    for parts in PARTS
+]
+"""Every kind of network in both precisions."""
 
 Positions = NDArray[np.float64]
 
 
-def make_network(generator: Generator, parts: int, plan: LaunchPlan = PLAN) -> GpuNetwork:
-    return GpuNetwork(generator.to(DEVICE), plan, parts)
+class PoisonedModel(PackedModel):
+    """Features that no phase has written are NaN."""
+
+    def allocate_workspace(self, tiles: int) -> Tensor:
+        return super().allocate_workspace(tiles).fill_(torch.nan)
+
+
+def pack(generator: Generator, parts: int, configs: Sequence[LaunchConfig] = DEVICE_CONFIGS) -> PackedModel:
+    return PoisonedModel(generator.to(DEVICE), configs[parts - 1], parts)
 
 
 def latent_of(config: GeneratorConfig, seed: int) -> Latent:
@@ -51,59 +77,56 @@ def exact_colours(generator: Generator, latent: Latent, rows: Positions, columns
     return synthesis.pixels(ws, lines[0][None], lines[1][None])[0].permute(1, 2, 0)
 
 
-def run_lines(network: GpuNetwork, wanted: Sequence[tuple[Latent, Positions, int]]) -> list[Tensor]:
-    """Pages of lines, made in one go, in memory that was not a number before."""
-    unit = network.positions_per_tile
-    vectors = torch.stack([network.style(latent).vector for latent, _, _ in wanted])
-    positions, axes, tiles, pages = [], [], [], []
-    for i, (_, own, axis) in enumerate(wanted):
-        size = -(-len(own) // unit) * unit
-        page = torch.full((size, *network.line_shape), torch.nan, dtype=torch.float16, device=DEVICE)
-        positions.append(np.pad(own, (0, size - len(own)), mode="edge"))
-        axes.append(np.full(size, axis, np.int32))
-        tiles += [(i, page.data_ptr(), row) for row in range(0, size * network.config.thickness, TILE)]
-        pages.append(page)
-    network.draw_lines(
-        vectors,
-        upload(np.concatenate(positions), DEVICE),
-        upload(np.concatenate(axes), DEVICE),
-        upload(np.array(tiles, np.int64), DEVICE),
-    )
-    return [page[: len(own)] for page, (_, own, _) in zip(pages, wanted, strict=True)]
+Wanted = tuple[Latent, Positions, int]
+
+
+def run_lines(network: PackedModel, wanted: Sequence[Wanted]) -> list[Tensor]:
+    """Pages of lines, computed together, in memory that was NaN before."""
+    return _run_lines(network, wanted)[0]
+
+
+def _run_lines(network: PackedModel, wanted: Sequence[Wanted]) -> tuple[list[Tensor], list[Tensor]]:
+    """Pages of lines, and the refinement weights of each one's latent."""
+    unit, config = network.positions_per_tile, network.config
+    pages, latents, inputs, size = [], [], [], 0
+    for i, (latent, own, axis) in enumerate(wanted):
+        padded = -(-len(own) // unit) * unit
+        size += padded
+        pages.append(torch.full((padded, *network.line_shape), torch.nan, dtype=torch.float16, device=DEVICE))
+        latents.append((latent, network.allocate_refinement()))
+        inputs.append(PageInput(i, axis, own, pages[-1].data_ptr()))
+    addresses = [LatentInput(latent, weights.data_ptr()) for latent, weights in latents]
+    block = torch.from_numpy(pack_line_inputs(config, addresses, inputs, size)).to(DEVICE)
+    network.compute_lines(LineInputs.view(block, len(wanted), size, config.thickness))
+    lines = [page[: len(own)] for page, (_, own, _) in zip(pages, wanted, strict=True)]
+    return lines, [weights for _, weights in latents]
 
 
 def run_pixels(
-    network: GpuNetwork, wanted: Sequence[tuple[Latent, Positions, Positions]], *, quantise: bool = False
+    network: PackedModel, wanted: Sequence[tuple[Latent, Positions, Positions]], *, quantise: bool = False
 ) -> list[Tensor]:
-    """Colours [H, W, 3] of several pictures in one launch, in memory that was not a number, or 77, before."""
-    lines = run_lines(network, [(latent, rows, ROWS) for latent, rows, _ in wanted])
-    lines += run_lines(network, [(latent, columns, COLUMNS) for latent, _, columns in wanted])
-    tasks, outputs, styles = Tasks(network), [], []
-    for i, (latent, rows, columns) in enumerate(wanted):
-        shape = len(rows), len(columns)
+    """Colours [H, W, 3] of several images in one launch, in memory that was NaN, or 77, before."""
+    rows, refinements = _run_lines(network, [(latent, rows, ROWS) for latent, rows, _ in wanted])
+    columns = run_lines(network, [(latent, columns, COLUMNS) for latent, _, columns in wanted])
+    tasks, upload, outputs = PixelTasks(network), Upload(DEVICE), []
+    for i in range(len(wanted)):
+        shape = len(rows[i]), len(columns[i])
         kind = {"fill_value": 77, "dtype": torch.uint8} if quantise else {"fill_value": torch.nan}
         outputs.append(torch.full((*shape, RGB), device=DEVICE, **kind))
-        styles.append(network.style(latent))
-        output = outputs[-1].data_ptr(), len(columns)
-        tasks.add((lines[i], 0), (lines[len(wanted) + i], 0), styles[-1], output, shape)
-    tasks.draw(PoisonedScratch(network), quantise=quantise)
+        tasks.add((rows[i], 0), (columns[i], 0), refinements[i], (outputs[-1].data_ptr(), shape[1]), shape)
+    tasks.prepare(upload)
+    upload.start()
+    tasks.launch(upload, quantise=quantise)
     return outputs
 
 
-class PoisonedScratch(Scratch):
-    """Features that no phase has written are not numbers."""
-
-    def of(self, tiles: int) -> Tensor:
-        return super().of(tiles).fill_(torch.nan)
-
-
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """‖a − b‖ / ‖b‖; not a number where anything is not."""
+    """‖a − b‖ / ‖b‖; NaN if anything is NaN."""
     assert found.shape == expected.shape
     return float(torch.linalg.vector_norm(found.double() - expected) / torch.linalg.vector_norm(expected))
 
 
 def narrow(config: GeneratorConfig, blocks: int) -> GeneratorConfig:
-    """A network of K blocks that are no wider than they must be."""
+    """A network of K blocks of minimal width."""
     resolution = 2 ** (blocks + 1)
     return replace(config, resolution=resolution, channel_base=16 * resolution, channel_max=16)

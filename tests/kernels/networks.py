@@ -11,6 +11,9 @@ from model.generator import Generator
 
 TINY = GeneratorConfig(16, z_dim=16, w_dim=24, mapping_layers=2, channel_base=256, channel_max=32)
 
+WIDE = "paper's widths"
+"""The variant that takes the interpreter longest. Its pixels have as many features as those of narrow networks."""
+
 VARIANTS: dict[str, GeneratorConfig] = {
     "plain": TINY,
     "two blocks": replace(TINY, resolution=8),
@@ -20,7 +23,7 @@ VARIANTS: dict[str, GeneratorConfig] = {
     "last fusion": replace(TINY, fusion="last"),
     "last fusion, no decoders": replace(TINY, fusion="last", decoders=False),
     "conditional": replace(TINY, classes=3),
-    "paper's widths": GeneratorConfig(16, z_dim=64, w_dim=64, mapping_layers=2),
+    WIDE: GeneratorConfig(8, z_dim=64, w_dim=64, mapping_layers=2),
 }
 
 
@@ -40,12 +43,12 @@ def random_network(config: GeneratorConfig, seed: int = 0, frequencies: float = 
     labels = torch.eye(config.classes)[torch.zeros(8, dtype=torch.long)] if config.classes else None
     positions = torch.linspace(0, 1, min(config.resolution, 64), dtype=torch.float64)
     ws = generator.mapping.truncate(generator.mapping(torch.randn(8, config.z_dim), labels), config.num_ws)
-    pictures = synthesis(ws, positions, positions)
-    scale = 1 / (2 * pictures.std(dim=(0, 2, 3)).mean())
+    images = synthesis(ws, positions, positions)
+    scale = 1 / (2 * images.std(dim=(0, 2, 3)).mean())
     for name, parameter in synthesis.named_parameters():
         if "to_rgb" in name and "affine" not in name:
             parameter.mul_(scale)
-    synthesis.to_rgb.bias.sub_(pictures.mean(dim=(0, 2, 3)) * scale)
+    synthesis.to_rgb.bias.sub_(images.mean(dim=(0, 2, 3)) * scale)
     return generator
 
 

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kernels.renderer import Renderer
-from model.spec import Latent, RenderSpec
+from model.latents.latent import Latent
+from model.spec import RenderSpec
 from model.viewport import Grid, Viewport
 from tests.kernels.networks import TINY, random_checkpoint
 
@@ -37,9 +38,9 @@ def draw(tmp_path_factory: pytest.TempPathFactory) -> Draw:
     return at_size
 
 
-def average_down(picture: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    factor = len(picture) // size
-    averaged: NDArray[np.float64] = picture.reshape(size, factor, size, factor, 3).mean(axis=(1, 3))
+def average_down(image: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    factor = len(image) // size
+    averaged: NDArray[np.float64] = image.reshape(size, factor, size, factor, 3).mean(axis=(1, 3))
     return averaged
 
 
@@ -53,15 +54,15 @@ def displacement(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float,
     return float(solution[0]), float(solution[1]), float(solution[2])
 
 
-@pytest.mark.parametrize("scale", [2, 4, 9])
-def test_large_pictures_averaged_down_are_the_small_one(draw: Draw, scale: int) -> None:
+@pytest.mark.parametrize("scale", [2, pytest.param(9, marks=pytest.mark.slow)])
+def test_large_images_averaged_down_are_the_small_one(draw: Draw, scale: int) -> None:
     native = draw(NATIVE, "centers")
     difference = np.abs(average_down(draw(scale * NATIVE, "centers"), NATIVE) - native)
     assert native.std() > 20
     assert difference.mean() < TOLERANCE
 
 
-@pytest.mark.parametrize("scale", [2, 4, 9])
+@pytest.mark.parametrize("scale", [2, pytest.param(9, marks=pytest.mark.slow)])
 def test_features_stay_in_place(draw: Draw, scale: int) -> None:
     shift_y, shift_x, stretch = displacement(
         draw(NATIVE, "centers"), average_down(draw(scale * NATIVE, "centers"), NATIVE)
@@ -71,7 +72,7 @@ def test_features_stay_in_place(draw: Draw, scale: int) -> None:
     assert abs(stretch) * NATIVE / 2 < MISPLACED
 
 
-def test_supersampled_pictures_are_registered_too(draw: Draw) -> None:
+def test_supersampled_images_are_registered_too(draw: Draw) -> None:
     """A picture below the training resolution, rendered at a multiple of its size, against one above it."""
     small = draw(TINY.resolution // 4, "centers")
     assert np.abs(average_down(draw(NATIVE, "centers"), len(small)) - small).mean() < TOLERANCE

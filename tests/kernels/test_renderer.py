@@ -12,21 +12,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import kernels.blocks
-from kernels.backend import layer_styles
-from kernels.blocks import BlockDrawer
+import kernels.block_renderer
+from kernels.block_renderer import BlockBackend
 from kernels.cpu import CpuBackend
+from kernels.line_cache import CACHE_BYTES
 from kernels.renderer import BackendName, Renderer
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.config import GeneratorConfig
-from model.device import find_device
 from model.errors import InputError
 from model.generator import COLUMNS, ROWS, Generator
-from model.spec import Latent, RenderSpec
+from model.latents.latent import Latent, pack_floats
+from model.latents.styles import layer_styles
+from model.spec import RenderSpec
+from model.util.device import find_device
 from model.viewport import Grid, Viewport
 from tests.kernels.networks import TINY, VARIANTS, random_checkpoint
 
-BACKENDS: tuple[BackendName, ...] = ("cpu", "reference")
+BACKENDS: tuple[BackendName, ...] = ("native", "cpu", "reference")
 
 
 def make_spec(latent: Latent, width: int, height: int, **viewport: Any) -> RenderSpec:
@@ -48,9 +50,9 @@ def draw_at_once(generator: Generator, spec: RenderSpec) -> NDArray[np.uint8]:
     return (averaged * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
 
 
-def block_drawer(renderer: Renderer) -> BlockDrawer:
-    assert isinstance(renderer._drawer, BlockDrawer)
-    return renderer._drawer
+def block_backend(renderer: Renderer) -> BlockBackend[Any]:
+    assert isinstance(renderer._backend, BlockBackend)
+    return renderer._backend
 
 
 def largest_difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
@@ -114,9 +116,9 @@ class TestFaithfulness:
     def test_given_latents(self, form: str, renderers: dict[BackendName, Renderer]) -> None:
         numbers = np.random.RandomState(5)
         latents = {
-            "z": Latent(z=tuple(numbers.randn(TINY.z_dim)), psi=0.5),
-            "w": Latent(w=tuple(numbers.randn(TINY.w_dim))),
-            "w of every layer": Latent(w=tuple(numbers.randn(TINY.w_dim * TINY.num_ws))),
+            "z": Latent(z=pack_floats(numbers.randn(TINY.z_dim)), psi=0.5),
+            "w": Latent(w=pack_floats(numbers.randn(TINY.w_dim))),
+            "w of every layer": Latent(w=pack_floats(numbers.randn(TINY.w_dim * TINY.num_ws))),
         }
         spec = make_spec(latents[form], 40, 40)
         generator = renderers["cpu"].checkpoint.load()
@@ -139,18 +141,22 @@ class TestFaithfulness:
         latent = Latent(seed=1)
         style, ws = backend.style(latent), layer_styles(generator.config, generator.mapping, latent)
         positions = np.linspace(-0.2, 1.1, 64)
-        lines = [backend.lines(style, positions, axis) for axis in (ROWS, COLUMNS)]
+        lines = [backend.block_lines(style, positions, axis) for axis in (ROWS, COLUMNS)]
         expected_lines = [generator.synthesis.lines(ws, torch.from_numpy(positions), axis) for axis in (ROWS, COLUMNS)]
         for found, expected in zip(lines, expected_lines, strict=True):
             torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
-        colours = backend.pixels(style, *lines).permute(2, 0, 1)
+        colours = backend.block_colours(style, *lines).permute(2, 0, 1)
         expected = generator.synthesis.pixels(ws, *expected_lines)[0]
         assert float((colours - expected).norm() / expected.norm()) < 1e-5
         assert (float(expected.abs().max()) > 250) == loud
 
-    def test_lines_are_the_networks(self, renderers: dict[BackendName, Renderer]) -> None:
+    @pytest.mark.parametrize("backend", ["native", "cpu"])
+    @pytest.mark.parametrize("axis", [ROWS, COLUMNS])
+    def test_lines_are_the_networks(
+        self, backend: BackendName, axis: int, renderers: dict[BackendName, Renderer]
+    ) -> None:
         positions = np.linspace(0, 1, 150)
-        found, expected = (renderers[backend].lines(Latent(seed=2), positions, COLUMNS) for backend in BACKENDS)
+        found, expected = (renderers[name].lines(Latent(seed=2), positions, axis) for name in (backend, "reference"))
         assert found.shape == (TINY.bundles, 32, 150, TINY.thickness)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -160,14 +166,15 @@ class TestFaithfulness:
         for decoder in generator.synthesis.decoders:
             for parameter in decoder.parameters():
                 parameter.mul_(1e30)
-        drawn = Renderer(save_checkpoint(checkpoint.path, generator), "cpu").render(make_spec(Latent(seed=0), 8, 8))
-        assert not drawn.any()
+        loud = save_checkpoint(checkpoint.path, generator)
+        for backend in BACKENDS:
+            assert not Renderer(loud, "cpu", backend).render(make_spec(Latent(seed=0), 8, 8)).any()
 
 
 class TestSameBytes:
     """A pixel has the same bytes however the work is cut."""
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=8, suppress_health_check=[HealthCheck.differing_executors])
     @given(data=st.data())
     @pytest.mark.parametrize("backend", BACKENDS)
     def test_crops(
@@ -177,7 +184,7 @@ class TestSameBytes:
         other_renderers: dict[BackendName, Renderer],
         data: st.DataObject,
     ) -> None:
-        width, height = data.draw(st.integers(1, 150), "width"), data.draw(st.integers(1, 150), "height")
+        width, height = data.draw(st.integers(1, 140), "width"), data.draw(st.integers(1, 140), "height")
         x, y = data.draw(st.integers(0, width - 1), "x"), data.draw(st.integers(0, height - 1), "y")
         w, h = data.draw(st.integers(1, width - x), "w"), data.draw(st.integers(1, height - y), "h")
         grid: Grid = data.draw(st.sampled_from(["centers", "corners"]), "grid")
@@ -193,7 +200,7 @@ class TestSameBytes:
     def test_bands_threads_and_batches(
         self, backend: BackendName, renderers: dict[BackendName, Renderer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("kernels.tiles.BLOCKS_PER_THREAD", 4)
+        monkeypatch.setattr("kernels.tiling.BLOCKS_PER_THREAD", 4)
         specs = [
             make_spec(Latent(seed=1), 300, 400, crop=(3, 5, 130, 390)),
             make_spec(Latent(seed=2), 30, 10),
@@ -210,19 +217,19 @@ class TestSameBytes:
             assert np.array_equal(np.concatenate(band), expected)
             assert np.array_equal(batched, expected)
 
-    def test_pictures_wider_than_the_cache(
+    def test_images_wider_than_the_cache(
         self, renderers: dict[BackendName, Renderer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        spec = make_spec(Latent(seed=1), 1500, 200)
-        expected = renderers["cpu"].render(spec)
+        spec = make_spec(Latent(seed=1), 900, 130)
+        expected = renderers["native"].render(spec)
         limit = 512 * 4 * TINY.bundles * 32 * TINY.thickness  # the lines of 256 rows and 256 columns
-        monkeypatch.setattr(kernels.blocks, "LINE_CACHE_BYTES", limit)
-        renderer = Renderer(renderers["cpu"].checkpoint, "cpu", threads=2)
+        monkeypatch.setattr(kernels.block_renderer, "CACHE_BYTES", limit)
+        renderer = Renderer(renderers["native"].checkpoint, "cpu", "native", threads=2)
         assert np.array_equal(np.concatenate(list(renderer.bands(spec))), expected)
-        assert 0 < block_drawer(renderer)._cache.bytes <= limit
+        assert 0 < block_backend(renderer)._cache.bytes <= limit
 
-    def test_far_corner_of_the_largest_picture(self, renderers: dict[BackendName, Renderer]) -> None:
-        renderer = Renderer(renderers["cpu"].checkpoint, "cpu", threads=2)
+    def test_far_corner_of_the_largest_image(self, renderers: dict[BackendName, Renderer]) -> None:
+        renderer = Renderer(renderers["cpu"].checkpoint, "cpu", "cpu", threads=2)
         size, side = 262_144, 100
         large = renderer.render(
             make_spec(Latent(seed=1), size, size, crop=(size - side, size - side, side, side), region=(0, 0, 1, 1))
@@ -232,14 +239,14 @@ class TestSameBytes:
         )
         assert np.array_equal(small, large[80:93, 93:])
         lines_of_two_blocks_an_axis = 4 * 64 * 4 * TINY.bundles * 32 * TINY.thickness
-        assert block_drawer(renderer)._cache.bytes == lines_of_two_blocks_an_axis
+        assert block_backend(renderer)._cache.bytes == lines_of_two_blocks_an_axis
 
     def test_callers_in_several_threads(
         self, renderers: dict[BackendName, Renderer], other_renderers: dict[BackendName, Renderer]
     ) -> None:
-        renderer = other_renderers["cpu"]
+        renderer = other_renderers["native"]
         specs = [make_spec(Latent(seed=seed), 90, 70) for seed in range(4)]
-        expected = [renderers["cpu"].render(spec) for spec in specs]
+        expected = [renderers["native"].render(spec) for spec in specs]
         found: dict[int, NDArray[np.uint8]] = {}
         threads = [
             threading.Thread(target=lambda i=i: found.update({i: renderer.render(specs[i])})) for i in range(len(specs))
@@ -283,7 +290,7 @@ def test_other_threads_keep_all_cores(renderers: dict[BackendName, Renderer]) ->
     try:
         renderer = Renderer(renderers["cpu"].checkpoint, "cpu", threads=2)
         renderer.render(make_spec(Latent(seed=1), 200, 200))
-        assert {block_drawer(renderer)._pool.submit(torch.get_num_threads).result() for _ in range(8)} == {1}
+        assert {block_backend(renderer)._pool.submit(torch.get_num_threads).result() for _ in range(8)} == {1}
         assert torch.get_num_threads() == 3
         fresh: list[int] = []
         thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
@@ -300,8 +307,8 @@ class TestBadInput:
         [
             (Latent(), "seed"),
             (Latent(seed=-1), "seed"),
-            (Latent(z=(1.0,)), "z"),
-            (Latent(w=(1.0,) * (TINY.w_dim + 1)), "w"),
+            (Latent(z=pack_floats([1.0])), "z"),
+            (Latent(w=pack_floats([1.0] * (TINY.w_dim + 1))), "w"),
             (Latent(seed=0, class_index=0), "class_index"),
             (Latent(seed=0, psi=float("nan")), "truncation_psi"),
             (Latent(seed=0, cutoff=TINY.num_ws + 1), "truncation_cutoff"),
@@ -333,8 +340,10 @@ def test_memory_is_told_and_given_back(backend: BackendName, tmp_path: Path) -> 
     checkpoint = random_checkpoint(tmp_path)
     renderer = Renderer(checkpoint, "cpu", backend)
     weights = sum(tensor.nbytes for tensor in checkpoint.load().state_dict().values())
-    assert renderer.memory == weights + kernels.blocks.LINE_CACHE_BYTES
-    drawer = weakref.ref(block_drawer(renderer))
+    packed = block_backend(renderer).packed_bytes
+    assert (0 < packed < 2 * weights) if backend == "native" else packed == 0
+    assert renderer.memory == weights + packed + CACHE_BYTES
+    backend_ref = weakref.ref(block_backend(renderer))
     renderer.render(make_spec(Latent(seed=1), 20, 10))
     renderer.close()
-    assert drawer() is None
+    assert backend_ref() is None

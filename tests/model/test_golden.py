@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model.config import GeneratorConfig
 from model.generator import Generator
-from model.importer import rename
+from model.official.generator import convert_state_dict
 from tests import golden_files
 from tests.golden_files import Case
 
@@ -21,7 +21,7 @@ CASES = golden_files.all_cases()
 
 @cache
 def _generator(network: str) -> Generator:
-    config, state = rename(golden_files.load(network).state)
+    config, state = convert_state_dict(golden_files.load(network).state)
     generator = Generator(config)
     generator.load_state_dict(state)
     return generator.eval().requires_grad_(False)
@@ -56,7 +56,7 @@ def test_styles(network: str, case: Case) -> None:
 
 
 @pytest.mark.parametrize(("network", "case"), CASES, ids=[case.name for _, case in CASES])
-def test_pictures(network: str, case: Case) -> None:
+def test_images(network: str, case: Case) -> None:
     generator = _generator(network)
     image = generator.synthesis(case.styles(generator), *case.positions())
     assert relative_error(image, case.image) < TOLERANCE

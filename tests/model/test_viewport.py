@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from model.config import GeneratorConfig
 from model.errors import InputError
-from model.spec import MAX_SEED, Encoding, Latent, RenderSpec
+from model.latents.latent import MAX_SEED, Edit, Latent, LayerStyles, Weighted, pack_floats
+from model.spec import Encoding, RenderSpec
 from model.viewport import MAX_SIDE, MIN_REGION_EXTENT, Crop, Grid, Region, Viewport
 
 sides = st.integers(1, MAX_SIDE)
@@ -71,7 +72,7 @@ def test_positions_of_a_crop_are_those_of_the_whole_bit_for_bit(viewport: Viewpo
 
 
 @given(viewports(), resolutions, st.data())
-def test_a_crop_is_the_picture_of_its_region(viewport: Viewport, resolution: int, data: st.DataObject) -> None:
+def test_a_crop_is_the_image_of_its_region(viewport: Viewport, resolution: int, data: st.DataObject) -> None:
     """Drawn at the crop's own size, the region that it shows has the crop's positions."""
     x, y, w, h = viewport.crop
     alone = Viewport(w, h, viewport.crop_region, (0, 0, w, h), viewport.grid)
@@ -84,9 +85,14 @@ def test_a_crop_is_the_picture_of_its_region(viewport: Viewport, resolution: int
 
 
 @given(viewports())
-def test_the_whole_picture_shows_its_region(viewport: Viewport) -> None:
+def test_the_whole_image_shows_its_region(viewport: Viewport) -> None:
     whole = dataclasses.replace(viewport, crop=(0, 0, viewport.width, viewport.height))
     assert whole.crop_region == viewport.region
+
+
+def test_a_refused_region_is_not_rounded() -> None:
+    with pytest.raises(InputError, match=r"must lie within -1 and 2, not 0,0,2\.0000001,1"):
+        Viewport.resolve(8, 8, (0.0, 0.0, 2.0000001, 1.0))
 
 
 def test_crop_region_examples() -> None:
@@ -98,7 +104,7 @@ def test_crop_region_examples() -> None:
 
 @given(viewports(), resolutions, st.data())
 def test_positions_increase_from_pixel_to_pixel(viewport: Viewport, resolution: int, data: st.DataObject) -> None:
-    """Even the smallest region of the largest picture has another position for every pixel."""
+    """Even the smallest region of the largest image has another position for every pixel."""
     start = data.draw(st.integers(0, viewport.width - 1))
     positions = viewport.columns(start, min(start + 64, viewport.width), resolution)
     assert positions.dtype == np.float64
@@ -129,7 +135,7 @@ def test_corners_of_one_pixel_are_the_beginning_of_the_region(region: Region, re
 
 
 @pytest.mark.parametrize("resolution", [8, 64, 512])
-def test_both_grids_agree_on_the_training_picture(resolution: int) -> None:
+def test_both_grids_agree_on_the_training_image(resolution: int) -> None:
     centers = Viewport.resolve(resolution, resolution).columns(0, resolution, resolution)
     corners = Viewport.resolve(resolution, resolution, grid="corners").columns(0, resolution, resolution)
     np.testing.assert_allclose(centers, corners, atol=1e-14)
@@ -137,7 +143,7 @@ def test_both_grids_agree_on_the_training_picture(resolution: int) -> None:
 
 @given(st.integers(1, 2000), st.integers(2, 9), regions(), resolutions)
 def test_scales_are_registered(size: int, factor: int, region: Region, resolution: int) -> None:
-    """A pixel of the ``centers`` grid lies at the mean of the pixels that cover it in a picture ``factor`` times as
+    """A pixel of the ``centers`` grid lies at the mean of the pixels that cover it in a image ``factor`` times as
     large, and supersampling is that same larger grid."""
     small = Viewport.resolve(size, size, region)
     large = Viewport.resolve(size * factor, size * factor, region)
@@ -216,14 +222,28 @@ def test_crops_are_accepted_exactly_where_they_lie_inside(width: int, height: in
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-latents = st.builds(
-    Latent,
-    seed=st.none() | st.integers(0, MAX_SEED),
-    z=st.none() | st.lists(numbers, max_size=5).map(tuple),
-    w=st.none() | st.lists(numbers, max_size=5).map(tuple),
-    class_index=st.none() | st.integers(0, 100_000),
-    psi=numbers,
-    cutoff=st.none() | st.integers(0, 30),
+numbers32 = st.floats(allow_nan=False, allow_infinity=False, width=32)
+vectors = st.lists(numbers32, max_size=5).map(pack_floats)
+layers = st.lists(st.integers(0, 30), max_size=5).map(tuple)
+latents = st.recursive(
+    st.builds(
+        Latent,
+        seed=st.none() | st.integers(0, MAX_SEED),
+        z=st.none() | vectors,
+        w=st.none() | vectors,
+        class_index=st.none() | st.integers(0, 100_000),
+        psi=numbers,
+        cutoff=st.none() | st.integers(0, 30),
+        edits=st.lists(
+            st.builds(Edit, st.sampled_from(["sefa:2", "pca:0"]) | vectors, numbers, st.none() | layers), max_size=2
+        ).map(tuple),
+    ),
+    lambda inner: st.builds(
+        Latent,
+        mix=st.lists(st.builds(Weighted, inner, numbers), max_size=2).map(tuple),
+        styles=st.lists(st.builds(LayerStyles, layers, inner), max_size=2).map(tuple),
+    ),
+    max_leaves=4,
 )
 encodings = st.builds(Encoding, st.sampled_from(["png", "jpeg", "webp"]), st.integers(1, 100))
 specs = st.builds(RenderSpec, st.text(), latents, viewports(), encodings)
@@ -248,8 +268,8 @@ def test_keys_are_equal_exactly_where_specs_are(one: RenderSpec, other: RenderSp
     [
         (Latent(seed=1, psi=1), Latent(seed=1, psi=1.0)),
         (Latent(seed=1, psi=-0.0), Latent(seed=1, psi=0.0)),
-        (Latent(z=(0, 1)), Latent(z=(-0.0, 1.0))),
-        (Latent(w=(0, 1)), Latent(w=(-0.0, 1.0))),
+        (Latent(z=pack_floats((0, 1))), Latent(z=pack_floats((-0.0, 1.0)))),
+        (Latent(w=pack_floats((0, 1))), Latent(w=pack_floats((-0.0, 1.0)))),
     ],
 )
 def test_equal_numbers_have_one_key(one: Latent, other: Latent) -> None:
@@ -266,13 +286,13 @@ UNCONDITIONAL = dataclasses.replace(CONDITIONAL, classes=0)
     ("latent", "field"),
     [
         (Latent(), "seed"),
-        (Latent(seed=1, z=(0.0, 0.0)), "seed"),
+        (Latent(seed=1, z=pack_floats((0.0, 0.0))), "seed"),
         (Latent(seed=-1), "seed"),
         (Latent(seed=MAX_SEED + 1), "seed"),
-        (Latent(z=(0.0,)), "z"),
-        (Latent(z=(0.0, math.nan)), "z"),
-        (Latent(w=(0.0,) * 4), "w"),
-        (Latent(w=(0.0, 0.0, math.inf)), "w"),
+        (Latent(z=pack_floats((0.0,))), "z"),
+        (Latent(z=pack_floats((0.0, math.nan))), "z"),
+        (Latent(w=pack_floats((0.0,) * 4)), "w"),
+        (Latent(w=pack_floats((0.0, 0.0, math.inf))), "w"),
         (Latent(seed=1, psi=math.nan), "truncation_psi"),
         (Latent(seed=1, psi=2.1), "truncation_psi"),
         (Latent(seed=1, cutoff=8), "truncation_cutoff"),
@@ -295,15 +315,16 @@ def test_a_conditional_network_names_its_classes(index: int | None) -> None:
 
 def test_latents_that_fit_are_accepted() -> None:
     Latent(seed=MAX_SEED, class_index=4, psi=-2.0, cutoff=7).check(CONDITIONAL)
-    Latent(z=(0.0, 1.0)).check(UNCONDITIONAL)
-    Latent(w=(0.0,) * 3).check(CONDITIONAL)  # a style needs no class
-    Latent(w=(0.0,) * 21).check(UNCONDITIONAL)  # one for each of 2·3 + 1 layers
+    Latent(z=pack_floats((0.0, 1.0))).check(UNCONDITIONAL)
+    Latent(w=pack_floats((0.0,) * 3)).check(CONDITIONAL)  # a style needs no class
+    Latent(w=pack_floats((0.0,) * 21)).check(UNCONDITIONAL)  # one for each of 2·3 + 1 layers
 
 
 def test_seeds_draw_what_the_original_tools_draw() -> None:
-    z = Latent(seed=2).draw_z(4)
-    assert z.dtype == np.float32
-    np.testing.assert_array_equal(z, np.random.RandomState(2).randn(1, 4).astype(np.float32))
+    for seed, z_dim in ((2, 4), (2**32 - 1, 3), (0, 3), (2, 3)):  # normal numbers are made in pairs
+        z = Latent(seed=seed).sample_z(z_dim)
+        assert z.dtype == np.float32
+        np.testing.assert_array_equal(z, np.random.RandomState(seed).randn(1, z_dim).astype(np.float32))
 
 
 @pytest.mark.parametrize(("encoding", "field"), [(("gif", 90), "format"), (("png", 0), "quality")])

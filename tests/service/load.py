@@ -1,8 +1,8 @@
-"""Many clients at once: ``make load``. Every answer must be right, refusals aside, and no process may grow.
+"""Many clients at once: ``make load``. Responses must have the right bytes or be refusals; no process may grow.
 
-A real gateway, a real worker with the demo network and a real Redis run as processes. Each client asks for one picture
-after another, every second time for one of a few that are asked for often. At the end this process draws them all and
-compares the bytes.
+A real gateway, a real worker with the demo network and a real Redis run as processes. Each client requests one image
+after another, every second time one of a few popular ones. At the end this process renders all of them and compares the
+bytes.
 """
 
 import argparse
@@ -24,24 +24,25 @@ from tqdm import tqdm
 
 from kernels.renderer import Renderer
 from model.checkpoint import Checkpoint
-from model.spec import Encoding, Latent, RenderSpec
+from model.latents.latent import Latent
+from model.spec import Encoding, RenderSpec
 from model.viewport import Viewport
-from service.catalog import DEMO, DEMO_NAME
-from service.encode import encode
+from service.imaging.metadata import encode_image
+from service.models.catalog import DEMO, DEMO_NAME
 from tests.service.jobs.cluster import Cluster
 from tests.service.waiting import LONG
 
 SIDE, POPULAR = 128, 50
-"""Of the pictures; how many of them are asked for often."""
+"""Side of the images; number of popular ones."""
 
 CACHE_BYTES = 2 << 20
 """Small, so that it is full after the warm-up."""
 
 REFUSALS = frozenset({429, 503})
-"""How the service says that it has enough to do."""
+"""Statuses of an overloaded service."""
 
 WARM_UP_SECONDS = 60.0
-"""Longest time of load that goes before what is measured: the cache fills, and allocators take what they need."""
+"""Longest warm-up before the measurement: the cache fills, and memory allocators grow."""
 
 GROWTH = 0.05
 """By how much a process may grow from the end of the warm-up to the end."""
@@ -53,17 +54,17 @@ class Report:
 
     Attributes:
         seconds: after the warm-up.
-        pictures: different ones that are waited for, if they do not come in time.
+        images: number of different images to wait for, beyond the time if need be.
         statuses: how often each was answered; 0 where there was no answer.
         waits: seconds of each answer of 200 after the warm-up.
-        digests: sha256 of the pictures by seed; several where they differed.
+        digests: sha256 of the images by seed; several where they differed.
         memory: MiB of each process after the warm-up and at the end.
         wrong: what was not as it should be.
     """
 
     clients: int
     seconds: float
-    pictures: int = 0
+    images: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     waits: list[float] = field(default_factory=list)
     digests: dict[int, set[str]] = field(default_factory=dict)
@@ -87,15 +88,15 @@ class Report:
         )
 
 
-async def load(folder: Path, clients: int, seconds: float, pictures: int = 0) -> Report:
-    """Runs the service in ``folder`` under load, then compares what it has sent."""
-    report = Report(clients, seconds, pictures)
+async def load(folder: Path, clients: int, seconds: float, images: int = 0) -> Report:
+    """Runs the service in ``folder`` under load, then compares its responses."""
+    report = Report(clients, seconds, images)
     worker = [sys.executable, "-m", "service", "worker", "--device", "cpu"]
-    cluster = Cluster(folder, worker, {"CREPS_CACHE_BYTES": str(CACHE_BYTES), "CREPS_LOG_LEVEL": "warning"})
+    cluster = Cluster(folder, worker, {"CREPS_LOG_LEVEL": "warning", "CREPS_REQUEST_TIMEOUT": "600"}, CACHE_BYTES)
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
     async with (
-        cluster.running("redis", "gateway", "worker-1"),
-        httpx.AsyncClient(base_url=cluster.address, trust_env=False, timeout=120, limits=limits) as http,
+        cluster.running("redis", "cache", "gateway", "worker-1"),
+        httpx.AsyncClient(base_url=cluster.address, trust_env=False, timeout=600, limits=limits) as http,
         asyncio.TaskGroup() as tasks,
     ):
         warm = time.monotonic() + min(WARM_UP_SECONDS, seconds)
@@ -114,7 +115,7 @@ async def load(folder: Path, clients: int, seconds: float, pictures: int = 0) ->
 async def _ask(http: httpx.AsyncClient, warm: float, chance: random.Random, number: int, report: Report) -> None:
     asked = 0
     end = warm + report.seconds
-    while (began := time.monotonic()) < end or (len(report.digests) < report.pictures and began < end + LONG):
+    while (began := time.monotonic()) < end or (len(report.digests) < report.images and began < end + LONG):
         asked += 1
         seed = chance.randrange(POPULAR) if asked % 2 else POPULAR + number + report.clients * asked
         try:
@@ -139,18 +140,19 @@ async def _watch_memory(cluster: Cluster, warm: float, report: Report) -> None:
 
 
 def _memory(process: int) -> float:
-    """MiB that a process holds at present."""
+    """Resident memory of a process in MiB."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     return int(found[1]) / 1024 if found else float("nan")
 
 
 def _compare(report: Report) -> None:
-    """Draws everything once more."""
-    renderer = Renderer(Checkpoint.open(DEMO), "cpu")
+    """Renders everything again."""
+    checkpoint = Checkpoint.open(DEMO)
+    renderer = Renderer(checkpoint, "cpu")
     viewport, encoding = Viewport.resolve(SIDE, SIDE), Encoding("jpeg")
     for seed, digests in tqdm(report.digests.items(), desc="comparing", unit="picture", delay=2):
-        spec = RenderSpec(DEMO_NAME, Latent(seed=seed, psi=0.7), viewport, encoding)
-        if digests != {hashlib.sha256(encode(renderer.render(spec), encoding)).hexdigest()}:
+        spec = RenderSpec(checkpoint.digest, Latent(seed=seed, psi=0.7), viewport, encoding)
+        if digests != {hashlib.sha256(encode_image(renderer.render(spec), spec)).hexdigest()}:
             report.wrong.append(f"seed {seed}: other bytes")
 
 

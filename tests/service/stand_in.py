@@ -1,7 +1,4 @@
-"""A renderer that draws at once, or misbehaves as its seed says, and a worker process around it.
-
-The pixels of a picture are its seed (modulo 256), and its file says which model drew it.
-"""
+"""A worker with a fast renderer that returns its seed (modulo 256) as pixels, or fails for special seeds."""
 
 import asyncio
 import os
@@ -9,45 +6,52 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from kernels.precision import Agreement
 from model.checkpoint import Checkpoint
 from model.errors import InputError
-from model.spec import Encoding, Latent, RenderSpec
+from model.latents.latent import Latent
+from model.spec import Encoding, RenderSpec
 from model.viewport import Viewport
-from service.catalog import Catalog
-from service.logs import configure_logging
-from service.outputs.store import folder_store
-from service.queue import connect
-from service.settings import Settings
-from service.tracing import configure_tracing
-from service.worker import Worker
+from service.imaging.object_store import open_store
+from service.models.catalog import Catalog
+from service.runtime.logs import configure_logging
+from service.runtime.redis import connect
+from service.runtime.settings import Settings
+from service.runtime.tracing import configure_tracing
+from service.worker.worker import Worker
 
-WAITS, KILLS, INVALID, BREAKS, NO_MEMORY, UNENCODABLE = range(1001, 1007)
-"""Seeds that misbehave: waits for :func:`open_gate`, kills its process, …"""
+WAITS, KILLS, INVALID, BREAKS, NO_MEMORY, UNENCODABLE, LOSES_DEVICE = range(1001, 1008)
+"""Special seeds: wait for :func:`open_gate`, kill the process, …"""
 
-PATIENCE = 1.0
-"""Seconds, in place of the four that are right for real workers."""
+HEARTBEAT_TIMEOUT = 1.0
+"""Heartbeat timeout in seconds, instead of the 4 s of real workers."""
 
 
 class StandIn:
-    """Draws for one model. Notes every batch in the folder's journal as "<pid> <model> <seeds>"."""
+    """Renders one model. Writes every batch to the folder's journal as "<pid> <model> <seeds>"."""
 
     backend = "stand-in"
+    arithmetic = "stand-in"
     memory = 2**30
-    precision = (Agreement("fp16", 2, 0.25, 59.5), Agreement("fp16×3", 0, 0.0, 140.0))
+    precision: Any = (  # of AccuracyReport only what metrics show: its module imports torch, which takes seconds
+        SimpleNamespace(arithmetic="fp16", levels=2, psnr=59.5),
+        SimpleNamespace(arithmetic="fp16×3", levels=0, psnr=140.0),
+    )
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._name = checkpoint.name
         self._folder = checkpoint.path.parent
 
     def close(self) -> None:
-        """Has nothing to give back."""
+        """Nothing to free."""
 
     def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
         seeds = [spec.latent.seed or 0 for spec in specs]
@@ -72,24 +76,27 @@ class StandIn:
             raise RuntimeError("secret detail")
         elif seed == NO_MEMORY:
             raise MemoryError
+        elif seed == LOSES_DEVICE and not any(self._folder.glob("lost by *")):  # the first process does
+            (self._folder / f"lost by {os.getpid()}").touch()
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
-def encode_plainly(picture: NDArray[np.uint8], encoding: Encoding) -> bytes:
-    """Shape and value of a picture that has one value, as text."""
-    value = int(picture.flat[0])
+def encode_plainly(image: NDArray[np.uint8], spec: RenderSpec) -> bytes:
+    """Shape and value of a uniform image, as text."""
+    value = int(image.flat[0])
     if value == UNENCODABLE % 256:
         raise RuntimeError("secret detail")
-    assert (picture == value).all()
-    return f"{picture.shape[1]}x{picture.shape[0]} {value} {encoding.format}".encode()
+    assert (image == value).all()
+    return f"{image.shape[1]}x{image.shape[0]} {value} {spec.encoding.format}".encode()
 
 
 def open_gate(folder: Path) -> None:
-    """Lets pictures with the seed WAITS be drawn."""
+    """Lets images with the seed WAITS be rendered."""
     (folder / "gate").touch()
 
 
 def journal(folder: Path) -> list[tuple[int, str, list[int]]]:
-    """(process, model, seeds) of every batch that was begun."""
+    """(process, model, seeds) of every batch that was started."""
     file = folder / "journal"
     lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
     return [(int(pid), name, [int(seed) for seed in seeds.split(",")]) for pid, name, seeds in lines]
@@ -99,15 +106,22 @@ def make_spec(digest: str, seed: int = 1, width: int = 8, height: int = 4) -> Re
     return RenderSpec(digest, Latent(seed=seed), Viewport.resolve(width, height), Encoding("png"))
 
 
+def synchronize(folder: Path) -> None:
+    """Raises, once this process has lost its device."""
+    if (folder / f"lost by {os.getpid()}").exists():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
 def make_worker(redis: "Redis", folder: Path, batch_limit: int = 8) -> Worker:
     return Worker(
         redis,
         Catalog(folder, demo=folder / "none"),
         StandIn,
-        folder_store(folder / "outputs"),
+        open_store((folder / "outputs").as_uri()),
         device="cpu",
         batch_limit=batch_limit,
-        patience=PATIENCE,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        synchronize=partial(synchronize, folder),
         encode=encode_plainly,
     )
 

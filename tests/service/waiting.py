@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 LONG = 60.0
-"""Seconds that are enough for anything on any machine. A test that is right never waits so long."""
+"""Seconds; enough for anything on a slow machine. Only failing tests wait so long."""
 
 
 async def eventually(condition: Callable[[], Awaitable[object] | object]) -> None:
@@ -25,7 +25,7 @@ async def eventually(condition: Callable[[], Awaitable[object] | object]) -> Non
 
 
 async def answers(redis: "Redis") -> bool:
-    """Whether a server that was started just now is ready."""
+    """Whether Redis is ready."""
     try:
         return bool(await redis.ping())
     except RedisError:
@@ -33,7 +33,7 @@ async def answers(redis: "Redis") -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and has not ended; one that nobody has waited for has ended all the same."""
+    """Whether a process runs. Zombies do not."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

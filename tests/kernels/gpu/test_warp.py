@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.gather import line_density, sample
+from kernels.gpu.warp import line_density, sample
 
 
 @given(st.lists(st.floats(-1, 2), min_size=1, max_size=20), st.integers(64, 40_000))
@@ -22,7 +22,7 @@ def test_every_coordinate_lies_between_two_lines(numbers: list[float], density: 
 
 
 @given(st.floats(-1, 1.9), st.integers(64, 10_000))
-def test_lines_are_the_same_wherever_a_picture_begins(start: float, density: int) -> None:
+def test_lines_are_the_same_wherever_an_image_begins(start: float, density: int) -> None:
     """So that parts of one picture share pages."""
     lines, _ = sample(np.array([start, start + 0.05]), density)
     assert np.array_equal(lines, np.round(lines * density) / density)

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from model.config import GeneratorConfig
+from model.data.dataset import ImageDataset
 from model.training.config import TrainingConfig
-from model.training.dataset import ImageDataset
 
 
 def tiny_config(**overrides: object) -> TrainingConfig:
@@ -36,26 +36,26 @@ def tiny_data(folder: Path, config: TrainingConfig | None = None) -> ImageDatase
     """A data set of noise for a tiny recipe."""
     config = config or tiny_config()
     size = config.generator.resolution
-    return ImageDataset(folder if folder.exists() else write_pictures(folder, size=size), size, config.mirror)
+    return ImageDataset(folder if folder.exists() else write_images(folder, size=size), size, config.mirror)
 
 
-def write_pictures(folder: Path, count: int = 6, size: int = 8, seed: int = 0) -> Path:
+def write_images(folder: Path, count: int = 6, size: int = 8, seed: int = 0) -> Path:
     """A folder of PNGs of noise."""
     folder.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-    for i, picture in enumerate(pixels):
-        Image.fromarray(picture).save(folder / f"{i:03d}.png")
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{i:03d}.png")
     return folder
 
 
-def write_zip(path: Path, folder: Path, labels: dict[str, int] | None = None) -> Path:
-    """The folder's pictures as a zip in StyleGAN's layout."""
+def write_zip(path: Path, folder: Path, labels: dict[str, int] | None = None, classes: list[str] | None = None) -> Path:
+    """The folder's images as a zip in StyleGAN's layout."""
     with zipfile.ZipFile(path, "w") as archive:
-        for picture in sorted(folder.iterdir()):
-            archive.write(picture, f"00000/{picture.name}")
+        for image in sorted(folder.iterdir()):
+            archive.write(image, f"00000/{image.name}")
         if labels is not None:
             named = [[f"00000/{name}", label] for name, label in labels.items()]
-            archive.writestr("dataset.json", json.dumps({"labels": named}))
+            archive.writestr("dataset.json", json.dumps({"labels": named, "classes": classes}))
     return path
 
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import GeneratorConfig
+from model.data.archive import Archive
+from model.data.labels import LABELS, MAX_CLASSES, MAX_LABELS_BYTES, Labels, parse_labels
 from model.errors import InputError
-from model.training.archive import Archive
-from model.training.labels import LABELS, MAX_CLASSES, MAX_LABELS_BYTES, Labels, parse_labels
 
 
 def _write_zip(path: Path, files: dict[str, bytes], compression: int = zipfile.ZIP_STORED, year: int = 1990) -> Path:
@@ -44,7 +44,7 @@ def test_names_are_sorted_and_hidden_files_passed_over(tmp_path: Path, zipped: b
     archive = Archive(path)
     linked = [] if zipped else ["b/4.png"]
     assert archive.names == ["a/1.PNG", "a/notes.txt", "b/2.png", *linked, "über/3.jpeg"]
-    assert archive.pictures == ["a/1.PNG", "b/2.png", *linked, "über/3.jpeg"]
+    assert archive.images == ["a/1.PNG", "b/2.png", *linked, "über/3.jpeg"]
     assert [archive.read(name) for name in archive.names][:3] == [b"one", b"text", b"two"]
     assert all(archive.read(name) == b"one" for name in linked)
 
@@ -71,9 +71,9 @@ def _break(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_twice, r"data: .*a\.zip: b/2\.png is there twice"),
+        (_twice, r"data: .*a\.zip: b/2\.png appears twice"),
         (_encrypt, r"data: .*a\.zip: b/2\.png is encrypted"),
-        (_pack, r"data: .*a\.zip: b/2\.png is packed in another way than deflate"),
+        (_pack, r"data: .*a\.zip: b/2\.png is compressed with something else than deflate"),
         (_break, r"data: .*a\.zip is a broken zip: "),
     ],
 )
@@ -90,7 +90,7 @@ def test_a_zip_entry_is_not_unpacked_beyond_its_limit(tmp_path: Path) -> None:
     liar = content.rindex(b"liar.png") - 46 + 24  # the unpacked size in the list at the zip's end
     path.write_bytes(content[:liar] + (1000).to_bytes(4, "little") + content[liar + 4 :])
     archive = Archive(path)
-    with pytest.raises(ValueError, match="5000000 bytes are more than 1 MiB"):
+    with pytest.raises(ValueError, match="5000000 bytes, more than 1 MiB"):
         archive.read("bomb.png", 1 << 20)
     with pytest.raises(zipfile.BadZipFile):  # it ends after 1000 bytes, with another checksum
         archive.read("liar.png", 1 << 20)
@@ -132,12 +132,18 @@ def test_the_digest_of_a_folder_is_that_of_names_sizes_and_labels(tmp_path: Path
         (b'{"labels": {"a.png": 0}}', 'is not {"labels": '),
         (b'{"labels": [["a.png"]]}', 'is not {"labels": '),
         (b'{"labels": [[1, 1]]}', 'is not {"labels": '),
-        (b'{"labels": [["a.png", true]]}', r"gives a\.png the class true, not one integer from 0 to 99999$"),
+        (
+            b'{"labels": [["a.png", true]]}',
+            r"gives a\.png the class true, not one integer from 0 to 99999 or a one-hot",
+        ),
         (b'{"labels": [["a.png", 1.5]]}', "the class 1.5, not one integer"),
         (b'{"labels": [["a.png", "3"]]}', 'the class "3", not one integer'),
         (b'{"labels": [["a.png", -1]]}', "the class -1, not one integer"),
         (b'{"labels": [["a.png", 100000]]}', "the class 100000, not one integer"),
-        (b'{"labels": [["a.png", [0.0, 1.0]]]}', r"the class \[0\.0, 1\.0\], not one integer"),
+        (b'{"labels": [["a.png", [0.5, 0.5]]]}', r"the class \[0\.5, 0\.5\], not one integer .* or a one-hot vector$"),
+        (b'{"labels": [["a.png", [1, 1]]]}', r"the class \[1, 1\], not one integer"),
+        (b'{"labels": [["a.png", []]]}', r"the class \[\], not one integer"),
+        (b'{"labels": [["a.png", NaN]]}', r"the class NaN, not one integer"),
         (b'{"labels": [["a.png", 1], ["a.png", 2]]}', r"gives a\.png two classes, 1 and 2"),
         (b'{"labels": [["a\\n\\u001b.png", null]]}', r"gives 'a\\n\\x1b\.png' the class null"),
         (b'{"labels": [["a.png", 1]], "classes": {"cat": 0}}', "is not a list of names"),
@@ -154,7 +160,9 @@ def test_unusable_labels_are_named(tmp_path: Path, content: bytes, message: str)
 def test_a_labels_file_of_absurd_size_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / LABELS).open("wb") as file:
         file.truncate(MAX_LABELS_BYTES + 1)  # a hole that takes no space on disk
-    with pytest.raises(InputError, match=r"data: dataset\.json cannot be read: 268435457 bytes are more than 256 MiB"):
+    with pytest.raises(
+        InputError, match=r"data: dataset\.json cannot be read: it has 268435457 bytes, more than 256 MiB"
+    ):
         Archive(tmp_path).labels()
 
 
@@ -168,11 +176,34 @@ def test_classes_may_have_names() -> None:
     assert parse_labels(content, "data") == Labels({"a.png": 1}, ["cat", "dog", "none yet"])
 
 
+def test_classes_may_be_floats_and_one_hot_vectors_and_names_windows_paths() -> None:
+    content = json.dumps({"labels": [["a\\1.png", [0.0, 0.0, 1.0]], ["a/2.png", [0, 1, 0]], ["b\\3.png", 7.0]]})
+    assert parse_labels(content.encode(), "data").by_name == {"a/1.png": 2, "a/2.png": 1, "b/3.png": 7}
+
+
+def test_names_in_a_zip_may_be_windows_paths(tmp_path: Path) -> None:
+    archive = Archive(_write_zip(tmp_path / "a.zip", {"cat\\": b"", "cat\\1.png": b"one", ".git\\2.png": b"two"}))
+    assert archive.names == ["cat/1.png"]
+    assert archive.read("cat/1.png") == b"one"
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    (tmp_path / "real" / "cats").mkdir(parents=True)
+    (tmp_path / "real" / "cats" / "1.png").write_bytes(b"one")
+    (tmp_path / "real" / "cats" / "circle").symlink_to(tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).symlink_to(tmp_path / "real")
+    archive = Archive(tmp_path / "data")
+    assert archive.names == ["a/cats/1.png", "b/cats/1.png"]
+    assert archive.read("b/cats/1.png") == b"one"
+
+
 def test_as_many_classes_as_a_generator_can_have() -> None:
     assert GeneratorConfig(8, classes=MAX_CLASSES).classes == MAX_CLASSES
     with pytest.raises(InputError):
         GeneratorConfig(8, classes=MAX_CLASSES + 1)
-    assert parse_labels(b'{"labels": [["a.png", 99999]]}', "data").of == {"a.png": MAX_CLASSES - 1}
+    assert parse_labels(b'{"labels": [["a.png", 99999]]}', "data").by_name == {"a.png": MAX_CLASSES - 1}
 
 
 _JSON: st.SearchStrategy[Any] = st.recursive(
@@ -190,11 +221,11 @@ def test_any_json_is_read_or_refused(document: Any) -> None:
     except InputError as error:
         message = str(error)
     assert message.isprintable()
-    assert all(type(label) is int and 0 <= label < MAX_CLASSES for label in labels.of.values())
+    assert all(type(label) is int and 0 <= label < MAX_CLASSES for label in labels.by_name.values())
 
 
 @given(
-    classes=st.dictionaries(st.text(), st.integers(0, 3), min_size=1),
+    classes=st.dictionaries(st.text().map(lambda name: name.replace("\\", "/")), st.integers(0, 3), min_size=1),
     names=st.just([]) | st.lists(st.text(), min_size=4, max_size=6),
 )
 def test_labels_survive_their_file(classes: dict[str, int], names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""All metrics of a generator at hand, as a trainer asks for them."""
+"""All metrics of a generator."""
 
 from pathlib import Path
 
@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from model.errors import InputError
-from model.evaluation.evaluation import Evaluation, evaluate_generator
-from model.evaluation.network import GeneratorDrawer
-from model.evaluation.pictures import open_data
-from model.evaluation.quality import Quality
-from model.evaluation.scale import scale_consistency
+from model.evaluation import METRICS
+from model.evaluation.evaluation import Evaluation
+from model.evaluation.generator_sampler import GeneratorSampler
+from model.evaluation.image_sets import open_dataset
+from model.evaluation.metrics import DistributionMetrics
+from model.evaluation.scale_consistency import scale_consistency
 from model.viewport import Viewport
 from tests.kernels.networks import TINY, VARIANTS, random_network
-from tests.model.evaluation.toy import Colours, use_toy, write_weights
-from tests.model.training.pictures import write_pictures, write_zip
+from tests.model.data.images import write_images, write_zip
+from tests.model.evaluation.toy import Colours, evaluate_generator, use_toy, write_weights
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "data", count=9, size=16)
+    return write_images(tmp_path / "data", count=9, size=16)
 
 
 @pytest.fixture
@@ -33,34 +34,35 @@ def weights(tmp_path: Path) -> Path:
     return write_weights(tmp_path / "toy.pth")
 
 
-def test_every_metric(folder: Path, weights: Path) -> None:
-    """Values are those of the pictures that the generator itself draws."""
-    generator, data = random_network(TINY), open_data(folder)
+def test_every_metric(folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Values follow from the generator's own images."""
+    generator, data = random_network(TINY), open_dataset(folder)
     torch.manual_seed(1)
     before = torch.get_rng_state()
     values = evaluate_generator(
         generator, ["fid", "kid", "pr", "scale"], data, 12, inception_weights=weights, vgg_weights=weights, batch=5
     )
+    assert "fid of 9 images is too high and varies: take 2,048 or more" in capsys.readouterr().err
     assert list(values) == ["fid", "kid", "precision", "recall", "scale", "scale_worst"]
     assert torch.equal(torch.get_rng_state(), before)  # a run goes on as if nothing had been measured
 
     z = np.concatenate([np.random.RandomState(seed).randn(1, 16) for seed in range(12)])
-    pictures = (generator(torch.from_numpy(z).float()) * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    images = (generator(torch.from_numpy(z).float()) * 127.5 + 128).clamp(0, 255).to(torch.uint8)
     real = torch.stack([data[i][0] for i in range(len(data))])
-    colours = [batch.float().mean(dim=(2, 3)).double().numpy() for batch in (pictures, real)]
+    colours = [batch.float().mean(dim=(2, 3)).double().numpy() for batch in (images, real)]
     means = np.square(colours[0].mean(axis=0) - colours[1].mean(axis=0)).sum()
     covariances = [np.cov(features.T) for features in colours]
     cross = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(0)).sum()
     assert values["fid"] == pytest.approx(means + np.trace(covariances[0] + covariances[1]) - 2 * cross, rel=1e-3)
-    expected = scale_consistency(GeneratorDrawer(generator), 16, 12)
+    expected = scale_consistency(GeneratorSampler(generator), 16, 12)
     assert (values["scale"], values["scale_worst"]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_kept_for_the_next_snapshot(folder: Path, weights: Path) -> None:
     first, second = random_network(TINY, seed=0), random_network(TINY, seed=1)
-    data = open_data(folder)
+    data = open_dataset(folder)
     evaluation = Evaluation(TINY, ["fid"], data, 8, inception_weights=weights)
-    values = [evaluation.measure(GeneratorDrawer(generator)) for generator in (first, second, first)]
+    values = [evaluation.measure(GeneratorSampler(generator)) for generator in (first, second, first)]
     assert values[0] == values[2] != values[1]
     assert values[1] == evaluate_generator(second, ["fid"], data, 8, weights)
 
@@ -79,42 +81,44 @@ def test_scale_takes_64_seeds_at_most() -> None:
 
 
 def test_sizes(folder: Path, weights: Path, tmp_path: Path) -> None:
-    """Pictures are drawn at the data's size, or at any other; between scales at the training resolution."""
-    data = open_data(write_pictures(tmp_path / "large", 3, 40))
+    """Images have the data's size or a given one; between scales the training resolution."""
+    data = open_dataset(write_images(tmp_path / "large", 3, 40))
     evaluation = Evaluation(TINY, ["fid", "scale"], data, 4, inception_weights=weights)
     assert (evaluation.size, evaluation.scale_size) == (40, 16)
-    drawer = GeneratorDrawer(random_network(TINY))
-    drawn = np.stack(drawer(range(4), Viewport.resolve(40, 40, grid="corners"))).astype(np.uint8)
+    sampler = GeneratorSampler(random_network(TINY))
+    drawn = np.stack(sampler(range(4), Viewport.resolve(40, 40, grid="corners"))).astype(np.uint8)
     features = drawn.reshape(4, -1, 3).mean(axis=1)
-    expected = Quality(Colours([[0, 0, 0], [0, 0, 0]]), ["fid"], weights).measure(Colours(features.round().astype(int)))
-    black = open_data(_black(tmp_path / "black"))
-    fid = Evaluation(TINY, ["fid"], black, 4, 40, inception_weights=weights).measure(drawer)["fid"]
+    expected = DistributionMetrics(Colours([[0, 0, 0], [0, 0, 0]]), ["fid"], weights).measure(
+        Colours(features.round().astype(int))
+    )
+    black = open_dataset(_black(tmp_path / "black"))
+    fid = Evaluation(TINY, ["fid"], black, 4, 40, inception_weights=weights).measure(sampler)["fid"]
     assert fid == pytest.approx(expected["fid"], rel=0.02)
     assert Evaluation(TINY, ["fid"], data, 4, 24, inception_weights=weights).size == 24
 
 
 def test_classes_of_the_data(tmp_path: Path, weights: Path) -> None:
-    folder = write_pictures(tmp_path / "labelled", 4)
-    data = open_data(write_zip(tmp_path / "a.zip", folder, {f"{i:03d}.png": 2 for i in range(4)}))
+    folder = write_images(tmp_path / "labelled", 4)
+    data = open_dataset(write_zip(tmp_path / "a.zip", folder, {f"{i:03d}.png": 2 for i in range(4)}))
     generator = random_network(VARIANTS["conditional"])
     evaluation = Evaluation(generator.config, ["fid"], data, 6, inception_weights=weights)
     assert evaluation.classes == [2] * 6
-    assert evaluation.measure(GeneratorDrawer(generator, [2] * 6)) == evaluate_generator(
+    assert evaluation.measure(GeneratorSampler(generator, [2] * 6)) == evaluate_generator(
         generator, ["fid"], data, 6, weights
     )
 
 
 def test_mistakes(folder: Path, weights: Path) -> None:
-    data = open_data(folder)
+    data = open_dataset(folder)
     for named, arguments in {
-        "metrics: must be of fid, kid, pr, scale, not 'is'": {"metrics": ["fid", "is"]},
+        f"metrics: must be of {', '.join(METRICS)}, not 'is'": {"metrics": ["fid", "is"]},
         "data: is needed by fid, pr": {"data": None, "metrics": ["fid", "scale", "pr"]},
         "count: must be from 1 to 1,000,000, not 0": {"count": 0},
         "count: fid takes at least 2": {"count": 1},
         "size: must be from 1 to 8,192, not 0": {"size": 0},
         "size: scale takes at least": {"size": 15, "metrics": ["scale"]},
         "batch: must be from 1 to 1,024, not -1": {"batch": -1},
-        "inception-weights: fetch": {"inception_weights": None},
+        "inception-weights: download": {"inception_weights": None},
     }.items():
         usable = {"config": TINY, "metrics": ["fid"], "data": data, "count": 5, "inception_weights": weights}
         with pytest.raises(InputError) as error:

@@ -10,31 +10,31 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.evaluation.figure import FRAME, MARGIN, PANEL, PAPER, draw_figure, find_detail
-from model.evaluation.pictures import Draw
+from model.evaluation.figure import BACKGROUND, FRAME, MARGIN, PANEL, find_detail, render_figure
+from model.evaluation.image_sets import Sampler
 from model.viewport import Viewport
 
 
 def test_find_detail_centres_what_stands_out() -> None:
-    picture = np.full((64, 64, 3), 90, np.uint8)
-    picture[40:44, 18:22] = 250
-    x, y = find_detail(picture, 16)
+    image = np.full((64, 64, 3), 90, np.uint8)
+    image[40:44, 18:22] = 250
+    x, y = find_detail(image, 16)
     assert abs(x + 8 - 20) <= 1
     assert abs(y + 8 - 42) <= 1
 
 
 @given(st.integers(2, 24), st.integers(0, 2**32 - 1))
-def test_details_lie_within_the_picture(side: int, seed: int) -> None:
-    picture = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    x, y = find_detail(picture, side)
+def test_details_lie_within_the_image(side: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    x, y = find_detail(image, side)
     assert 0 <= x <= 24 - side
     assert 0 <= y <= 24 - side
 
 
-def waves(resolution: int, cycles: float) -> Draw:
-    """Draws waves over the unit square, of another phase for each seed."""
+def waves(resolution: int, cycles: float) -> Sampler:
+    """Waves over the unit square, with a phase of their own for each seed."""
 
-    def draw(seeds: Sequence[int], viewport: Viewport, /) -> list[NDArray[np.float32]]:
+    def sampler(seeds: Sequence[int], viewport: Viewport, /) -> list[NDArray[np.float32]]:
         assert viewport.grid == "centers"  # on which all panels are registered
         left, top, w, h = viewport.crop
         x = viewport.columns(left, left + w, resolution)
@@ -42,7 +42,7 @@ def waves(resolution: int, cycles: float) -> Draw:
         phases = [2 * np.pi * (cycles * (x + 2 * y) + channel * x * y) for channel in range(3)]
         return [(128 + 120 * np.sin(np.stack(phases, axis=2) + seed)).astype(np.float32) for seed in seeds]
 
-    return draw
+    return sampler
 
 
 def read(content: bytes) -> NDArray[np.uint8]:
@@ -53,25 +53,25 @@ def read(content: bytes) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("resolution", [16, 64, 512])
 def test_panels(resolution: int) -> None:
-    draw = waves(resolution, resolution / 16)
-    sheet = read(draw_figure(draw, resolution, [4, 5]))
+    sampler = waves(resolution, resolution / 16)
+    sheet = read(render_figure(sampler, resolution, [4, 5]))
     step, top = PANEL + MARGIN, 2 * MARGIN
     assert sheet.shape == (top + 2 * step, MARGIN + 3 * step, 3)
-    assert (sheet[:, :MARGIN] == PAPER).all()
-    assert (sheet[:top] != PAPER).any(axis=2).sum() > 300  # headings
+    assert (sheet[:, :MARGIN] == BACKGROUND).all()
+    assert (sheet[:top] != BACKGROUND).any(axis=2).sum() > 300  # headings
 
-    native = draw([5], Viewport.resolve(resolution, resolution))[0].astype(np.uint8)
+    native = sampler([5], Viewport.resolve(resolution, resolution))[0].astype(np.uint8)
     side = min(resolution // 4, 48)
     scale = PANEL // side
     x, y = find_detail(native, side)
-    whole, lanczos, drawn = (
+    whole, lanczos, rendered = (
         sheet[top + step : top + step + PANEL, left : left + PANEL] for left in (MARGIN + i * step for i in range(3))
     )
     box = (x, y, x + side, y + side)
     enlarged = Image.fromarray(native).resize((PANEL, PANEL), Image.Resampling.LANCZOS, box=box)
     assert np.array_equal(lanczos, np.asarray(enlarged))
     viewport = Viewport.resolve(resolution * scale, resolution * scale, crop=(x * scale, y * scale, PANEL, PANEL))
-    assert np.array_equal(drawn, draw([5], viewport)[0].astype(np.uint8))
+    assert np.array_equal(rendered, sampler([5], viewport)[0].astype(np.uint8))
     frame = np.argwhere((whole == FRAME).all(axis=2))
     edges = [edge * PANEL / resolution for edge in (y, x, y + side, x + side)]
     assert np.allclose([*frame.min(axis=0), *frame.max(axis=0)], edges, atol=1)
@@ -79,12 +79,12 @@ def test_panels(resolution: int) -> None:
 
 def test_both_enlargements_show_the_same_place() -> None:
     """Of what is smooth they agree, and they would not if they were half a pixel apart."""
-    sheet = read(draw_figure(waves(64, 4), 64, [0])).astype(np.float64)
+    sheet = read(render_figure(waves(64, 4), 64, [0])).astype(np.float64)
     lefts = [MARGIN + i * (PANEL + MARGIN) for i in (1, 2)]
-    lanczos, drawn = (sheet[2 * MARGIN : 2 * MARGIN + PANEL, left : left + PANEL] for left in lefts)
+    lanczos, rendered = (sheet[2 * MARGIN : 2 * MARGIN + PANEL, left : left + PANEL] for left in lefts)
     inner = slice(72, -72)  # three pixels of 24, so that Lanczos has all it needs should the detail lie at an edge
     half = 12
-    registered = np.abs(lanczos - drawn)[inner, inner].mean()
-    shifted = np.abs(lanczos[:, half:] - drawn[:, :-half])[inner, inner].mean()
+    registered = np.abs(lanczos - rendered)[inner, inner].mean()
+    shifted = np.abs(lanczos[:, half:] - rendered[:, :-half])[inner, inner].mean()
     assert registered < 3
     assert registered < shifted / 8

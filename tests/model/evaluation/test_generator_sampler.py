@@ -1,15 +1,14 @@
-"""Pictures of a torch module against those of the renderer and of the module itself."""
-
-from pathlib import Path
+"""Images of a torch module against those of the renderer and of the module itself."""
 
 import numpy as np
 import pytest
 import torch
 
 from kernels.renderer import Renderer
-from model import drawing
-from model.evaluation.network import GeneratorDrawer
-from model.spec import Latent, RenderSpec
+from model import render
+from model.evaluation.generator_sampler import GeneratorSampler
+from model.latents.latent import Latent
+from model.spec import RenderSpec
 from model.viewport import Grid, Viewport
 from tests.kernels.networks import TINY, VARIANTS, random_checkpoint, random_network
 
@@ -24,36 +23,40 @@ VIEWPORTS = {
 }
 
 
-@pytest.mark.parametrize("viewport", VIEWPORTS.values(), ids=VIEWPORTS)
-@pytest.mark.parametrize("pixels_at_once", [1, 300, 2**18])
+@pytest.fixture(scope="module")
+def renderer(tmp_path_factory: pytest.TempPathFactory) -> Renderer:
+    return Renderer(random_checkpoint(tmp_path_factory.mktemp("renderer")), "cpu", "reference")
+
+
+@pytest.mark.parametrize(
+    ("name", "max_pixels"), [*((name, 300) for name in VIEWPORTS), ("averaged crop", 1), ("larger", 1 << 18)]
+)
 def test_renders_what_the_renderer_does(
-    viewport: Viewport, pixels_at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    renderer: Renderer, name: str, max_pixels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drawing, "PIXELS_AT_ONCE", pixels_at_once)
-    checkpoint = random_checkpoint(tmp_path)
-    renderer = Renderer(checkpoint, "cpu", "reference")
-    drawn = GeneratorDrawer(checkpoint.load(), psi=0.6)([3, 8], viewport)
-    for seed, picture in zip((3, 8), drawn, strict=True):
-        expected = renderer.render(RenderSpec("", Latent(seed, psi=0.6), viewport))
-        assert picture.shape == expected.shape
-        # Levels are cut to integers there, and those of an average may lie on the other side of one.
-        assert np.abs(picture - expected - 0.5).max() <= 0.5 + 1e-2
+    monkeypatch.setattr(render, "MAX_PIXELS", max_pixels)
+    images = GeneratorSampler(renderer.checkpoint.load(), psi=0.6)([3, 8], VIEWPORTS[name])
+    for seed, image in zip((3, 8), images, strict=True):
+        expected = renderer.render(RenderSpec("", Latent(seed, psi=0.6), VIEWPORTS[name]))
+        assert image.shape == expected.shape
+        # Levels are truncated to integers there, and those of an average may lie on the other side of one.
+        assert np.abs(image - expected - 0.5).max() <= 0.5 + 1e-2
 
 
 def test_classes() -> None:
     generator = random_network(VARIANTS["conditional"])
     viewport = Viewport.resolve(16, 16, grid="corners")
-    drawn = GeneratorDrawer(generator, [2, 0, 2, 1])([3, 1], viewport)
-    z = torch.from_numpy(np.concatenate([Latent(seed).draw_z(16) for seed in (3, 1)]))
+    drawn = GeneratorSampler(generator, [2, 0, 2, 1])([3, 1], viewport)
+    z = torch.from_numpy(np.concatenate([Latent(seed).sample_z(16) for seed in (3, 1)]))
     expected = generator(z, torch.eye(3)[[1, 0]]) * 127.5 + 128
     assert np.allclose(np.stack(drawn), expected.clamp(0, 255).permute(0, 2, 3, 1), atol=1e-2)
 
 
 @pytest.mark.parametrize("grid", ["centers", "corners"])
-def test_values_that_are_no_numbers_become_0(grid: Grid) -> None:
+def test_nan_becomes_0(grid: Grid) -> None:
     generator = random_network(TINY)
     generator.synthesis.to_rgb.bias[1] = torch.nan
-    (picture,) = GeneratorDrawer(generator)([0], Viewport.resolve(16, 16, grid=grid))
-    assert np.isfinite(picture).all()
-    assert not picture[..., 1].any()
-    assert picture[..., 0].any()
+    (image,) = GeneratorSampler(generator)([0], Viewport.resolve(16, 16, grid=grid))
+    assert np.isfinite(image).all()
+    assert not image[..., 1].any()
+    assert image[..., 0].any()

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.errors import InputError
-from model.evaluation.quality import Quality
+from model.evaluation.metrics import DistributionMetrics
 from tests.model.evaluation.toy import Colours, use_toy, write_weights
 
 Features = NDArray[np.floating]
@@ -67,39 +67,39 @@ class TestFid:
         Means 1 and 13; each covariance matrix is its variance, 2 and 18, times ones, whose product has one eigenvalue
         3·2·3·18 = 18². So 3·12² + 3·2 + 3·18 − 2·18 = 456.
         """
-        measure = Quality(Colours([[100] * 3, [160] * 3]), ["fid"], weights).measure
+        measure = DistributionMetrics(Colours([[100] * 3, [160] * 3]), ["fid"], weights).measure
         assert measure(Colours([[0] * 3, [20] * 3])) == {"fid": pytest.approx(456, rel=1e-4)}
 
     def test_by_another_formula(self, weights: Path) -> None:
         a, b = colours(150, 0), colours(90, 1)
-        fid = Quality(Colours(b), ["fid"], weights, batch=32).measure(Colours(a))["fid"]
+        fid = DistributionMetrics(Colours(b), ["fid"], weights, batch=32).measure(Colours(a))["fid"]
         assert fid == pytest.approx(frechet_distance(a * 0.1, b * 0.1), rel=1e-4)
         assert fid > 0.1
 
     def test_of_the_data_itself(self, weights: Path) -> None:
         same = colours(60, 0)
-        assert Quality(Colours(same), ["fid"], weights).measure(Colours(same[::-1]))["fid"] == pytest.approx(
-            0, abs=1e-4
-        )
+        assert DistributionMetrics(Colours(same), ["fid"], weights).measure(Colours(same[::-1]))[
+            "fid"
+        ] == pytest.approx(0, abs=1e-4)
 
 
 class TestKid:
-    def test_all_pictures_where_they_are_few(self, weights: Path) -> None:
+    def test_all_images_where_they_are_few(self, weights: Path) -> None:
         a, b = colours(70, 0), colours(70, 1)
-        kid = Quality(Colours(b), ["kid"], weights).measure(Colours(a))["kid"]
+        kid = DistributionMetrics(Colours(b), ["kid"], weights).measure(Colours(a))["kid"]
         assert kid == pytest.approx(polynomial_mmd(a * 0.1, b * 0.1), rel=1e-3)
 
     def test_subsets_have_the_size_of_the_smaller_set(self, weights: Path) -> None:
         a, b = colours(300, 0), colours(100, 1)
-        quality = Quality(Colours(b), ["kid"], weights)
+        quality = DistributionMetrics(Colours(b), ["kid"], weights)
         assert quality.kid_subset_size(300) == 100
         assert quality.kid_subset_size(20) == 20
         # The mean over subsets of an unbiased estimate is close to that estimate from everything.
         everything = np.mean([polynomial_mmd(part * 0.1, b * 0.1) for part in a.reshape(3, 100, 3)])
         assert quality.measure(Colours(a))["kid"] == pytest.approx(float(everything), rel=0.1)
 
-    def test_subsets_have_1000_pictures_at_most(self, weights: Path) -> None:
-        assert Quality(Colours(colours(1500, 0)), ["kid"], weights).kid_subset_size(50_000) == 1000
+    def test_subsets_have_1000_images_at_most(self, weights: Path) -> None:
+        assert DistributionMetrics(Colours(colours(1500, 0)), ["kid"], weights).kid_subset_size(50_000) == 1000
 
 
 class TestPrecisionRecall:
@@ -110,7 +110,7 @@ class TestPrecisionRecall:
         Drawn greys 80, 82, 84, 86: their balls have radii 6, 4, 4, 6 and reach over 74 … 92, where nothing real is.
         """
         real = Colours([[level] * 3 for level in (0, 10, 20, 30, 200)])
-        quality = Quality(real, ["pr"], vgg_weights=weights)
+        quality = DistributionMetrics(real, ["pr"], vgg_weights=weights)
         drawn = Colours([[level] * 3 for level in (80, 82, 84, 86)])
         assert quality.measure(drawn) == {"precision": 1.0, "recall": 0.0}
 
@@ -118,20 +118,20 @@ class TestPrecisionRecall:
         """As above, the other way round."""
         real = Colours([[level] * 3 for level in (80, 82, 84, 86)])
         drawn = Colours([[level] * 3 for level in (0, 10, 20, 30, 200)])
-        quality = Quality(real, ["pr"], vgg_weights=weights)
+        quality = DistributionMetrics(real, ["pr"], vgg_weights=weights)
         assert quality.measure(drawn) == {"precision": 0.0, "recall": 1.0}
 
-    def test_part_of_the_pictures(self, weights: Path) -> None:
+    def test_part_of_the_images(self, weights: Path) -> None:
         """Two of five drawn greys lie within the real ones' balls, which reach over 94 … 112."""
         real = Colours([[level] * 3 for level in (100, 102, 104, 106)])
         drawn = Colours([[level] * 3 for level in (95, 110, 150, 200, 250)])
-        assert Quality(real, ["pr"], vgg_weights=weights).measure(drawn)["precision"] == pytest.approx(0.4)
+        assert DistributionMetrics(real, ["pr"], vgg_weights=weights).measure(drawn)["precision"] == pytest.approx(0.4)
 
 
-class TestPictures:
+class TestImages:
     def test_each_is_made_once_for_all_metrics(self, weights: Path) -> None:
         real, drawn = Colours(colours(11, 0)), Colours(colours(13, 1))
-        quality = Quality(real, ["pr", "fid", "kid"], weights, weights, batch=4)
+        quality = DistributionMetrics(real, ["pr", "fid", "kid"], weights, weights, batch=4)
         values = quality.measure(drawn)
         assert list(values) == ["precision", "recall", "fid", "kid"]
         assert set(real.made) == set(drawn.made) == {1}
@@ -141,27 +141,31 @@ class TestPictures:
 
     def test_batches_make_no_difference(self, weights: Path) -> None:
         real, drawn = Colours(colours(11, 0)), Colours(colours(13, 1))
-        values = [Quality(real, ["fid"], weights, batch=batch).measure(drawn)["fid"] for batch in (1, 5, 100)]
+        values = [
+            DistributionMetrics(real, ["fid"], weights, batch=batch).measure(drawn)["fid"] for batch in (1, 5, 100)
+        ]
         assert values[0] == pytest.approx(values[1], rel=1e-6) == pytest.approx(values[2], rel=1e-6)
 
     def test_weights_count(self, weights: Path, tmp_path: Path) -> None:
         real, drawn = Colours(colours(11, 0)), Colours(colours(13, 1))
         twice = write_weights(tmp_path / "twice.pth", 0.2)
-        values = [Quality(real, ["fid"], path).measure(drawn)["fid"] for path in (weights, twice)]
+        values = [DistributionMetrics(real, ["fid"], path).measure(drawn)["fid"] for path in (weights, twice)]
         assert values[1] == pytest.approx(4 * values[0], rel=1e-4)
 
     def test_torchs_random_numbers_are_left_alone(self, weights: Path) -> None:
         torch.manual_seed(5)
         before = torch.get_rng_state()
-        Quality(Colours(colours(5, 0)), ["fid", "kid", "pr"], weights, weights).measure(Colours(colours(6, 1)))
+        DistributionMetrics(Colours(colours(5, 0)), ["fid", "kid", "pr"], weights, weights).measure(
+            Colours(colours(6, 1))
+        )
         assert torch.equal(torch.get_rng_state(), before)
 
     @pytest.mark.parametrize(("metric", "fewest"), [("fid", 2), ("kid", 2), ("pr", 4)])
     def test_too_few(self, metric: str, fewest: int, weights: Path) -> None:
         enough, too_few = Colours(colours(fewest, 0)), Colours(colours(fewest - 1, 0))
-        Quality(enough, [metric], weights, weights).measure(enough)
-        with pytest.raises(InputError, match=f"data: {metric} takes at least {fewest} pictures, not {fewest - 1}"):
-            Quality(too_few, [metric], weights, weights)
+        DistributionMetrics(enough, [metric], weights, weights).measure(enough)
+        with pytest.raises(InputError, match=f"data: {metric} takes at least {fewest} images, not {fewest - 1}"):
+            DistributionMetrics(too_few, [metric], weights, weights)
         with pytest.raises(InputError, match=f"count: {metric} takes at least {fewest}"):
-            Quality(enough, [metric], weights, weights).measure(too_few)
+            DistributionMetrics(enough, [metric], weights, weights).measure(too_few)
         assert set(too_few.made) == {0}

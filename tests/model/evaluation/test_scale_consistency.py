@@ -1,4 +1,4 @@
-"""Scale consistency of pictures whose agreement between scales is known, and of networks."""
+"""Scale consistency of functions whose agreement between scales is known, and of networks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.evaluation.network import GeneratorDrawer
-from model.evaluation.scale import HIGHEST_PSNR, psnr, scale_consistency
+from model.evaluation.generator_sampler import GeneratorSampler
+from model.evaluation.scale_consistency import MAX_PSNR, psnr, scale_consistency
 from model.viewport import Viewport
 from tests.kernels.networks import TINY, random_network
 
@@ -18,7 +18,7 @@ Levels = NDArray[np.float32]
 
 
 class Function:
-    """Draws a function of (seed, x, y), 0 … 1 over the unit square, at the pixel centres. Notes what was asked."""
+    """Samples a function of (seed, x, y), 0 … 1 over the unit square, at the pixel centres. Records its calls."""
 
     def __init__(self, levels: Callable[..., NDArray[np.floating]]) -> None:
         self.levels = levels
@@ -29,8 +29,8 @@ class Function:
         assert viewport.crop == (0, 0, viewport.width, viewport.height)
         self.asked += [(seed, viewport.width) for seed in seeds]
         x, y = ((np.arange(n) + 0.5) / n for n in (viewport.width, viewport.height))
-        pictures = (self.levels(seed, *np.meshgrid(x, y)) for seed in seeds)
-        return [np.repeat(picture[:, :, None], 3, axis=2).astype(np.float32) for picture in pictures]
+        images = (self.levels(seed, *np.meshgrid(x, y)) for seed in seeds)
+        return [np.repeat(image[:, :, None], 3, axis=2).astype(np.float32) for image in images]
 
 
 def test_psnr_by_hand() -> None:
@@ -40,7 +40,7 @@ def test_psnr_by_hand() -> None:
     half = zeros.copy()
     half[:2] = 10
     assert psnr(half, zeros) == pytest.approx(10 * math.log10(255**2 / 50))
-    assert psnr(zeros, zeros) == HIGHEST_PSNR
+    assert psnr(zeros, zeros) == MAX_PSNR
     assert math.isnan(psnr(zeros, np.full((4, 5, 3), np.nan)))
 
 
@@ -61,10 +61,10 @@ def test_waves_by_hand() -> None:
     wave = Function(lambda _, x, y: 128 + 100 * np.sin(2 * np.pi * frequency * x) * np.sin(2 * np.pi * frequency * y))
     lost = 1 - math.cos(math.pi * frequency / (2 * side)) ** 2
     expected = 10 * math.log10(255**2 / (2500 * lost**2))
-    assert scale_consistency(wave, side, 1).mean == pytest.approx(expected, abs=1e-3)
+    assert scale_consistency(wave, side, 1)[0] == pytest.approx(expected, abs=1e-3)
 
 
-def test_pictures_cut_to_integers_have_58_db_at_most() -> None:
+def test_images_cut_to_integers_have_58_db_at_most() -> None:
     """Each pixel is a slope of its own, which would agree, so that only the cut is left; its errors are independent."""
     side = 32
     rng = np.random.default_rng(0)
@@ -76,10 +76,10 @@ def test_pictures_cut_to_integers_have_58_db_at_most() -> None:
         return levels
 
     def cut(seeds: Sequence[int], viewport: Viewport, /) -> list[NDArray[np.uint8]]:
-        return [picture.astype(np.uint8) for picture in Function(slopes)(seeds, viewport)]
+        return [image.astype(np.uint8) for image in Function(slopes)(seeds, viewport)]
 
-    assert scale_consistency(Function(slopes), side, 1).mean > 95
-    measured = scale_consistency(cut, side, 1).mean
+    assert scale_consistency(Function(slopes), side, 1)[0] > 95
+    measured = scale_consistency(cut, side, 1)[0]
     assert measured == pytest.approx(10 * math.log10(255**2 / (1 / 12 + 1 / 48)), abs=0.5)  # 57.95 dB
 
 
@@ -96,8 +96,8 @@ def test_mean_and_worst_of_the_seeds() -> None:
 
 
 def test_a_smooth_network_agrees_more() -> None:
-    rough, smooth = (
-        scale_consistency(GeneratorDrawer(random_network(TINY, frequencies=frequencies)), 16, 4)
+    (rough, worst_rough), (smooth, worst_smooth) = (
+        scale_consistency(GeneratorSampler(random_network(TINY, frequencies=frequencies)), 16, 4)
         for frequencies in (1.0, 0.1)
     )
-    assert rough.worst < rough.mean < smooth.worst - 10 < smooth.mean < HIGHEST_PSNR
+    assert worst_rough < rough < worst_smooth - 10 < smooth < MAX_PSNR

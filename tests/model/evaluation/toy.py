@@ -1,4 +1,4 @@
-"""A feature extractor whose features can be worked out by hand, in the place of Inception and VGG16."""
+"""A feature extractor whose features can be computed by hand, in place of Inception and VGG16."""
 
 import sys
 from collections.abc import Sequence
@@ -12,8 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.evaluation import quality
-from model.evaluation.pictures import PictureSet
+from model.data.dataset import ImageDataset
+from model.evaluation import metrics
+from model.evaluation.evaluation import Evaluation
+from model.evaluation.generator_sampler import GeneratorSampler
+from model.evaluation.image_sets import ImageSet
+from model.generator import Generator
 
 
 def make_torchvision_importable() -> None:
@@ -38,7 +42,7 @@ NAME, LAYER = "toy", "colours"
 
 
 class Toy(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no types
-    """The mean colours of a picture, a·red, a·green, a·blue, with the one number a as its weights."""
+    """The mean colours of a image, a·red, a·green, a·blue, with the one number a as its weights."""
 
     def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: Any, **_: object) -> None:
         super().__init__(name, features_list)
@@ -49,18 +53,18 @@ class Toy(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no 
     def get_provided_features_list() -> tuple[str, ...]:
         return (LAYER,)
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor]:
-        assert pictures.dtype == torch.uint8
-        return (pictures.float().mean(dim=(2, 3)) * self.scale,)
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        assert images.dtype == torch.uint8
+        return (images.float().mean(dim=(2, 3)) * self.scale,)
 
 
 register_feature_extractor(NAME, Toy)
 
 
 def use_toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All metrics are measured in the toy from here on."""
+    """Measure all metrics with the toy extractor."""
     for name in ("INCEPTION", "VGG16"):
-        monkeypatch.setattr(quality, name, replace(getattr(quality, name), name=NAME, layer=LAYER))
+        monkeypatch.setattr(metrics, name, replace(getattr(metrics, name), name=NAME, layer=LAYER))
 
 
 def write_weights(path: Path, scale: float = 1.0) -> Path:
@@ -68,15 +72,29 @@ def write_weights(path: Path, scale: float = 1.0) -> Path:
     return path
 
 
-class Colours(PictureSet):
-    """Pictures of one colour each, given as [N, 3] of 0 … 255. Counts how often each has been made."""
+def evaluate_generator(
+    generator: Generator,
+    metrics: Sequence[str],
+    data: ImageDataset | None = None,
+    count: int = 8,
+    inception_weights: Path | None = None,
+    vgg_weights: Path | None = None,
+    batch: int = 32,
+) -> dict[str, float]:
+    """Metrics of a generator, with a new Evaluation."""
+    evaluation = Evaluation(generator.config, metrics, data, count, None, "cpu", inception_weights, vgg_weights, batch)
+    return evaluation.measure(GeneratorSampler(generator, evaluation.classes))
+
+
+class Colours(ImageSet):
+    """Images of one colour each, given as [N, 3] of 0 … 255. Counts how often each has been made."""
 
     def __init__(self, colours: Sequence[Sequence[int]] | NDArray[np.integer]) -> None:
         super().__init__(len(colours), 4)
         self.colours = np.asarray(colours, dtype=np.uint8)
         self.made = [0] * len(colours)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
+    def make(self, indices: Sequence[int]) -> list[Tensor]:
         for index in indices:
             self.made[index] += 1
         return [torch.from_numpy(np.tile(self.colours[index, :, None, None], (1, 4, 4))) for index in indices]

@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from model.config import GeneratorConfig
 from model.errors import InputError
 from model.generator import Generator
-from model.importer import import_pickle, rename
-from model.unpickler import MAX_OPCODES, MAX_TUPLES, read_pickle
+from model.official.generator import convert_state_dict, import_pickle
+from model.official.pickle_reader import MAX_OPCODES, MAX_TUPLES, read_pickle
 from tests import golden_files, original_pickle
 from tests.original_pickle import Persistent
 
@@ -132,7 +132,7 @@ def test_an_original_pickle_becomes_a_checkpoint(network: str, tmp_path: Path, d
     golden = golden_files.load(network)
     source = original_pickle.write(tmp_path / f"{network}.pkl", golden.state, golden.config)
     checkpoint = import_pickle(source, destination)
-    config, expected = rename(golden.state)
+    config, expected = convert_state_dict(golden.state)
     assert checkpoint.config == config
     assert checkpoint.info["source"] == source.name
     found = checkpoint.load().state_dict()
@@ -172,7 +172,6 @@ def test_the_pickles_of_these_tests_name_what_originals_name(state: dict[str, Te
     assert not {"torch_utils.persistence", "dnnlib.util", "training.networks_creps"} & sys.modules.keys()
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.builds(
         GeneratorConfig,
@@ -188,7 +187,7 @@ def test_the_pickles_of_these_tests_name_what_originals_name(state: dict[str, Te
     )
 )
 def test_the_form_follows_from_the_shapes(config: GeneratorConfig) -> None:
-    found, state = rename(original_state(config))
+    found, state = convert_state_dict(original_state(config))
     assert found.channels == config.channels
     for setting in ("resolution", "z_dim", "w_dim", "classes", "mapping_layers", "thickness", "decoders", "fusion"):
         assert getattr(found, setting) == getattr(config, setting)
@@ -199,7 +198,7 @@ def test_the_form_follows_from_the_shapes(config: GeneratorConfig) -> None:
 
 def test_a_network_of_the_last_product_only() -> None:
     config = GeneratorConfig(32, z_dim=4, w_dim=4, mapping_layers=1, channel_base=512, channel_max=8, fusion="last")
-    found, _ = rename(original_state(config))
+    found, _ = convert_state_dict(original_state(config))
     assert found.fusion == "last"
     assert found.decoder_count == 1
 
@@ -221,12 +220,12 @@ def test_channel_settings_are_found(channels: tuple[int, ...], base: int, maximu
     with torch.device("meta"):
         shapes = original_state(config)
     state = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in shapes.items()}
-    found, _ = rename(state)
+    found, _ = convert_state_dict(state)
     assert (found.channel_base, found.channel_max) == (base, maximum)
 
 
 def test_half_precision_is_widened(state: dict[str, Tensor]) -> None:
-    _, found = rename({name: tensor.half() for name, tensor in state.items()})
+    _, found = convert_state_dict({name: tensor.half() for name, tensor in state.items()})
     assert {tensor.dtype for tensor in found.values()} == {torch.float32}
 
 
@@ -249,13 +248,13 @@ def test_half_precision_is_widened(state: dict[str, Tensor]) -> None:
 def test_a_missing_tensor_is_named(state: dict[str, Tensor], name: str) -> None:
     del state[name]
     with pytest.raises(InputError, match=re.escape(repr(name))):
-        rename(state)
+        convert_state_dict(state)
 
 
 @pytest.mark.parametrize("name", ["synthesis.b4.const", "synthesis.b64.fc1.weight", "mapping.fc7.weight", "x" * 5000])
 def test_an_unknown_tensor_is_named(state: dict[str, Tensor], name: str) -> None:
     with pytest.raises(InputError, match=re.escape(name[:100])) as caught:
-        rename({**state, name: torch.zeros(1)})
+        convert_state_dict({**state, name: torch.zeros(1)})
     assert len(str(caught.value)) < 300
 
 
@@ -263,8 +262,8 @@ def test_an_unknown_tensor_is_named(state: dict[str, Tensor], name: str) -> None
     "name", ["synthesis.b4.tores.weight", "synthesis.decoder_8.0.bias", "synthesis.b4.input.coords"]
 )
 def test_tensors_that_originals_never_use_are_dropped(state: dict[str, Tensor], name: str) -> None:
-    _, plain = rename(state)
-    _, found = rename({**state, name: torch.zeros(7)})
+    _, plain = convert_state_dict(state)
+    _, found = convert_state_dict({**state, name: torch.zeros(7)})
     assert found.keys() == plain.keys()
 
 
@@ -289,7 +288,7 @@ def test_a_tensor_that_does_not_fit_is_refused(
     state: dict[str, Tensor], name: str, change: Callable[[Tensor], Tensor], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        rename({**state, name: change(state[name])})
+        convert_state_dict({**state, name: change(state[name])})
 
 
 @pytest.mark.parametrize(
@@ -307,7 +306,7 @@ def test_a_tensor_that_does_not_fit_is_refused(
 def test_a_network_that_computes_otherwise_is_refused(
     state: dict[str, Tensor], destination: Path, module: str, attribute: str, value: object
 ) -> None:
-    """Shapes alone do not tell: the picture would come out wrong without a word."""
+    """Shapes alone do not tell: the image would come out wrong without a word."""
     network = original_pickle.build(state, INIT_KWARGS)
     setattr(network.get_submodule(module), attribute, value)
     message = refusal_of(original_pickle.dumps(original_pickle.snapshot(network)), destination)
@@ -412,7 +411,6 @@ def test_destinations_are_checked(state: dict[str, Tensor], tmp_path: Path) -> N
         import_pickle(source, source / "b.safetensors")
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.floats(0, 1, exclude_max=True))
 def test_truncated_pickles_are_refused(tmp_path_factory: pytest.TempPathFactory, part: float) -> None:
     content = _small_pickle()
@@ -421,7 +419,6 @@ def test_truncated_pickles_are_refused(tmp_path_factory: pytest.TempPathFactory,
     assert "complete pickle" in message or "is empty" in message
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damaged_pickles_never_end_in_anything_but_an_input_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

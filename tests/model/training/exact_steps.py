@@ -1,6 +1,6 @@
-"""Steps of a tiny recipe in fp64, where rounding cannot hide or feign a difference; a program for torchrun, too.
+"""Training steps of a tiny network in fp64, where rounding neither hides nor causes a difference.
 
-torchrun --nproc-per-node 2 -m tests.model.training.exact_steps LOSS FILE
+Also a program: torchrun --nproc-per-node 2 -m tests.model.training.exact_steps LOSS FILE
 """
 
 import sys
@@ -10,38 +10,45 @@ from pathlib import Path
 import torch
 
 from model.training.config import TrainingConfig
-from model.training.processes import Processes, join
+from model.training.distributed import Distributed, init_distributed
 from model.training.state import TrainingState
 from model.training.step import TrainingStep
-from tests.model.training.pictures import tiny_config
+from tests.model.data.images import tiny_config
 
-STEPS = 6
-"""More than the interval of any penalty or average of :func:`recipe`."""
+STEPS = 5
+"""More than the interval of every penalty and running mean of :func:`exact_config`."""
 
 
-def recipe(loss: str, microbatch: int = 0) -> TrainingConfig:
-    """With every penalty and average that parts and processes have to agree on."""
+def exact_config(loss: str, microbatch: int = 0) -> TrainingConfig:
+    """With every penalty and running mean on which microbatches and processes have to agree."""
     return tiny_config(
-        batch=8, minibatch_group=2, microbatch=microbatch, loss=loss, precision="fp32", ada_kimg=0.05, chunk_pixels=128
+        seed=3,
+        batch=8,
+        minibatch_group=2,
+        microbatch=microbatch,
+        loss=loss,
+        precision="fp32",
+        ada_kimg=0.05,
+        chunk_pixels=128,
     )
 
 
-def take_steps(config: TrainingConfig, processes: Processes) -> TrainingState:
-    """The state after STEPS steps with random pictures."""
+def take_steps(config: TrainingConfig, distributed: Distributed) -> TrainingState:
+    """The state after STEPS steps with random images."""
     state = TrainingState(config, torch.device("cpu"))
     state.path_length_mean = state.path_length_mean.double()
-    for network in (state.generator, state.discriminator, state.average):
+    for network in (state.generator, state.discriminator, state.generator_ema):
         network.double()
-    step, random = TrainingStep(state, processes), torch.Generator().manual_seed(5)
+    step, random = TrainingStep(state, distributed), torch.Generator().manual_seed(5)
     for _ in range(STEPS):
-        real = torch.rand(config.batch, 3, 8, 8, generator=random, dtype=torch.float64) * 2 - 1
-        step(processes.share(real), None)
+        real = distributed.shard(torch.rand(config.batch, 3, 8, 8, generator=random, dtype=torch.float64) * 2 - 1)
+        step(real, torch.zeros(len(real), 0))
     return state
 
 
-def gloo_threads(patience: float = 60.0) -> list[str]:
-    """Names of torch's communicating threads that do not end. Only Linux tells."""
-    end = time.monotonic() + patience
+def gloo_threads(timeout: float = 60.0) -> list[str]:
+    """Names of gloo's threads that do not end. Only Linux lists them."""
+    end = time.monotonic() + timeout
     while True:
         names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
         found = [name for name in names if "gloo" in name]
@@ -52,9 +59,9 @@ def gloo_threads(patience: float = 60.0) -> list[str]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with join(torch.device("cpu")) as (joined, _):
-        result = take_steps(recipe(sys.argv[1]), joined)
-        if joined.first:
+    with init_distributed(torch.device("cpu")) as (processes, _):
+        result = take_steps(exact_config(sys.argv[1]), processes)
+        if processes.is_main:
             torch.save(result.to_dict(), Path(sys.argv[2]))
-    if left := gloo_threads():
-        sys.exit(f"threads that would abort Python's end now and then: {left}")
+    if threads := gloo_threads():
+        sys.exit(f"these threads would sometimes abort Python's shutdown: {threads}")

@@ -1,4 +1,4 @@
-"""Losses and penalties: values worked out by hand, and gradients of gradients against torch's own, in fp64."""
+"""Losses and penalties: values by hand, and second derivatives against finite differences and double backward."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model.config import GeneratorConfig
 from model.generator import Generator
-from model.training.ada import NUMBERS, ada
+from model.training.augment.ada import NUMBERS, ada
 from model.training.discriminator import Discriminator
 from model.training.losses import path_length, r3gan, stylegan2
 from model.training.losses.gradient_penalty import gradient_penalty
@@ -46,9 +46,9 @@ def test_the_penalty_of_a_linear_discriminator_is_half_its_squared_weight() -> N
     torch.testing.assert_close(gradient, weight.detach())
 
 
-@pytest.mark.parametrize("augmented", [False, True])
+@pytest.mark.parametrize("augmented", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_penaltys_gradient_is_that_of_finite_differences(augmented: bool) -> None:
-    """Of a whole discriminator, with the pictures augmented in between, as a step computes it."""
+    """Of a whole discriminator with augmented images, as in a step."""
     torch.manual_seed(0)
     discriminator = Discriminator(8, 64, 8, minibatch_group=2).double()
     numbers = torch.rand(4, NUMBERS, dtype=torch.float64)
@@ -76,7 +76,11 @@ def test_the_penaltys_gradient_is_that_of_finite_differences(augmented: bool) ->
 
 @pytest.mark.parametrize(
     ("fusion", "decoders", "chunk_pixels"),
-    [("layerwise", True, 0), ("layerwise", True, 3 * 16 * 4), ("last", False, 3 * 16 * 2)],
+    [
+        ("layerwise", True, 3 * 16 * 4),
+        pytest.param("layerwise", True, 0, marks=pytest.mark.slow),
+        pytest.param("last", False, 3 * 16 * 2, marks=pytest.mark.slow),
+    ],
 )
 def test_path_length_has_the_gradient_of_plain_double_backward(fusion: str, decoders: bool, chunk_pixels: int) -> None:
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Original networks to train on with: from a pickle as the original writes it to a run that begins with them."""
+"""Official networks for further training: from a pickle to a run that starts from them."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from model.errors import InputError
-from model.importer import rename
+from model.official.generator import convert_state_dict
 from model.training.config import TrainingConfig
-from model.training.originals import import_networks
+from model.training.official_state import import_networks
 from model.training.state import TrainingState, new_discriminator, read_state
-from model.training.transfer import Source
+from model.training.transfer import TransferSource
 from service.cli import main
 from tests import original_pickle
 from tests.golden_files import load
-from tests.model.training.pictures import write_pictures
+from tests.model.data.images import write_images
 
 WHERE = {"from_rgb": "b32.fromrgb", "conv": "b4.conv", "dense": "b4.fc", "out": "b4.out"}
 
@@ -58,14 +58,14 @@ def test_all_networks_of_an_original_go_on_training(tmp_path: Path, capsys: pyte
     assert main(["import", str(source), str(import_path)]) == 0
     assert "generator and discriminator" in capsys.readouterr().out
     state = TrainingState(shape, torch.device("cpu"))
-    Source(import_path).load(state)
+    TransferSource(import_path).load(state)
     for name, tensor in state.discriminator.state_dict().items():
         assert torch.equal(tensor, ours[name]), name
-    average = state.average.synthesis.to_rgb.weight
+    average = state.generator_ema.synthesis.to_rgb.weight
     torch.testing.assert_close(state.generator.synthesis.to_rgb.weight.detach(), 2 * average)
     generator = shape.generator.to_dict()
     arguments = [
-        "train", "--preset", "tiny-32", "--data", str(write_pictures(tmp_path / "data", size=32)), "--device", "cpu",
+        "train", "--preset", "tiny-32", "--data", str(write_images(tmp_path / "data", size=32)), "--device", "cpu",
         "--outdir", str(tmp_path / "run"), "--transfer", str(import_path), "--total-kimg", "0.008", "--freeze-d", "4",
         "--metrics", "none", "--discriminator-channel-base", "256", "--discriminator-channel-max", "16",
         *(f"--{name.replace('_', '-')}={value}" for name, value in generator.items() if type(value) is int),
@@ -77,16 +77,16 @@ def test_all_networks_of_an_original_go_on_training(tmp_path: Path, capsys: pyte
 
 
 def _golden_config() -> TrainingConfig:
-    config, _ = rename(load("official_r32").state)
+    config, _ = convert_state_dict(load("official_r32").state)
     return TrainingConfig(config, discriminator_channel_base=256, discriminator_channel_max=16)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"b16.conv1.weight": None}, r"'b16\.conv1\.weight' is not \[16, 16, 3, 3\]"),
+        ({"b16.conv1.weight": None}, r"lacks tensor 'b16\.conv1\.weight'"),
         ({"b8.conv0.weight": None}, r"lacks tensor 'b8\.conv0\.weight'"),
-        ({"b4.fc.bias": torch.zeros(3)}, r"'b4\.fc\.bias' is not \[16\] numbers"),
+        ({"b4.fc.bias": torch.zeros(3)}, r"D\.b4\.fc\.bias' has shape \[3\], not \[16\]"),
         ({"b4.out.weight": torch.full((1, 16), torch.inf)}, "holds values that are not finite"),
     ],
 )
@@ -102,5 +102,5 @@ def test_a_discriminator_of_another_make_is_refused(
 
 def test_a_pickle_without_a_discriminator_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(original_pickle.dumps({"G": None}))
-    with pytest.raises(InputError, match="holds no network 'G'"):
+    with pytest.raises(InputError, match="network 'G'"):
         import_networks(tmp_path / "a.pkl", tmp_path / "a.pt")

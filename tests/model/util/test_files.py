@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.files import new_file, write_atomically
+from model.util.files import new_file, write_atomically
 
 LONGEST = 255
 """Bytes of a name on Linux's file systems."""

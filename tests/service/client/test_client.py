@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 
 import httpx
 import numpy as np
@@ -16,9 +16,12 @@ from PIL import Image as PillowImage
 
 import service.client
 from model.config import GeneratorConfig
+from model.spec import FORMATS
 from service.client import AsyncClient, Client, Job, JobError, ServiceError
+from service.client.values import SUFFIXES, Picture
+from service.jobs.repository import JobRepository
 from tests.service.checkpoints import save_hollow_checkpoint
-from tests.service.gateway.jobs.ordering import drawing
+from tests.service.gateway.routes.jobs.ordering import drawing
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.jobs.stand_in import expected_tiles
 
@@ -34,6 +37,11 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
     with run_gateway(folder, settings("secret")) as running:
         save_hollow_checkpoint(folder, "pattern", GeneratorConfig(32))
         yield running
+
+
+def test_the_client_knows_every_format() -> None:
+    assert SUFFIXES.keys() == {f"image/{name}" for name in FORMATS}
+    assert set(get_args(get_type_hints(Picture)["format"])) == {*FORMATS, "jpg"}
 
 
 def caller(kind: str, address: str, key: str | None, patience: float = 60.0) -> Call:
@@ -57,7 +65,7 @@ def caller(kind: str, address: str, key: str | None, patience: float = 60.0) -> 
 
 @pytest.fixture(params=["sync", "async"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(service.client, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(service.client.api, "POLL_SECONDS", 0.02)
     return cast(str, request.param)
 
 
@@ -66,20 +74,27 @@ def call(kind: str, gateway: RunningGateway) -> Call:
     return caller(kind, gateway.address, "secret")
 
 
-def test_pictures(call: Call, tmp_path: Path) -> None:
+def test_images(call: Call, tmp_path: Path) -> None:
     image = call("image", model="pattern", seed=9, width=20, height=10, format="webp")
     assert (image.seed, image.media_type) == (9, "image/webp")
+    assert len(repr(image)) < 200
+    for name in ("a.png", "a"):
+        with pytest.raises(ValueError, match=r"must end in \.webp"):
+            image.save(tmp_path / name)
     image.save(tmp_path / "a.webp")
-    with PillowImage.open(tmp_path / "a.webp") as picture:
-        assert picture.size == (20, 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.webp"]
+    with PillowImage.open(tmp_path / "a.webp") as opened:
+        assert opened.size == (20, 10)
     (model,) = call("models")
-    assert (model["name"], model["digest"]) == ("pattern", image.digest)
+    assert (model.name, model.digest, model.resolution) == ("pattern", image.digest, 32)
 
 
 def test_what_is_wrong_is_named(call: Call, kind: str, gateway: RunningGateway) -> None:
     with pytest.raises(ServiceError, match="width") as caught:
-        call("image", width=0)
+        call("image", width=0, height=-1)
     assert (caught.value.status, caught.value.field) == (422, "width")
+    assert [error["field"] for error in caught.value.errors] == ["width", "height"]
+    assert f"(request {caught.value.request_id})" in str(caught.value)
     with pytest.raises(ServiceError, match="401"):
         caller(kind, gateway.address, None)("models")
 
@@ -105,13 +120,20 @@ def test_a_job_from_order_to_file(call: Call, gateway: RunningGateway, tmp_path:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.tiff"]
 
 
+def test_all_jobs_are_listed(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [call("order", **ORDER | {"seed": seed}).id for seed in range(4)][::-1]
+    latest = JobRepository.page
+    monkeypatch.setattr(JobRepository, "page", lambda self, limit, *rest: latest(self, 2, *rest))  # short pages
+    assert [job.id for job in call("jobs")][:4] == ids
+
+
 def test_a_deep_zoom_is_saved_whole(call: Call, gateway: RunningGateway, tmp_path: Path) -> None:
     job = call("order", **ORDER)
     with drawing(gateway):
         job = call("wait", job)
     call("download", job, tmp_path / "a.dzi")
     assert "300" in (tmp_path / "a.dzi").read_text()
-    expected = {name.removeprefix("picture_files/"): pixels for name, pixels in expected_pictures(gateway, job).items()}
+    expected = {name.removeprefix("picture_files/"): pixels for name, pixels in expected_images(gateway, job).items()}
     found = {str(path.relative_to(tmp_path / "a_files")): path for path in (tmp_path / "a_files").rglob("*.png")}
     assert found.keys() == expected.keys()
     for name, path in found.items():
@@ -119,8 +141,8 @@ def test_a_deep_zoom_is_saved_whole(call: Call, gateway: RunningGateway, tmp_pat
             assert np.array_equal(np.asarray(tile), expected[name])
 
 
-def expected_pictures(gateway: RunningGateway, job: Job) -> dict[str, Any]:
-    order = asyncio.run_coroutine_threadsafe(gateway.services.jobs.status(job.id), gateway.loop).result(60).job.order
+def expected_images(gateway: RunningGateway, job: Job) -> dict[str, Any]:
+    order = asyncio.run_coroutine_threadsafe(gateway.app_state.jobs.status(job.id), gateway.loop).result(60).job.export
     return {name: np.asarray(PillowImage.open(io.BytesIO(content))) for name, content in expected_tiles(order).items()}
 
 
@@ -191,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def moody(monkeypatch: pytest.MonkeyPatch) -> Iterator[Moody]:
-    monkeypatch.setattr(service.client.conversations, "MIN_PAUSE", 0.01)
+    monkeypatch.setattr(service.client.api, "MIN_PAUSE", 0.01)
     with Moody() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
@@ -220,8 +242,8 @@ def test_patience_ends(kind: str, moody: Moody) -> None:
 
 def test_nobody_is_there(kind: str, moody: Moody) -> None:
     moody.server_close()
-    with pytest.raises(httpx.TransportError):
-        caller(kind, moody.address, None, patience=0.05)("models")
+    with pytest.raises(httpx.ConnectError, match=moody.address):
+        caller(kind, moody.address, None, patience=1e9)("models")
 
 
 def test_what_may_be_deleted_already_is_not_deleted_again(kind: str, moody: Moody) -> None:

@@ -1,4 +1,4 @@
-"""``creps render``: the file that it writes, and the one line that it answers a mistake with."""
+"""``creps render``: the files that it writes, and its one-line errors."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,17 +21,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from kernels.drawer import Band
 from kernels.renderer import Renderer
+from kernels.tiling import Band
 from model.checkpoint import Checkpoint
-from model.spec import Latent, RenderSpec
+from model.latents.latent import Latent
+from model.spec import RenderSpec
 from model.viewport import Viewport
 from service.cli import main
+from service.commands.render import parse
 from tests.kernels.networks import VARIANTS, random_checkpoint
 from tests.service.jobs.stand_in import files_below
 from tests.service.waiting import LONG, eventually
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +53,22 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        assert picture.mode == "RGB"
-        return np.asarray(picture)
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        return np.asarray(image)
 
 
 @pytest.fixture(autouse=True)
 def _no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long this process is held up."""
-    monkeypatch.setattr("service.commands.render._PROGRESS_DELAY", LONG)
+    """No progress bar appears, even on a slow machine."""
+    monkeypatch.setattr("service.commands.bars.PROGRESS_DELAY", LONG)
 
 
 def expect(checkpoint: Checkpoint, latent: Latent, viewport: Viewport) -> NDArray[np.uint8]:
     return Renderer(checkpoint, "cpu").render(RenderSpec("random", latent, viewport))
 
 
-class TestPictures:
+class TestImages:
     def test_defaults(self, checkpoint: Checkpoint, in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["render", str(checkpoint.path), "--seed", "2"]) == 0
         assert [path.name for path in in_folder.iterdir()] == ["seed2.png"]
@@ -91,14 +94,34 @@ class TestPictures:
         sizes = []
         for quality in ("20", "95"):
             assert main(["render", str(checkpoint.path), f"--output={tmp_path / name}", "--quality", quality]) == 0
-            with Image.open(tmp_path / name) as picture:
-                assert picture.format == found
+            with Image.open(tmp_path / name) as image:
+                assert image.format == found
             sizes.append((tmp_path / name).stat().st_size)
         assert sizes[0] < sizes[1]
 
     def test_default_name_has_the_formats_ending(self, checkpoint: Checkpoint, in_folder: Path) -> None:
         assert main(["render", str(checkpoint.path), "--format", "webp"]) == 0
         assert (in_folder / "seed0.webp").is_file()
+
+    @pytest.mark.parametrize(
+        ("size", "expected"),
+        [("64", (64, 64)), ("64X32", (64, 32)), ("64×32", (64, 32)), ("64 x 32", (64, 32))],
+    )
+    def test_forms_of_a_size(self, size: str, expected: tuple[int, int]) -> None:
+        viewport = parse(["demo", "--seed", "7.0", "--size", size, "--crop", "0, 0, 8.0, 8"]).spec.viewport
+        assert (viewport.width, viewport.height) == expected
+        assert viewport.crop == (0, 0, 8, 8)
+
+    @pytest.mark.parametrize("size", ["64x", "x64", "64x64x64", "6_4", "64.5", "64,32"])
+    def test_what_is_no_size(self, size: str) -> None:
+        with pytest.raises(SystemExit) as error:
+            parse(["demo", "--size", size])
+        assert error.value.code == 2
+
+    @pytest.mark.parametrize(("given", "found"), [("jpg", "jpeg"), ("JPEG", "jpeg"), ("WebP", "webp")])
+    def test_forms_of_a_format(self, given: str, found: str) -> None:
+        assert parse(["demo", "--format", given]).spec.encoding.format == found
+        assert parse(["demo", "--output", "a.dzi", "--tile-format", given]).spec.encoding.format == found
 
     def test_progress_bar(
         self,
@@ -107,21 +130,22 @@ class TestPictures:
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("service.commands.render._PROGRESS_DELAY", 1e-9)
-        assert main(["render", str(checkpoint.path), "--size", "700x700"]) == 0
+        monkeypatch.setattr("service.commands.bars.PROGRESS_DELAY", 0.0)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        assert main(["render", str(checkpoint.path), "--size", "100x100"]) == 0
         errors = capsys.readouterr().err
         assert "rendering " in errors
         assert "100%" in errors
 
 
 def read_tiff(path: Path) -> NDArray[np.uint8]:
-    picture: NDArray[np.uint8] = tifffile.imread(path)
-    assert np.array_equal(read(path), picture)  # Pillow, too
-    return picture
+    image: NDArray[np.uint8] = tifffile.imread(path)
+    assert np.array_equal(read(path), image)  # Pillow, too
+    return image
 
 
 def read_deep_zoom(path: Path) -> NDArray[np.uint8]:
-    """The largest level, stitched from what the descriptor says and where viewers look."""
+    """The largest level, stitched as the descriptor says from the tiles that viewers request."""
     image = ElementTree.parse(path).getroot()  # noqa: S314 - our own
     size = next(iter(image)).attrib
     width, height, tile = int(size["Width"]), int(size["Height"]), int(image.attrib["TileSize"])
@@ -134,21 +158,21 @@ def read_deep_zoom(path: Path) -> NDArray[np.uint8]:
     return whole
 
 
-class TestLargePictures:
-    @pytest.mark.parametrize("crop", ["", "--crop 37,11,201,130"])
+class TestLargeImages:
+    @pytest.mark.parametrize("crop", ["", "--crop 37,11,71,60"])
     def test_every_lossless_file_has_the_same_pixels(
         self, crop: str, in_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Sides that are no multiples of the tile."""
-        common = f"demo --seed 7 --psi 0.7 --size 300x170 {crop} --output".split()
+        """Sides are not multiples of the tile."""
+        common = f"demo --seed 7 --psi 0.7 --size 130x85 {crop} --output".split()
         assert main(["render", *common, "a.png"]) == 0
         assert main(["render", *common, "a.tiff", "--tile", "64"]) == 0
         assert main(["render", *common, "a.dzi", "--tile", "64"]) == 0
         assert main(["render", *common, "b.tif", "--tile", "2048"]) == 0
-        monkeypatch.setattr("service.commands.render.WHOLE_PIXELS", 0)
+        monkeypatch.setattr("service.commands.render.MAX_PIXELS_IN_MEMORY", 0)
         assert main(["render", *common, "b.png"]) == 0
         plain = read(in_folder / "a.png")
-        assert plain.shape == ((130, 201, 3) if crop else (170, 300, 3))
+        assert plain.shape == ((60, 71, 3) if crop else (85, 130, 3))
         assert plain.std() > 10
         for other in (
             read(in_folder / "b.png"),
@@ -202,9 +226,9 @@ class TestLargePictures:
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("service.commands.render.WHOLE_PIXELS", 0)
+        monkeypatch.setattr("service.commands.render.MAX_PIXELS_IN_MEMORY", 0)
         interrupt_after(monkeypatch, bands)
-        render = ["render", str(checkpoint.path), "--size", "3000x300", "--output"]
+        render = ["render", str(checkpoint.path), "--size", "1100x600", "--output"]
         assert main([*render, f"new/folder/{name}"]) == 130
         assert list(in_folder.iterdir()) == []
         (in_folder / "a_files").mkdir()
@@ -227,8 +251,8 @@ class TestLargePictures:
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """No file may be longer than a part of what is to be written: of a tile, or of the file of all tiles."""
-        monkeypatch.setattr("service.commands.render.WHOLE_PIXELS", 0)
+        """Files are limited to less than a tile, or to less than the whole output."""
+        monkeypatch.setattr("service.commands.render.MAX_PIXELS_IN_MEMORY", 0)
         tile = [] if name == "a.png" else ["--tile", "64"]
         with longest_file(longest):
             assert main(["render", "demo", "--size", "300x170", "--output", f"new/{name}", *tile]) == 2
@@ -236,8 +260,9 @@ class TestLargePictures:
         assert errors.endswith(f"creps render: error: output: new/{name} cannot be written: File too large\n")
         assert list(in_folder.iterdir()) == []
 
+    @pytest.mark.slow
     def test_sigterm(self, in_folder: Path) -> None:
-        """As sent by ``kill``, ``timeout`` and batch systems."""
+        """A whole process, as ``kill``, ``timeout`` and batch systems stop it."""
         command = [sys.executable, "-m", "service", "render", "demo", "--size", "9999x9999", "--output"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen([*command, "new/a.tiff"], stderr=subprocess.PIPE, text=True, env=environment)
@@ -258,22 +283,23 @@ class TestLargePictures:
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("service.commands.render._PROGRESS_DELAY", 1e-9)
-        assert main(["render", str(checkpoint.path), "--size", "700x700", "--output", "a.tiff"]) == 0
+        monkeypatch.setattr("service.commands.bars.PROGRESS_DELAY", 0.0)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        assert main(["render", str(checkpoint.path), "--size", "100x100", "--output", "a.tiff"]) == 0
         errors = capsys.readouterr().err
         assert "rendering100%" in errors
         assert "writing100%" in errors
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, bands: int) -> None:
-    """Ctrl-C when so many bands of pictures have been drawn, or are being drawn."""
+    """SIGTERM after this number of rendered bands."""
     count = itertools.count()
     original = Renderer._cut
 
-    def cut(self: Renderer, spec: RenderSpec, output: NDArray[np.uint8] | None = None) -> Iterator[Band]:
-        for band in original(self, spec, output):
+    def cut(self: Renderer, *work: Any) -> Iterator[Band]:
+        for band in original(self, *work):
             if next(count) >= bands:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGTERM)
             yield band
 
     monkeypatch.setattr(Renderer, "_cut", cut)
@@ -303,8 +329,8 @@ MISTAKES = {
     "--class 0": "class",
     "--size 0x10": "width",
     "--size 10x262145": "height",
-    "--size 10": "size",
     "--size -5x5": "size",
+    "--size 10x": "size",
     "--size 10x10x10": "size",
     "--size 16385x16385 --format jpeg": "size",
     "--region 0,0,1": "region",
@@ -383,12 +409,12 @@ class TestMistakes:
 
     @given(st.sampled_from(["seed", "psi", "size", "region", "crop", "class", "cutoff", "quality"]), st.text())
     def test_any_text_is_read_or_refused(self, checkpoint: Checkpoint, option: str, text: str) -> None:
-        """Nothing is drawn: the device is refused after everything else, and before any work."""
+        """The invalid device is refused after all other checks and before rendering."""
         answered_2(["render", str(checkpoint.path), f"--{option}={text}", "--output=a.png", "--device=none"])
 
 
 def answered_2(arguments: list[str]) -> None:
-    """A mistake in the command line itself exits; one that is found later returns the status."""
+    """argparse exits with the status; later errors return it."""
     try:
         assert main(arguments) == 2
     except SystemExit as exit_:

@@ -46,14 +46,14 @@ def _options(case: Case) -> list[str]:
 
 
 @pytest.mark.parametrize(("network", "case"), CASES, ids=[case.name for _, case in CASES])
-def test_pictures_are_those_of_the_original(
+def test_images_are_those_of_the_original(
     network: str, case: Case, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     output = tmp_path / "picture.png"
     arguments = [str(checkpoints[network]), *_options(case), "--grid=corners", "--device=cpu", f"--output={output}"]
     assert main(["render", *arguments]) == 0
-    with Image.open(output) as picture:
-        found = np.asarray(picture.convert("RGB"), dtype=int)
+    with Image.open(output) as image:
+        found = np.asarray(image.convert("RGB"), dtype=int)
     (expected,) = case.uint8.astype(int)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= 1

@@ -1,4 +1,4 @@
-"""``creps worker`` as users start it, with the real renderer and encoder."""
+"""``creps worker`` in a process of its own, with the real renderer and encoder."""
 
 import asyncio
 import re
@@ -17,8 +17,9 @@ from kernels.renderer import Renderer
 from model.checkpoint import save_checkpoint
 from model.config import GeneratorConfig
 from model.generator import Generator
-from service.queue import RenderFailed
-from service.render_client import RenderClient
+from service.queue.client import RenderClient
+from service.queue.messages import RenderFailed
+from service.runtime.supervisor import BAD_INPUT
 from tests.service.stand_in import make_spec
 from tests.service.waiting import LONG, eventually
 
@@ -53,6 +54,20 @@ async def fetch(port: int) -> str:
     return text
 
 
+async def test_a_lost_device_ends_the_process_so_that_it_is_restarted() -> None:
+    program = """
+import service.commands.worker as command
+
+async def run(*arguments):
+    raise command.DeviceLostError("CUDA error: an illegal memory access was encountered")
+
+command._run = run
+command.main(["--redis-url", "redis://127.0.0.1:1"])
+"""
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    assert await asyncio.wait_for(worker.wait(), LONG) not in (0, BAD_INPUT)
+
+
 async def test_it_renders_answers_counts_and_stops(redis: "Redis", redis_url: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
     checkpoint = save_checkpoint(tmp_path / "tiny.safetensors", Generator(CONFIG))
@@ -80,11 +95,13 @@ async def test_it_renders_answers_counts_and_stops(redis: "Redis", redis_url: st
     assert "has stopped" in told.decode()
     assert 'creps_rendered_pixels_total{model="tiny"} 200.0' in metrics
     assert f'creps_model_loaded{{digest="{checkpoint.digest}",model="tiny"}} 1.0' in metrics
-    assert 'creps_render_duration_seconds_count{backend="cpu",model="tiny"} 1.0' in metrics
+    assert re.search(r'creps_render_duration_seconds_count\{backend="(native|cpu)",model="tiny"\} 1\.0', metrics)
     assert 'creps_encode_duration_seconds_count{format="png"} 1.0' in metrics
 
 
-@pytest.mark.parametrize("device", [pytest.param("cuda:0", marks=NEEDS_GPU), "cpu"])
+@pytest.mark.parametrize(
+    "device", [pytest.param("cuda:0", marks=NEEDS_GPU), pytest.param("cpu", marks=pytest.mark.slow)]
+)
 async def test_a_model_that_is_removed_leaves_the_memory(
     redis: "Redis", redis_url: str, tmp_path: Path, device: str
 ) -> None:
@@ -116,12 +133,12 @@ async def test_a_model_that_is_removed_leaves_the_memory(
 
 
 def loaded_models(metrics: str) -> list[str]:
-    """The models that are loaded, and what is told of their memory."""
+    """The loaded models, once for each metric."""
     return re.findall(r"^creps_model_(?:loaded|memory_bytes)\{.*(model=\".*?\")\}", metrics, re.MULTILINE)
 
 
 def gpu_memory(metrics: str) -> dict[str, float]:
-    """Bytes of each kind; of a CPU there are none."""
+    """Bytes of each kind; empty for a CPU."""
     found = re.findall(r'^creps_gpu_memory_bytes\{.*kind="(.*?)"\} (\S+)$', metrics, re.MULTILINE)
     return {kind: float(size) for kind, size in found}
 
@@ -129,9 +146,9 @@ def gpu_memory(metrics: str) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--redis-url: is needed"),
-        (["--redis-url", "redis://:secret@localhost:x"], "redis_url: is no address of a Redis server"),
-        (["--redis-url", "redis://localhost:1", "--device", "cuda:99"], "device: cuda:99 is not there"),
+        ([], "--redis-url: "),
+        (["--redis-url", "redis://:secret@localhost:x"], "--redis-url: "),
+        pytest.param(["--redis-url", "redis://x:1", "--device", "cuda:99"], "device: ", marks=pytest.mark.slow),
     ],
 )
 async def test_bad_settings_are_one_clear_line(arguments: list[str], message: str) -> None:

@@ -1,6 +1,7 @@
 """Gateways with a file of keys, around a real queue and a worker that notes what it draws."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 import httpx
 from redis.asyncio import Redis
 
-from service.gateway.keys import hash_of
+from service.gateway.api_keys import hash_of
 from service.gateway.server import address_of, listen, running_gateway
-from service.settings import Settings
+from service.runtime.settings import Settings
 from tests.service.stand_in import make_worker, open_gate
 from tests.service.waiting import LONG
 
@@ -23,7 +24,7 @@ def write_keys(file: Path, entries: Entries) -> None:
     blocks = []
     for name, values in entries.items():
         fields = {"name": name, "hash": hash_of(f"key-{name}".encode()), **values}
-        blocks.append("[[key]]\n" + "".join(f"{field} = {value!r}\n" for field, value in fields.items()))
+        blocks.append("[[key]]\n" + "".join(f"{field} = {json.dumps(value)}\n" for field, value in fields.items()))
     file.write_text("\n".join(blocks))
 
 

@@ -12,43 +12,42 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from obstore.store import MemoryStore
 from PIL import Image
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from model.checkpoint import Checkpoint
 from model.spec import RenderSpec
-from service.catalog import Catalog
-from service.embedded_redis import embedded_redis
-from service.gateway.answers import AnswersUnderWay
 from service.gateway.app import create_app
-from service.gateway.budgets import Budgets
-from service.gateway.current_models import CurrentModels
+from service.gateway.image_cache import ImageCache
 from service.gateway.server import address_of, listen, running_server
-from service.gateway.services import Services
-from service.gateway.workers import Workers
-from service.jobs.board import Board
-from service.jobs.keeper import Keeper
-from service.outputs.store import open_store
-from service.picture_cache import PictureCache
-from service.picture_store import PictureStore
-from service.queue import Priority, RenderResult, WorkerInfo, connect
-from service.render_client import RenderClient
-from service.settings import Settings
+from service.gateway.state import AppState
+from service.jobs.reconciler import Reconciler
+from service.models.catalog import Catalog
+from service.queue.client import RenderClient
+from service.queue.messages import Priority, RenderResult, WorkerInfo
+from service.runtime.embedded_redis import embedded_redis
+from service.runtime.redis import connect
+from service.runtime.settings import Settings
 
 
 class StandInClient(RenderClient):
-    """Answers at once with a picture of the right size, or as a test prescribes."""
+    """Answers at once with an image of the right size, or as a test says."""
 
     def __init__(self) -> None:
         self.asked: list[RenderSpec] = []
         self.priorities: list[Priority] = []
         self.failure: Exception | None = None
         self.content: bytes | None = None
+        self.arithmetic = "fp32"
         self.stuck = False
         self.cancelled = threading.Event()
         self.alive: list[WorkerInfo] = []
         self.away: Exception | None = None
+
+    async def devices_lost(self) -> int:
+        return 0
 
     async def render(self, spec: RenderSpec, timeout: float, priority: Priority = "interactive") -> RenderResult:  # noqa: ASYNC109
         self.asked.append(spec)
@@ -61,7 +60,7 @@ class StandInClient(RenderClient):
             except asyncio.CancelledError:
                 self.cancelled.set()
                 raise
-        return RenderResult(self.content or draw(spec), 0.001, 0.0125, 0.002)
+        return RenderResult(self.content or draw(spec), 0.001, 0.0125, 0.002, self.arithmetic)
 
     async def depths(self) -> dict[str, int]:
         return {"pictures": 3, "tiles": 0}
@@ -88,7 +87,7 @@ class RunningGateway:
     http: httpx.Client
     queue: StandInClient
     models: Path
-    services: Services
+    app_state: AppState
     loop: asyncio.AbstractEventLoop
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
 
@@ -108,11 +107,9 @@ def settings(*keys: str, **values: Any) -> Settings:
     return Settings(api_keys=tuple(map(SecretStr, keys)), **values)
 
 
-def services_of(asked: Settings, catalog: Catalog, queue: "StandInClient", redis: "Redis") -> Services:
-    """Pictures come from ``queue``, and none is cached; jobs are queued, but nobody draws them."""
-    models, workers, store = CurrentModels(catalog), Workers(queue), open_store("memory://")
-    cache, answers = PictureCache(PictureStore(redis, 0)), AnswersUnderWay(asked.answer_bytes)
-    return Services(asked, models, queue, workers, Board(redis), store, cache, Budgets(redis), answers)
+def services_of(asked: Settings, catalog: Catalog, queue: "StandInClient", redis: "Redis") -> AppState:
+    """Images come from ``queue``, and none is cached; jobs are queued, but not rendered."""
+    return AppState(asked, redis, queue, catalog, MemoryStore(), ImageCache(None))
 
 
 @contextmanager
@@ -121,15 +118,15 @@ def run_gateway(folder: Path, asked: Settings) -> Iterator[RunningGateway]:
     queue = StandInClient()
     catalog = Catalog(folder, demo=folder / "none")
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    ready: Future[Services] = Future()
-    with listen("127.0.0.1", 0) as listener:
+    ready: Future[AppState] = Future()
+    with listen(asked.host, 0) as listener:
 
         async def serve() -> None:
             async with embedded_redis() as url, connect(url) as redis:
-                services = services_of(asked, catalog, queue, redis)
-                await Keeper(services.jobs, services.outputs, days=1).look()
-                async with running_server(create_app(services), listener):
-                    ready.set_result(services)
+                app_state = services_of(asked, catalog, queue, redis)
+                await Reconciler(app_state.jobs, app_state.outputs, days=1).reconcile()
+                async with running_server(create_app(app_state), listener, asked.keep_alive):
+                    ready.set_result(app_state)
                     await stop.wait()
 
         thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))

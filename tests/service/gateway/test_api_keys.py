@@ -15,9 +15,9 @@ from starlette.datastructures import Headers
 from model.config import GeneratorConfig
 from model.errors import InputError
 from service.cli import main
-from service.gateway import keys
-from service.gateway.access import _given_key
-from service.gateway.keys import KeyRing, hash_of, make_key, parse_keys
+from service.gateway import api_keys
+from service.gateway.api_keys import APIKeyStore, hash_of, make_key, parse_keys
+from service.gateway.middleware.auth import _given_key
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 
@@ -37,7 +37,7 @@ def write(file: Path, content: str) -> None:
 
 @pytest.fixture(autouse=True)
 def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(api_keys, "REFRESH_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_an_entry_has_no_limits_by_itself() -> None:
         ("key = [3]", "key 1: entry"),
         ("[key]\nname = 'viewer'", "key: is missing"),
         ("[[keys]]\nname = 'viewer'", "keys: is unknown"),
-        ("[[key]\n", "file: is no TOML: "),
+        ("[[key]\n", "file: is not TOML: "),
         ("[[key]]\nname = 'viewer'", "key 1 ('viewer'): hash is missing"),
         (entry() + entry(OTHER, "two words"), "key 2 ('two words'): name must match"),
         (entry(more="colour = 'red'"), "key 1 ('viewer'): colour is unknown"),
@@ -77,10 +77,10 @@ def test_an_entry_has_no_limits_by_itself() -> None:
         (entry(more="requests_per_minute = 0"), "key 1 ('viewer'): requests_per_minute must be at least 1, not 0"),
         (entry(more="pixels_per_minute = 1e6"), "key 1 ('viewer'): pixels_per_minute must be a valid integer"),
         (entry(more="expires = 2999-01-01T00:00:00"), "key 1 ('viewer'): expires must have timezone info"),
-        (entry() + entry(OTHER), "key 2 ('viewer'): name is that of an entry before it, too"),
-        (entry() + entry(name="other"), "key 2 ('other'): hash is that of an entry before it, too"),
-        ("#" * (keys.MAX_FILE_BYTES + 1), "file: is above the limit of 1048576 bytes"),
-        ("a = " + "[" * 50_000, "file: is no TOML: "),
+        (entry() + entry(OTHER), "key 2 ('viewer'): name is used by an earlier entry"),
+        (entry() + entry(name="other"), "key 2 ('other'): hash is used by an earlier entry"),
+        ("#" * (api_keys.MAX_FILE_BYTES + 1), "file: is above the limit of 1048576 bytes"),
+        ("a = " + "[" * 50_000, "file: is not TOML: "),
     ],
 )
 def test_bad_files_name_entry_and_field(content: str, message: str) -> None:
@@ -133,7 +133,7 @@ def test_the_command_makes_an_entry_that_lets_its_key_in(capsys: pytest.CaptureF
     assert key not in printed.out
     file = tmp_path / "keys.toml"
     file.write_text(printed.out)
-    found = KeyRing([], file).find(key.encode())
+    found = APIKeyStore([], file).find(key.encode())
     assert found is not None
     assert found.name == "viewer"
 
@@ -144,7 +144,7 @@ def test_the_command_refuses_names_that_no_file_may_have(capsys: pytest.CaptureF
 
 
 def test_keys_of_the_setting_and_of_the_file(file: Path) -> None:
-    ring = KeyRing(["plain"], file)
+    ring = APIKeyStore(["plain"], file)
     found = [ring.find(given) for given in (b"plain", KEY, OTHER, b"", hash_of(KEY).encode())]
     assert [key and key.name for key in found] == ["CREPS_API_KEYS:1", "viewer", None, None, None]
 
@@ -156,8 +156,8 @@ def test_all_keys_are_compared_in_constant_time(file: Path, monkeypatch: pytest.
         compared.append(one)
         return one == other
 
-    ring = KeyRing(["plain"], file)
-    monkeypatch.setattr("service.gateway.keys.hmac.compare_digest", compare)
+    ring = APIKeyStore(["plain"], file)
+    monkeypatch.setattr("service.gateway.api_keys.hmac.compare_digest", compare)
     for given_key in (b"plain", KEY, b"unknown"):
         compared.clear()
         ring.find(given_key)
@@ -165,7 +165,7 @@ def test_all_keys_are_compared_in_constant_time(file: Path, monkeypatch: pytest.
 
 
 def test_keys_come_and_go_with_the_file(file: Path) -> None:
-    ring = KeyRing([], file)
+    ring = APIKeyStore([], file)
     write(file, entry() + entry(OTHER, "second"))
     assert ring.find(KEY)
     assert ring.find(OTHER)
@@ -175,7 +175,7 @@ def test_keys_come_and_go_with_the_file(file: Path) -> None:
 
 
 def test_a_bad_file_is_told_once_and_the_last_good_one_stays(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ring = KeyRing([], file)
+    ring = APIKeyStore([], file)
     write(file, entry(OTHER, "second", "priority = 'urgent'"))
     for _ in range(3):
         assert ring.find(KEY)

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, settings
 from schemathesis import checks
 
 from model.config import GeneratorConfig
-from service.catalog import Catalog
 from service.gateway.app import create_app
-from service.queue import WorkerInfo, connect
+from service.models.catalog import Catalog
+from service.queue.messages import WorkerInfo
+from service.runtime.redis import connect
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import StandInClient, run_gateway, services_of
 from tests.service.gateway.stand_in import settings as gateway_settings
@@ -51,7 +52,18 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield gateway.address
 
 
+def with_examples(count: int) -> settings:
+    return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
+
+
 @schema.parametrize()
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@with_examples(4)
 def test_made_up_requests(case: schemathesis.Case[Any], address: str) -> None:
+    case.call_and_validate(base_url=address, checks=CHECKS)
+
+
+@pytest.mark.slow
+@schema.parametrize()
+@with_examples(60)
+def test_many_made_up_requests(case: schemathesis.Case[Any], address: str) -> None:
     case.call_and_validate(base_url=address, checks=CHECKS)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from obstore.store import MemoryStore
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,21 +18,15 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from model.checkpoint import Checkpoint
-from service import metrics
-from service.catalog import Catalog
-from service.gateway import shared_metrics
-from service.gateway.answers import AnswersUnderWay
-from service.gateway.budgets import Budgets
-from service.gateway.current_models import CurrentModels
-from service.gateway.services import Services
-from service.gateway.workers import Workers
-from service.gpu_memory import GpuMemory
-from service.jobs.board import Board
-from service.outputs.store import open_store
-from service.picture_cache import PictureCache
-from service.picture_store import PictureStore
-from service.queue import PICTURES, WorkerInfo
-from service.render_client import RenderClient
+from service.gateway import redis_metrics
+from service.gateway.image_cache import ImageCache
+from service.gateway.state import AppState
+from service.models.catalog import Catalog
+from service.queue.client import RenderClient
+from service.queue.messages import WorkerInfo
+from service.runtime import metrics
+from service.runtime.redis_keys import IMAGES
+from service.worker.gpu_metrics import register_gpu_memory
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.keyed import drawing_worker
 from tests.service.gateway.stand_in import RunningGateway, settings
@@ -62,7 +57,7 @@ def test_metrics(gateway: RunningGateway) -> None:
     gateway.image("plain/1.png")
     gateway.image("plain/2.jpeg")
     gateway.image("plain/2.jpeg?width=0")
-    gateway.http.request("BREW", "/nowhere")
+    gateway.http.request("PROPFIND", "/nowhere")
     after = gateway.http.get("/metrics").text
     assert metric(after, requests) - metric(before, requests) == 2
     assert metric(after, refused) - metric(before, refused) == 1
@@ -73,6 +68,7 @@ def test_metrics(gateway: RunningGateway) -> None:
     assert metric(after, 'creps_workers{state="idle"}') == 1
     assert metric(after, 'creps_workers{state="stopping"}') == 0
     assert metric(after, "creps_queue_limit") == 256
+    assert metric(after, "creps_devices_lost") == 0
     assert metric(after, "creps_redis_up") == 1
 
 
@@ -101,7 +97,7 @@ def test_without_redis_nothing_of_a_moment_ago_is_told(gateway: RunningGateway) 
 
 def test_the_documentation_has_every_metric(gateway: RunningGateway) -> None:
     registry = CollectorRegistry()
-    registry.register(GpuMemory(StandInCuda(), "cuda:0"))
+    register_gpu_memory(StandInCuda(), "cuda:0", registry)
     text = gateway.http.get("/metrics").text + generate_latest(registry).decode()
     labels = {
         next(iter(metric.describe())).name: frozenset(metric._labelnames)
@@ -136,7 +132,7 @@ class StandInCuda:
 
 def test_a_gpus_memory_is_told_as_it_is_when_asked() -> None:
     cuda, registry = StandInCuda(), CollectorRegistry()
-    registry.register(GpuMemory(cuda, "cuda:0"))
+    register_gpu_memory(cuda, "cuda:0", registry)
 
     def read() -> dict[str, float | None]:
         labels = [{"device": "cuda:0", "kind": kind} for kind in ("allocated", "reserved", "total")]
@@ -156,29 +152,27 @@ class TestWithRedis:
     def checkpoint(self, tmp_path: Path) -> Checkpoint:
         return save_hollow_checkpoint(tmp_path, "plain")
 
-    async def read(self, services: Services) -> dict[str, float]:
+    async def read(self, app_state: AppState) -> dict[str, float]:
         """Every sample as ``name`` or ``name value-of-its-label``."""
-        text = (await shared_metrics.shared_metrics(services)).decode()
+        text = (await redis_metrics.redis_metrics(app_state)).decode()
         return {
             " ".join([sample.name, *sample.labels.values()]): sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
 
-    def services(self, client: RenderClient, redis: "Redis", folder: Path) -> Services:
-        models, cache = CurrentModels(Catalog(folder, demo=folder / "none")), PictureCache(PictureStore(redis, 10_000))
-        store, budgets, answers = open_store("memory://"), Budgets(redis), AnswersUnderWay(1)
-        return Services(settings(), models, client, Workers(client), Board(redis), store, cache, budgets, answers)
+    def app_state(self, client: RenderClient, redis: "Redis", folder: Path) -> AppState:
+        catalog, cache = Catalog(folder, demo=folder / "none"), ImageCache(redis)
+        return AppState(settings(), redis, client, catalog, MemoryStore(), cache)
 
     async def test_every_gateway_tells_the_state_that_all_share(
         self, redis: "Redis", checkpoint: Checkpoint, tmp_path: Path
     ) -> None:
         async with RenderClient(redis, 256) as one, RenderClient(redis, 256) as other:
-            gateways = [self.services(client, redis, tmp_path) for client in (one, other)]
-            await gateways[0].jobs.admit(make_job(checkpoint.digest))
-            await gateways[0].cache.store.put("key", b"x" * 100)
+            gateways = [self.app_state(client, redis, tmp_path) for client in (one, other)]
+            await gateways[0].jobs.create(make_job(checkpoint.digest))
             waiting = asyncio.create_task(one.render(make_spec(checkpoint.digest, WAITS), LONG))
-            await eventually(lambda: redis.xlen(PICTURES))  # else a worker would begin with the job
+            await eventually(lambda: redis.xlen(IMAGES))  # else a worker would begin with the job
 
             async def is_busy() -> bool:
                 return (await self.read(gateways[1])).get("creps_workers busy") == 1
@@ -204,18 +198,18 @@ class TestWithRedis:
         self, redis: "Redis", tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async with RenderClient(redis, 256) as client:
-            services = self.services(client, redis, tmp_path)
-            assert (await self.read(services))["creps_redis_up"] == 1
-            monkeypatch.setattr(shared_metrics, "PATIENCE", 0.2)
+            app_state = self.app_state(client, redis, tmp_path)
+            assert (await self.read(app_state))["creps_redis_up"] == 1
+            monkeypatch.setattr(redis_metrics, "REDIS_TIMEOUT", 0.2)
             server = (await redis.info("server"))["process_id"]
             os.kill(server, number)
             try:
-                assert await self.read(services) == {"creps_redis_up": 0}
+                assert await self.read(app_state) == {"creps_redis_up": 0}
             finally:
                 if number == signal.SIGSTOP:
                     os.kill(server, signal.SIGCONT)
 
             async def is_back() -> bool:
-                return (await self.read(services))["creps_redis_up"] == 1
+                return (await self.read(app_state))["creps_redis_up"] == 1
 
             await eventually(is_back)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import Checkpoint
-from service import catalog
-from service.gateway import current_models
+from service.gateway import model_lookup
+from service.models import catalog
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway
 from tests.service.waiting import LONG
@@ -37,11 +37,11 @@ class Disk:
 @pytest.fixture
 def disk(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     assert gateway.image("plain/1.png").status_code == 200  # what there is has been read
-    monkeypatch.setattr(current_models, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(model_lookup, "WAIT_SECONDS", 0.1)
     disk = Disk(monkeypatch)
     yield disk
     disk.release()
-    monkeypatch.setattr(current_models, "WAIT_SECONDS", LONG)
+    monkeypatch.setattr(model_lookup, "WAIT_SECONDS", LONG)
     assert gateway.http.get("/v1/models").status_code == 200
 
 
@@ -82,5 +82,5 @@ def test_a_look_that_fails_is_logged_and_takes_nothing_away(
         broken.setattr(catalog.Catalog, "models", lambda _: 1 // 0)
         assert names(gateway) == ["kinds", "plain"]
         assert gateway.image("plain/1.png").status_code == 200
-    assert "looking for checkpoints failed" in caplog.text
+    assert "listing the checkpoints failed" in caplog.text
     assert names(gateway) == ["kinds", "plain"]

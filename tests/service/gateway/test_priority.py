@@ -7,23 +7,13 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from service.consumer import Budget, Consumer, Delivery
-from service.queue import (
-    BATCH,
-    DEAD,
-    GROUP,
-    PICTURES,
-    TILES,
-    Priority,
-    QueueFull,
-    RenderResult,
-    WorkerInfo,
-    success_fields,
-)
-from service.render_client import RenderClient
+from service.queue.client import RenderClient
+from service.queue.consumer import BatchLimit, Consumer, QueuedRender
+from service.queue.messages import Priority, QueueFull, RenderResult, ReplyHeader, WorkerInfo
+from service.runtime.redis_keys import BATCH, DEAD, GROUP, IMAGES, TILES
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.keyed import as_key, drawing_worker, keyed_gateway, write_keys
-from tests.service.stand_in import PATIENCE, WAITS, journal, make_spec, open_gate
+from tests.service.stand_in import HEARTBEAT_TIMEOUT, WAITS, journal, make_spec, open_gate
 from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +26,7 @@ def seeds_drawn(folder: Path) -> list[int]:
     return [seed for _, _, seeds in journal(folder) for seed in seeds]
 
 
-async def test_pictures_are_drawn_by_their_keys_priority_and_before_tiles(
+async def test_images_are_drawn_by_their_keys_priority_and_before_tiles(
     redis: "Redis", redis_url: str, tmp_path: Path
 ) -> None:
     save_hollow_checkpoint(tmp_path, "plain")
@@ -68,7 +58,7 @@ async def ask(http: httpx.AsyncClient, key: str, seed: int) -> "asyncio.Task[htt
 
 
 async def has_depths(redis: "Redis", *depths: int) -> bool:
-    return [await redis.xlen(stream) for stream in (PICTURES, BATCH, TILES)] == list(depths)
+    return [await redis.xlen(stream) for stream in (IMAGES, BATCH, TILES)] == list(depths)
 
 
 async def test_each_priority_has_a_limit_of_its_own(redis: "Redis") -> None:
@@ -80,28 +70,28 @@ async def test_each_priority_has_a_limit_of_its_own(redis: "Redis") -> None:
             await submit(client, "batch")
         one = submit(client, "interactive")
         await eventually(lambda: has_depths(redis, 1, 2, 0))
-        for delivery in [*await take(consumer), *await take(consumer)]:
+        for delivery in [*await read(consumer), *await read(consumer)]:
             await answer(consumer, delivery)
         assert {result.content for result in await asyncio.gather(one, *many)} == {b"drawn"}
     assert await has_depths(redis, 0, 0, 0)
 
 
-async def test_a_dead_workers_batch_pictures_are_taken_over_and_nothing_of_it_stays(redis: "Redis") -> None:
+async def test_a_dead_workers_batch_images_are_taken_over_and_nothing_of_it_stays(redis: "Redis") -> None:
     first, other = await joined(redis, "first"), await joined(redis, "other")
     async with RenderClient(redis, 10) as client:
         task = submit(client, "batch")
         await eventually(lambda: has_depths(redis, 0, 1, 0))
-        await take(first)
-        await other.beat(WorkerInfo("other", "cpu", "idle", ()))
-        taken: list[Delivery] = []
+        await read(first)
+        await other.heartbeat(WorkerInfo("other", "cpu", "idle", ()))
+        taken: list[QueuedRender] = []
 
-        async def take_over() -> bool:
-            delivery = await other.take_over()
-            taken.extend([delivery] if isinstance(delivery, Delivery) else [])
+        async def claim_stale() -> bool:
+            delivery = await other.claim_stale()
+            taken.extend([delivery] if isinstance(delivery, QueuedRender) else [])
             return bool(taken)
 
-        await eventually(take_over)
-        await other.beat(WorkerInfo("other", "cpu", "busy", ()))
+        await eventually(claim_stale)
+        await other.heartbeat(WorkerInfo("other", "cpu", "busy", ()))
         await answer(other, taken[0])
         assert (await task).content == b"drawn"
 
@@ -117,13 +107,13 @@ async def test_a_dead_workers_batch_pictures_are_taken_over_and_nothing_of_it_st
 async def test_batch_requests_that_cannot_be_read_become_dead_letters(redis: "Redis") -> None:
     consumer = await joined(redis, "worker")
     await redis.xadd(BATCH, {"pixels": 1, "id": "x", "reply": "creps:replies:x", "spec": "{}"})
-    assert await take(consumer) == []
+    assert await read(consumer) == []
     assert await redis.xlen(DEAD) == 1
     assert await has_depths(redis, 0, 0, 0)
 
 
 async def joined(redis: "Redis", name: str) -> Consumer:
-    consumer = Consumer(redis, name, PATIENCE)
+    consumer = Consumer(redis, name, HEARTBEAT_TIMEOUT)
     await consumer.join()
     return consumer
 
@@ -132,10 +122,10 @@ def submit(client: RenderClient, priority: Priority) -> "asyncio.Task[RenderResu
     return asyncio.create_task(client.render(make_spec(DIGEST), LONG, priority))
 
 
-async def take(consumer: Consumer) -> list[Delivery]:
-    taken = await consumer.take(dict.fromkeys((PICTURES, BATCH, TILES), Budget(8, 1 << 30)))
-    return [delivery for delivery in taken if isinstance(delivery, Delivery)]
+async def read(consumer: Consumer) -> list[QueuedRender]:
+    taken = await consumer.read(dict.fromkeys((IMAGES, BATCH, TILES), BatchLimit(8, 1 << 30)))
+    return [delivery for delivery in taken if isinstance(delivery, QueuedRender)]
 
 
-async def answer(consumer: Consumer, delivery: Delivery) -> None:
-    await consumer.answer(delivery, success_fields(b"drawn", 0, 0))
+async def answer(consumer: Consumer, delivery: QueuedRender) -> None:
+    await consumer.reply([(delivery, (ReplyHeader(delivery.request.id), b"drawn"))])

@@ -4,17 +4,18 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 
-from service import queue
-from service.gateway.budgets import Budgets
-from service.gateway.keys import MAX_PIXELS
-from service.supervisor import Supervisor
+from service.gateway.api_keys import MAX_PIXELS
+from service.runtime import redis as redis_module
+from service.runtime.embedded_redis import embedded_redis
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.keyed import as_key, drawing_worker, keyed_gateway, write_keys
 from tests.service.stand_in import WAITS, journal, open_gate
@@ -24,13 +25,13 @@ pytestmark = pytest.mark.anyio
 
 SIDE = 40
 PIXELS = SIDE**2
-"""Of one picture of these tests; the network of 32² needs no averaging for it."""
+"""Pixels of one image, which the network of 32² renders without averaging."""
 
 NAME = "plain"
 ENTRIES: dict[str, dict[str, Any]] = {
     "caller": {"requests_per_minute": 3},
     "painter": {"pixels_per_minute": 3 * PIXELS},
-    "other": {},
+    "other": {"all_jobs": True},
     "small": {"pixels_per_minute": PIXELS - 1},
     "huge": {"pixels_per_minute": MAX_PIXELS},
 }
@@ -45,8 +46,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def http(redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
-    monkeypatch.setattr("service.gateway.jobs.SETTLING_SECONDS", LONG)
-    async with keyed_gateway(redis_url, folder) as http:
+    monkeypatch.setattr("service.gateway.routes.jobs.SETTLING_SECONDS", LONG)
+    async with keyed_gateway(redis_url, folder, cache_url=f"{redis_url}?db=1") as http:
         yield http
 
 
@@ -129,22 +130,22 @@ async def test_what_is_above_a_minutes_budget_is_not_told_to_come_back(http: htt
 
 
 @pytest.mark.usefixtures("worker")
-async def test_who_waits_for_the_same_picture_does_not_pay_and_is_not_refused(
+async def test_who_waits_for_the_same_image_does_not_pay_and_is_not_refused(
     http: httpx.AsyncClient, folder: Path
 ) -> None:
-    """Requests for one picture are one flight, whose first may have no budget left for it."""
+    """Requests for one image share a flight, whose leader may have no budget left for it."""
     first = asyncio.create_task(draw(http, "other", WAITS))
     await eventually(lambda: seeds_drawn(folder) == [WAITS])
     assert not first.done()
-    answers = asyncio.gather(*(draw(http, key, WAITS) for key in ("small", "painter", "other")))
+    in_flight = asyncio.gather(*(draw(http, key, WAITS) for key in ("small", "painter", "other")))
     await asyncio.sleep(0.2)
     open_gate(folder)
-    assert [response.status_code for response in (await first, *await answers)] == [200] * 4
+    assert [response.status_code for response in (await first, *await in_flight)] == [200] * 4
     together = await asyncio.gather(*(draw(http, key, 5) for key in ("small", "other", "small", "other")))
     assert {response.status_code for response in together[1::2]} == {200}
 
 
-async def test_pictures_that_a_full_queue_refuses_do_not_count(redis: "Redis", redis_url: str, folder: Path) -> None:
+async def test_images_that_a_full_queue_refuses_do_not_count(redis: "Redis", redis_url: str, folder: Path) -> None:
     async with keyed_gateway(redis_url, folder, queue_limit=1) as http, drawing_worker(redis, folder):
         waiting = asyncio.create_task(draw(http, "other", WAITS))
         await eventually(lambda: seeds_drawn(folder) == [WAITS])
@@ -177,18 +178,18 @@ async def test_orders_with_one_key_at_once_are_one_job_and_count_once(
     body = {"model": NAME, "seed": 1, "width": 32, "output": "png", "tile": 64}
     async with keyed_gateway(redis_url, folder) as other:
         posts = [gateway.post("/v1/jobs", json=body, headers=key) for _ in range(2) for gateway in (http, other)]
-        answers = await asyncio.gather(*posts)
-    assert {answer.status_code for answer in answers} == {202}
-    (job,) = {answer.json()["id"] for answer in answers}
+        in_flight = await asyncio.gather(*posts)
+    assert {answer.status_code for answer in in_flight} == {202}
+    (job,) = {answer.json()["id"] for answer in in_flight}
     assert [path.name for path in (folder / "outputs" / "jobs").iterdir()] == [job]
     assert_exceeded(await order(http, "painter", side=64), f"of which {3 * PIXELS - 1024} are left")
 
 
 async def test_jobs_beyond_the_limit_do_not_count(redis_url: str, folder: Path) -> None:
     async with keyed_gateway(redis_url, folder, job_limit=1) as http:
-        answers = await asyncio.gather(*(order(http, "painter", side=32) for _ in range(4)))
-        assert sorted(answer.status_code for answer in answers) == [202, 429, 429, 429]
-        (job,) = (answer.json()["links"]["self"] for answer in answers if answer.status_code == 202)
+        in_flight = await asyncio.gather(*(order(http, "painter", side=32) for _ in range(4)))
+        assert sorted(answer.status_code for answer in in_flight) == [202, 429, 429, 429]
+        (job,) = (answer.json()["links"]["self"] for answer in in_flight if answer.status_code == 202)
         await http.delete(job, headers=as_key("other"))  # so that the budget alone is in the way
         assert_exceeded(await order(http, "painter", side=64), f"of which {3 * PIXELS - 1024} are left")
 
@@ -208,7 +209,7 @@ async def test_large_budgets_are_exact(http: httpx.AsyncClient) -> None:
 async def test_no_request_waits_for_a_redis_that_is_known_to_hang(
     redis: "Redis", redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(redis_module, "REDIS_TIMEOUT", 1.0)
     process = int((await redis.info("server"))["process_id"])
     async with keyed_gateway(redis_url, folder) as http:
 
@@ -219,7 +220,7 @@ async def test_no_request_waits_for_a_redis_that_is_known_to_hang(
         try:
             await eventually(is_told)
             with monkeypatch.context() as patient:
-                patient.setattr(Budgets, "charge_request", lambda *_: asyncio.Event().wait())
+                patient.setattr(SlidingWindowCounterRateLimiter, "hit", lambda *_, **__: asyncio.Event().wait())
                 address = f"/v1/images/{NAME}/1.png"
                 assert (await http.head(address, headers=as_key("caller"))).status_code == 200
                 assert (await http.get(address, headers=as_key("caller"))).status_code == 503
@@ -227,14 +228,14 @@ async def test_no_request_waits_for_a_redis_that_is_known_to_hang(
             os.kill(process, signal.SIGCONT)
 
 
-async def test_without_redis_what_needs_no_queue_is_answered_uncounted(
-    redis: "Redis", http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address = f"/v1/images/{NAME}/1.png"
-    assert (await http.head(address, headers=as_key("caller"))).status_code == 200
-    monkeypatch.setattr(Supervisor, "_start", lambda _: asyncio.Event().wait())  # it stays away
-    await redis.shutdown(nosave=True)
-    answers = [await http.head(address, headers=as_key("caller")) for _ in range(5)]
-    assert [response.status_code for response in answers] == [200] * 5
-    assert (await draw(http, "painter", 1)).status_code == 503
-    assert (await http.head(address, headers=as_key("stranger"))).status_code == 401
+async def test_without_redis_what_needs_no_queue_is_answered_uncounted(folder: Path) -> None:
+    async with AsyncExitStack() as server:
+        url = await server.enter_async_context(embedded_redis())
+        async with keyed_gateway(url, folder) as http:
+            address = f"/v1/images/{NAME}/1.png"
+            assert (await http.head(address, headers=as_key("caller"))).status_code == 200
+            await server.aclose()
+            in_flight = [await http.head(address, headers=as_key("caller")) for _ in range(5)]
+            assert [response.status_code for response in in_flight] == [200] * 5
+            assert (await draw(http, "painter", 1)).status_code == 503
+            assert (await http.head(address, headers=as_key("stranger"))).status_code == 401

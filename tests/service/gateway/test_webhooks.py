@@ -5,8 +5,8 @@ import ipaddress
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,15 +19,17 @@ from standardwebhooks import WebhookVerificationError
 
 from model.config import GeneratorConfig
 from service.gateway import webhooks
-from service.gateway.public_network import PublicNetwork, is_public
+from service.gateway.ssrf import PublicNetwork, is_public
 from service.gateway.webhooks import Webhooks
-from service.jobs import storage
-from service.jobs.keeper import Keeper
-from service.queue import stop_task
+from service.jobs import records
+from service.jobs.reconciler import Reconciler
+from service.runtime.redis import stop_task
 from tests.service.checkpoints import save_hollow_checkpoint
-from tests.service.gateway.jobs.ordering import ORDER, drawing
+from tests.service.gateway.routes.jobs.ordering import call, drawing, remove_jobs
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
-from tests.service.waiting import LONG, eventually
+from tests.service.waiting import eventually
+
+ORDER = {"seed": 7, "width": 64, "height": 64, "tile": 64, "output": "png"}
 
 OLD, NEW = "whsec_" + "b2xk" * 10, "whsec_" + "bmV3" * 10
 
@@ -73,29 +75,53 @@ def receiver() -> Iterator[Receiver]:
         thread.join()
 
 
-@pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., RunningGateway]]:
-    """Starts a gateway that tells webhooks, and tries thrice within a moment."""
-    monkeypatch.setattr(webhooks, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(webhooks, "RETRY_SECONDS", (0.05, 0.05))
-    running: list[tuple[Any, RunningGateway, asyncio.Task[None]]] = []
+Start = Callable[..., RunningGateway]
 
-    async def tell(gateway: RunningGateway) -> "asyncio.Task[None]":
-        return asyncio.create_task(Webhooks(gateway.services).run())
+
+@pytest.fixture(scope="module")
+def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts a gateway that sends webhooks, and retries twice within a moment; once for the same settings."""
+    running: dict[str, RunningGateway] = {}
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(webhooks, "POLL_SECONDS", 0.02)
+        patch.setattr(webhooks, "RETRY_SECONDS", (0.05, 0.05))
+
+        def start(**values: Any) -> RunningGateway:
+            if (key := repr(values)) not in running:
+                given = {"webhook_secrets": (SecretStr(OLD), SecretStr(NEW)), "webhook_private": True} | values
+                folder = tmp_path_factory.mktemp("models")
+                save_hollow_checkpoint(folder, "pattern", GeneratorConfig(32))
+                running[key] = stack.enter_context(run_gateway(folder, settings(**given)))
+                stack.enter_context(sending(running[key]))
+            return running[key]
+
+        yield start
+
+
+@contextmanager
+def sending(gateway: RunningGateway) -> Iterator[None]:
+    """The gateway sends webhooks while the block runs."""
+
+    async def start() -> "asyncio.Task[None]":
+        return asyncio.create_task(Webhooks(gateway.app_state).run())
+
+    task = call(gateway, start())
+    yield
+    call(gateway, stop_task(task))
+
+
+@pytest.fixture
+def start(gateways: Start) -> Iterator[Start]:
+    """As ``gateways``. Their jobs are removed after the test."""
+    used: list[RunningGateway] = []
 
     def start_one(**values: Any) -> RunningGateway:
-        given = {"webhook_secrets": (SecretStr(OLD), SecretStr(NEW)), "webhook_private": True} | values
-        context = run_gateway(tmp_path, settings(**given))
-        gateway = context.__enter__()
-        save_hollow_checkpoint(tmp_path, "pattern", GeneratorConfig(32))
-        telling = asyncio.run_coroutine_threadsafe(tell(gateway), gateway.loop).result(LONG)
-        running.append((context, gateway, telling))
-        return gateway
+        used.append(gateways(**values))
+        return used[-1]
 
     yield start_one
-    for context, gateway, telling in running:
-        asyncio.run_coroutine_threadsafe(stop_task(telling), gateway.loop).result(LONG)
-        context.__exit__(None, None, None)
+    for gateway in used:
+        remove_jobs(gateway)
 
 
 def order(gateway: RunningGateway, url: str, key: str | None = None, **values: Any) -> httpx.Response:
@@ -112,7 +138,7 @@ def ended(gateway: RunningGateway, url: str, told: str) -> dict[str, Any]:
     return job
 
 
-def test_the_end_of_a_job_is_told_with_signatures(start: Callable[..., RunningGateway], receiver: Receiver) -> None:
+def test_the_end_of_a_job_is_told_with_signatures(start: Start, receiver: Receiver) -> None:
     gateway = start()
     job = ended(gateway, receiver.url, "sent")
     ((path, headers, content),) = receiver.told
@@ -126,14 +152,14 @@ def test_the_end_of_a_job_is_told_with_signatures(start: Callable[..., RunningGa
         Signature(OLD).verify(content.replace(b"succeeded", b"failed"), headers)
 
 
-def test_a_job_that_was_cancelled_is_told_too(start: Callable[..., RunningGateway], receiver: Receiver) -> None:
+def test_a_job_that_was_cancelled_is_told_too(start: Start, receiver: Receiver) -> None:
     gateway = start()
     gateway.http.delete(order(gateway, receiver.url).headers["location"])
     asyncio.run(eventually(lambda: receiver.told))
     assert json.loads(receiver.told[0][2])["type"] == "job.cancelled"
 
 
-def test_what_failed_is_tried_again_under_the_same_id(start: Callable[..., RunningGateway], receiver: Receiver) -> None:
+def test_what_failed_is_tried_again_under_the_same_id(start: Start, receiver: Receiver) -> None:
     receiver.statuses = [500, 302]
     job = ended(start(), receiver.url, "sent")
     assert [path for path, _, _ in receiver.told] == ["/hook?token=sesame"] * 3  # no redirection is followed
@@ -142,7 +168,7 @@ def test_what_failed_is_tried_again_under_the_same_id(start: Callable[..., Runni
 
 @pytest.mark.parametrize(("statuses", "attempts"), [([503] * 9, 3), ([410], 1)])
 def test_it_is_given_up_in_the_end(
-    start: Callable[..., RunningGateway],
+    start: Start,
     receiver: Receiver,
     caplog: pytest.LogCaptureFixture,
     statuses: list[int],
@@ -151,47 +177,47 @@ def test_it_is_given_up_in_the_end(
     receiver.statuses = [*statuses]
     ended(start(), receiver.url, "failed")
     assert len(receiver.told) == attempts
-    assert f"it answered {statuses[0]}" in caplog.text
+    assert f"status {statuses[0]}" in caplog.text
     assert "sesame" not in caplog.text
 
 
-def test_nobody_listens(start: Callable[..., RunningGateway], receiver: Receiver) -> None:
+def test_nobody_listens(start: Start, receiver: Receiver) -> None:
     receiver.server_close()
     ended(start(), receiver.url, "failed")
     assert receiver.told == []
 
 
-def test_a_redis_that_forgot_does_not_tell_again(start: Callable[..., RunningGateway], receiver: Receiver) -> None:
+def test_a_redis_that_forgot_does_not_tell_again(start: Start, receiver: Receiver) -> None:
     gateway = start()
     job = ended(gateway, receiver.url, "sent")
-    board = gateway.services.jobs
+    repository = gateway.app_state.jobs
 
     async def forget_and_compare() -> None:
-        await board.redis.flushdb()
-        await Keeper(board, gateway.services.outputs, days=1).compare()
+        await repository.redis.flushdb()
+        await Reconciler(repository, gateway.app_state.outputs, days=1).compare()
 
-    asyncio.run_coroutine_threadsafe(forget_and_compare(), gateway.loop).result(LONG)
+    call(gateway, forget_and_compare())
     assert gateway.http.get(f"/v1/jobs/{job['id']}").json()["webhook"] == "sent"
     assert len(receiver.told) == 1
 
 
-def test_an_unfinished_job_that_redis_forgot_is_told(start: Callable[..., RunningGateway], receiver: Receiver) -> None:
+def test_an_unfinished_job_that_redis_forgot_is_told(start: Start, receiver: Receiver) -> None:
     gateway = start()
     address = order(gateway, receiver.url).headers["location"]
-    board = gateway.services.jobs
+    repository = gateway.app_state.jobs
 
     async def forget_and_compare() -> None:
-        await board.redis.flushdb()
-        await Keeper(board, gateway.services.outputs, days=1).compare()
+        await repository.redis.flushdb()
+        await Reconciler(repository, gateway.app_state.outputs, days=1).compare()
 
-    asyncio.run_coroutine_threadsafe(forget_and_compare(), gateway.loop).result(LONG)
+    call(gateway, forget_and_compare())
     with drawing(gateway):
         asyncio.run(eventually(lambda: receiver.told))
     assert json.loads(receiver.told[0][2])["data"]["links"]["self"] == address
 
 
 def test_private_addresses_are_not_connected_to(
-    start: Callable[..., RunningGateway], receiver: Receiver, caplog: pytest.LogCaptureFixture
+    start: Start, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway = start(webhook_private=False)
     port = receiver.server_address[1]
@@ -221,7 +247,7 @@ def test_private_addresses_are_not_connected_to(
         ("nonsense", "URL"),
     ],
 )
-def test_what_cannot_be_told_is_refused(start: Callable[..., RunningGateway], url: str, reason: str) -> None:
+def test_what_cannot_be_told_is_refused(start: Start, url: str, reason: str) -> None:
     gateway = start(webhook_private=False)
     answer = order(gateway, url)
     assert answer.status_code == 422
@@ -231,26 +257,23 @@ def test_what_cannot_be_told_is_refused(start: Callable[..., RunningGateway], ur
     assert gateway.http.get("/v1/jobs").json()["total"] == 0
 
 
-def test_without_secrets_there_are_no_webhooks(start: Callable[..., RunningGateway]) -> None:
+def test_without_secrets_there_are_no_webhooks(start: Start) -> None:
     answer = order(start(webhook_secrets=()), "https://example.org/")
     assert answer.status_code == 422
     assert "CREPS_WEBHOOK_SECRETS" in answer.json()["detail"]
 
 
-def test_the_same_key_with_another_webhook_is_another_order(
-    start: Callable[..., RunningGateway], receiver: Receiver
-) -> None:
+def test_the_same_key_with_another_webhook_is_another_order(start: Start, receiver: Receiver) -> None:
     gateway = start()
     first = order(gateway, receiver.url, key="k").json()["id"]
     assert order(gateway, receiver.url, key="k").json()["id"] == first
     assert order(gateway, receiver.url + "&more", key="k").status_code == 422
 
 
-def test_the_record_keeps_the_webhook(start: Callable[..., RunningGateway], receiver: Receiver) -> None:
+def test_the_record_keeps_the_webhook(start: Start, receiver: Receiver) -> None:
     gateway = start()
     job = order(gateway, receiver.url).json()["id"]
-    reading = storage.read_record(gateway.services.outputs, job)
-    kept = asyncio.run_coroutine_threadsafe(reading, gateway.loop).result(LONG)
+    kept = call(gateway, records.read_record(gateway.app_state.outputs, job))
     assert kept.webhook is not None
     assert (kept.webhook.url, kept.webhook.base) == (receiver.url, gateway.address)
 

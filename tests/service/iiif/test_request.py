@@ -7,13 +7,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model.errors import InputError
-from service.iiif.errors import BadSyntaxError, UnknownIdentifierError, UnsupportedError
 from service.iiif.identifier import DEFAULT_SIDE, LiveIdentifier, StoredIdentifier, parse_identifier
-from service.iiif.info import information
-from service.iiif.region import Region
-from service.iiif.request import ImageRequest, Resolved
-from service.iiif.rotation import Rotation
-from service.iiif.size import Limits, Size, canonical
+from service.iiif.info import info_json
+from service.iiif.request import (
+    BadSyntaxError,
+    IIIFRequest,
+    Limits,
+    Region,
+    ResolvedRequest,
+    Rotation,
+    Size,
+    UnknownIdentifierError,
+    UnsupportedError,
+    canonical_size,
+)
 
 LIMITS = Limits(3000, 2000, 4_000_000)
 SIDES = st.integers(1, 5000)
@@ -156,13 +163,18 @@ def test_rotations_that_are_none(text: str, kind: type[InputError]) -> None:
         Rotation.parse(text)
 
 
+def test_a_rotation_that_is_refused_is_not_rounded() -> None:
+    with pytest.raises(UnsupportedError, match=r"must be a multiple of 90 degrees, not 89\.99999999"):
+        Rotation.parse("89.99999999")
+
+
 def test_qualities_and_formats() -> None:
     with pytest.raises(BadSyntaxError, match="quality"):
-        ImageRequest.parse("full", "max", "0", "grey", "jpg")
+        IIIFRequest.parse("full", "max", "0", "grey", "jpg")
     with pytest.raises(BadSyntaxError, match="format"):
-        ImageRequest.parse("full", "max", "0", "default", "jpeg")
+        IIIFRequest.parse("full", "max", "0", "default", "jpeg")
     with pytest.raises(UnsupportedError, match="format"):
-        ImageRequest.parse("full", "max", "0", "default", "tif")
+        IIIFRequest.parse("full", "max", "0", "default", "tif")
 
 
 def requests() -> st.SearchStrategy[tuple[str, str, str, str, str]]:
@@ -185,23 +197,23 @@ def requests() -> st.SearchStrategy[tuple[str, str, str, str, str]]:
 
 
 @given(request=requests(), width=SIDES, height=SIDES)
-def test_whatever_is_asked_lies_in_the_picture_and_its_canonical_form_asks_the_same(
+def test_whatever_is_asked_lies_in_the_image_and_its_canonical_form_asks_the_same(
     request: tuple[str, str, str, str, str], width: int, height: int
 ) -> None:
     try:
-        resolved = ImageRequest.parse(*request).resolve(width, height, LIMITS)
+        resolved = IIIFRequest.parse(*request).resolve(width, height, LIMITS)
     except BadSyntaxError:
         return
     x, y, w, h = resolved.box
     assert 0 <= x < x + w <= width
     assert 0 <= y < y + h <= height
     assert min(resolved.sides) >= 1
-    assert LIMITS.hold(resolved.sides)
+    assert LIMITS.allow(resolved.sides)
     if not request[1].startswith("^"):
         assert resolved.sides[0] <= w
         assert resolved.sides[1] <= h
     region, size, rotation, file = resolved.canonical.split("/")
-    again: Resolved = ImageRequest.parse(region, size, rotation, *file.split(".")).resolve(width, height, LIMITS)
+    again: ResolvedRequest = IIIFRequest.parse(region, size, rotation, *file.split(".")).resolve(width, height, LIMITS)
     assert again == resolved
 
 
@@ -235,12 +247,12 @@ def test_what_adapts_to_the_limits_never_exceeds_them(
 ) -> None:
     region = (height, width) if lies else (width, height)
     sides = Size.parse(text).resolve(region, limits)  # which raises for what the limits do not hold
-    assert Size.parse(canonical(sides, region, limits)).resolve(region, limits) == sides
+    assert Size.parse(canonical_size(sides, region, limits)).resolve(region, limits) == sides
 
 
 def test_identifiers() -> None:
     assert parse_identifier("demo:7") == LiveIdentifier("demo", 7)
-    assert parse_identifier("demo:7:size=100:psi=-0.5:class=3:cutoff=2") == LiveIdentifier("demo", 7, -0.5, 2, 3, 100)
+    assert parse_identifier("demo:7:size=100:psi=-0.5:class=3:cutoff=2") == LiveIdentifier("demo", 7, -0.5, 2, "3", 100)
     assert parse_identifier(f"job:{'a1' * 16}") == StoredIdentifier("a1" * 16)
     assert parse_identifier("demo:4294967295").side == DEFAULT_SIDE  # type: ignore[union-attr]
 
@@ -274,10 +286,10 @@ def test_identifiers_that_name_nothing(text: str) -> None:
 
 @given(width=SIDES, height=SIDES, tile=st.sampled_from((64, 256, 512)))
 def test_what_info_promises_can_be_asked(width: int, height: int, tile: int) -> None:
-    document = information("http://host/iiif/3/a", width, height, tile, LIMITS)
+    document = info_json("http://host/iiif/3/a", width, height, tile, LIMITS)
     for size in document["sizes"]:
-        asked = ImageRequest.parse("full", f"{size['width']},{size['height']}", "0", "default", "jpg")
+        asked = IIIFRequest.parse("full", f"{size['width']},{size['height']}", "0", "default", "jpg")
         assert asked.resolve(width, height, LIMITS).sides == (size["width"], size["height"])
     largest = tile * document["tiles"][0]["scaleFactors"][-1]
     assert largest >= max(width, height)
-    ImageRequest.parse("full", "max", "0", "default", "jpg").resolve(width, height, LIMITS)
+    IIIFRequest.parse("full", "max", "0", "default", "jpg").resolve(width, height, LIMITS)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from service.outputs.store import Store, folder_store, open_store
+from service.imaging.object_store import Store, open_store
 from tests.service.waiting import LONG
 
 BUCKET = "pictures"
@@ -20,7 +20,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(root: Path) -> Store:
-    return folder_store(root)
+    return open_store(root.as_uri())
 
 
 @pytest.fixture(scope="package")

@@ -16,28 +16,28 @@ from PIL import Image, ImageSequence
 
 from model.spec import Format
 from model.viewport import Crop
-from service.outputs import finish as finishing
-from service.outputs.finish import finish
-from service.outputs.order import KINDS, Kind, Order
-from service.outputs.store import Store
+from service.imaging import assemble as finishing
+from service.imaging.assemble import assemble
+from service.imaging.export_spec import KINDS, ExportSpec, Kind
+from service.imaging.object_store import Store
+from tests.service.imaging.drawn import Draw, keep_tiles, level_spec, make_order, noise, smooth
 from tests.service.jobs.stand_in import files_below, pattern
-from tests.service.outputs.drawn import Draw, keep_tiles, level_spec, make_order, noise, smooth
 
 SIZES = [(300, 170), (64, 64), (65, 1), (1, 130), (129, 256), (1, 1)]
 
 
-def make(order: Order, store: Store, draw: Draw = pattern) -> bytes:
+def make(export: ExportSpec, store: Store, draw: Draw = pattern) -> bytes:
     """The finished file of an order whose tiles are drawn so."""
-    keep_tiles(order, store, "jobs/a", draw)
+    keep_tiles(export, store, "jobs/a", draw)
     told: list[int] = []
-    finish(order, store, "jobs/a", told.append)
-    assert sum(told) == order.pyramid.tiles
-    return bytes(obstore.get(store, f"jobs/a/{order.name}").bytes())
+    assemble(export, store, "jobs/a", told.append)
+    assert sum(told) == export.pyramid.tiles
+    return bytes(obstore.get(store, f"jobs/a/{export.name}").bytes())
 
 
-def levels(order: Order, draw: Draw = pattern) -> list[NDArray[np.uint8]]:
+def levels(export: ExportSpec, draw: Draw = pattern) -> list[NDArray[np.uint8]]:
     """What a TIFF must show: the picture itself first."""
-    return [draw(level_spec(order, level)) for level in reversed(range(len(order.pyramid.levels)))]
+    return [draw(level_spec(export, level)) for level in reversed(range(len(export.pyramid.levels)))]
 
 
 def read_with_tifffile(content: bytes) -> list[NDArray[np.uint8]]:
@@ -47,29 +47,29 @@ def read_with_tifffile(content: bytes) -> list[NDArray[np.uint8]]:
 
 
 def read_with_pillow(content: bytes) -> list[NDArray[np.uint8]]:
-    with Image.open(io.BytesIO(content)) as picture:
-        assert picture.mode == "RGB"
-        return [np.asarray(page) for page in ImageSequence.Iterator(picture)]
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.mode == "RGB"
+        return [np.asarray(page) for page in ImageSequence.Iterator(image)]
 
 
 class TestTiff:
     @pytest.mark.parametrize("size", SIZES)
     def test_lossless_ones_keep_every_pixel_of_every_level(self, size: tuple[int, int], store: Store) -> None:
-        order = make_order("tiff", size)
-        content = make(order, store)
+        export = make_order("tiff", size)
+        content = make(export, store)
         for found in (read_with_tifffile(content), read_with_pillow(content)):
-            assert len(found) == len(order.pyramid.levels)
-            for picture, expected in zip(found, levels(order), strict=True):
-                assert np.array_equal(picture, expected)
+            assert len(found) == len(export.pyramid.levels)
+            for image, expected in zip(found, levels(export), strict=True):
+                assert np.array_equal(image, expected)
 
     @pytest.mark.parametrize(("quality", "tolerance"), [(95, 1.5), (90, 2.0), (75, 4.0)])
     def test_jpeg_ones_look_the_same(self, quality: int, tolerance: float, store: Store) -> None:
-        order = make_order("tiff", (300, 170), "jpeg", quality=quality)
-        content = make(order, store, smooth)
+        export = make_order("tiff", (300, 170), "jpeg", quality=quality)
+        content = make(export, store, smooth)
         for found in (read_with_tifffile(content), read_with_pillow(content)):
-            assert len(found) == len(order.pyramid.levels)
-            for picture, expected in zip(found, levels(order, smooth), strict=True):
-                difference = np.abs(picture.astype(int) - expected)
+            assert len(found) == len(export.pyramid.levels)
+            for image, expected in zip(found, levels(export, smooth), strict=True):
+                difference = np.abs(image.astype(int) - expected)
                 assert difference.mean() < tolerance
                 assert difference.max() < 10 * tolerance
 
@@ -91,11 +91,11 @@ class TestTiff:
 class TestPng:
     @pytest.mark.parametrize("size", SIZES)
     def test_every_pixel(self, size: tuple[int, int], store: Store) -> None:
-        order = make_order("png", size)
-        with Image.open(io.BytesIO(make(order, store))) as picture:
-            assert picture.format == "PNG"
-            assert picture.mode == "RGB"
-            assert np.array_equal(np.asarray(picture), pattern(order.spec))
+        export = make_order("png", size)
+        with Image.open(io.BytesIO(make(export, store))) as image:
+            assert image.format == "PNG"
+            assert image.mode == "RGB"
+            assert np.array_equal(np.asarray(image), pattern(export.spec))
 
 
 class TestDeepZoom:
@@ -111,21 +111,21 @@ class TestDeepZoom:
         assert size.attrib == {"Width": "300", "Height": "170"}
 
     @pytest.mark.parametrize("crop", [None, (41, 13, 203, 150)])
-    def test_stitched_tiles_are_the_picture(self, crop: Crop | None, store: Store, root: Path) -> None:
-        order = make_order("dzi", crop=crop)
-        make(order, store)
-        assert np.array_equal(stitch(root / "jobs/a/picture_files", order), pattern(order.spec))
+    def test_stitched_tiles_are_the_image(self, crop: Crop | None, store: Store, root: Path) -> None:
+        export = make_order("dzi", crop=crop)
+        make(export, store)
+        assert np.array_equal(stitch(root / "jobs/a/picture_files", export), pattern(export.spec))
 
 
-def stitch(folder: Path, order: Order) -> NDArray[np.uint8]:
+def stitch(folder: Path, export: ExportSpec) -> NDArray[np.uint8]:
     """The last level, from the files alone, as a viewer finds them."""
     last = max(folder.iterdir(), key=lambda path: int(path.name))
-    picture = order.pyramid.levels[-1]
-    whole = np.zeros((picture.height, picture.width, 3), np.uint8)
+    image = export.pyramid.levels[-1]
+    whole = np.zeros((image.height, image.width, 3), np.uint8)
     for path in last.iterdir():
         column, row = map(int, path.stem.split("_"))
         tile = imagecodecs.imread(path)
-        y, x = row * order.tile, column * order.tile
+        y, x = row * export.tile, column * export.tile
         whole[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
     return whole
 
@@ -133,22 +133,22 @@ def stitch(folder: Path, order: Order) -> NDArray[np.uint8]:
 class TestEveryKind:
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_second_run_gives_the_same_bytes(self, kind: Kind, store: Store, root: Path) -> None:
-        order = make_order(kind)
-        first = make(order, store)
+        export = make_order(kind)
+        first = make(export, store)
         files = files_below(root)
-        finish(order, store, "jobs/a", lambda _: None)
+        assemble(export, store, "jobs/a", lambda _: None)
         assert files_below(root) == files
-        (root / "jobs/a" / order.name).unlink()
-        assert make(order, store) == first
+        (root / "jobs/a" / export.name).unlink()
+        assert make(export, store) == first
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_in_a_bucket(self, kind: Kind, bucket: Store, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same file, also where it is sent in parts: of 5 MiB at least, says S3 of all but the last."""
-        order = make_order(kind, (2100, 1900), tile=1024)
-        content = make(order, bucket, noise)
-        assert content == make(order, store, noise)
+        export = make_order(kind, (2100, 1900), tile=1024)
+        content = make(export, bucket, noise)
+        assert content == make(export, store, noise)
         monkeypatch.setattr(finishing, "_PART_BYTES", 5 << 20)
-        assert make(order, bucket, noise) == content
+        assert make(export, bucket, noise) == content
         assert kind == "dzi" or len(content) > 5 << 20
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -158,8 +158,8 @@ class TestEveryKind:
     ) -> None:
         """Whether the file is written at once in the end, or in parts: then some are written already."""
         monkeypatch.setattr(finishing, "_PART_BYTES", part)
-        order = make_order(kind)
-        keep_tiles(order, store, "jobs/a", pattern)
+        export = make_order(kind)
+        keep_tiles(export, store, "jobs/a", pattern)
         before = files_below(root)
         count = 0
 
@@ -170,7 +170,7 @@ class TestEveryKind:
                 raise RuntimeError("stopped")
 
         with pytest.raises(RuntimeError, match="stopped"):
-            finish(order, store, "jobs/a", stop)
+            assemble(export, store, "jobs/a", stop)
         assert files_below(root) == before
 
     @pytest.mark.parametrize("kind", ["tiff", "png"])
@@ -179,36 +179,36 @@ class TestEveryKind:
         self, kind: Kind, part: int, store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(finishing, "_PART_BYTES", part)
-        order = make_order(kind)
-        keep_tiles(order, store, "jobs/a", pattern)
-        obstore.delete(store, f"jobs/a/{order.tile_name(order.pyramid.tiles - 1)}")
+        export = make_order(kind)
+        keep_tiles(export, store, "jobs/a", pattern)
+        obstore.delete(store, f"jobs/a/{export.tile_name(export.pyramid.tiles - 1)}")
         before = files_below(root)
         with pytest.raises(FileNotFoundError, match="4_2"):
-            finish(order, store, "jobs/a", lambda _: None)
+            assemble(export, store, "jobs/a", lambda _: None)
         assert files_below(root) == before
 
     @pytest.mark.parametrize("kind", ["tiff", "png"])
     def test_stopped_in_a_bucket(self, kind: Kind, bucket: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(finishing, "_PART_BYTES", 5 << 20)
-        order = make_order(kind, (2100, 1900), tile=1024)
-        keep_tiles(order, bucket, "jobs/a", noise)
+        export = make_order(kind, (2100, 1900), tile=1024)
+        keep_tiles(export, bucket, "jobs/a", noise)
         before = names_in(bucket)
 
         def stop(tiles: int) -> None:
             raise RuntimeError("stopped")
 
         with pytest.raises(RuntimeError, match="stopped"):
-            finish(order, bucket, "jobs/a", stop)
+            assemble(export, bucket, "jobs/a", stop)
         assert names_in(bucket) == before
 
     @pytest.mark.parametrize("kind", ["tiff", "png"])
     @pytest.mark.parametrize("part", [1 << 10, 8 << 20])
     def test_a_full_disk(self, kind: Kind, part: int, store: Store, root: Path) -> None:
         """Files of the child may be no longer than its longest tile; the picture's is."""
-        order = make_order(kind)
-        keep_tiles(order, store, "jobs/a", pattern)
+        export = make_order(kind)
+        keep_tiles(export, store, "jobs/a", pattern)
         before = files_below(root)
-        command = [sys.executable, "-m", "tests.service.outputs.full_disk", str(root), order.to_json(), str(part)]
+        command = [sys.executable, "-m", "tests.service.imaging.full_disk", str(root), export.to_json(), str(part)]
         child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert (child.returncode, child.stdout) == (0, "the store failed\n"), child.stderr
         assert files_below(root) == before

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.outputs.placing import folder_beside, place_deep_zoom, place_file, tiles_folder
+from service.imaging.atomic_move import folder_beside, move_deep_zoom, move_file, tiles_folder
 from tests.service.jobs.stand_in import files_below
 
 
@@ -41,7 +41,7 @@ def test_two_at_a_time(tmp_path: Path) -> None:
 def test_a_file_takes_the_place_of_another(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"new")
     (tmp_path / "b").write_bytes(b"old")
-    place_file(tmp_path / "a", tmp_path / "b")
+    move_file(tmp_path / "a", tmp_path / "b")
     assert files_below(tmp_path) == {"b": b"new"}
 
 
@@ -62,19 +62,17 @@ def put(folder: Path, name: str, content: bytes) -> None:
 
 def place(root: Path) -> None:
     folder = root / ".hidden" / "picture"
-    place_deep_zoom(folder / "picture.dzi", folder / "picture_files", root / "a.dzi", aside=root / ".hidden")
+    move_deep_zoom(folder / "picture.dzi", folder / "picture_files", root / "a.dzi", aside=root / ".hidden")
 
 
-def test_a_new_deep_zoom_picture(tmp_path: Path) -> None:
+def test_a_new_deep_zoom_image(tmp_path: Path) -> None:
     put(tmp_path / ".hidden" / "picture", "picture", b"new")
     place(tmp_path)
     assert files_below(tmp_path) == {"a.dzi": b"new", "a_files/0_0.png": b"new"}
 
 
 @pytest.mark.parametrize("broken", range(5))
-def test_deep_zoom_pictures_are_replaced_as_a_whole(
-    broken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deep_zoom_images_are_replaced_as_a_whole(broken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever of the four renamings fails, all is as it was; and no descriptor ever stands beside other tiles."""
     put(tmp_path / ".hidden" / "picture", "picture", b"new")
     put(tmp_path, "a", b"old")

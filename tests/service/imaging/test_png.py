@@ -14,28 +14,28 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.measuring import in_own_process, peak_memory
-from service.outputs import png
-from service.outputs.png import write_png
+from model.util.measuring import in_own_process, peak_memory
+from service.imaging import png
+from service.imaging.png import write_png
 
 POOL = ThreadPoolExecutor(3)
 
 
-def write(picture: NDArray[np.uint8], heights: list[int], piece_bytes: int) -> bytes:
+def write(image: NDArray[np.uint8], heights: list[int], piece_bytes: int) -> bytes:
     """The file of a picture that comes in bands of these heights, all in the same memory, as finish has them."""
     file = io.BytesIO()
 
     def bands() -> Iterator[NDArray[np.uint8]]:
-        memory = np.empty((max(heights), *picture.shape[1:]), np.uint8)
+        memory = np.empty((max(heights), *image.shape[1:]), np.uint8)
         top = 0
         for height in heights:
-            memory[:height] = picture[top : top + height]
+            memory[:height] = image[top : top + height]
             yield memory[:height]
             top += height
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(png, "PIECE_BYTES", piece_bytes)
-        write_png(picture.shape[1], picture.shape[0], bands(), file.write, POOL)
+        write_png(image.shape[1], image.shape[0], bands(), file.write, POOL)
     return file.getvalue()
 
 
@@ -58,37 +58,35 @@ def chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     st.sampled_from([0, 1, 256]),
     st.integers(0, 2**32 - 1),
 )
-def test_every_pixel_of_any_picture_in_any_pieces(
+def test_every_pixel_of_any_image_in_any_pieces(
     heights: list[int], width: int, piece_bytes: int, values: int, seed: int
 ) -> None:
     """Of zeros, of one step of 1 and 0, of noise."""
-    picture = np.random.default_rng(seed).integers(
-        0, max(values, 1), (sum(heights), width, 3), np.uint8, endpoint=False
-    )
-    picture[sum(heights) // 2 :] ^= values == 1
-    content = write(picture, heights, piece_bytes)
+    image = np.random.default_rng(seed).integers(0, max(values, 1), (sum(heights), width, 3), np.uint8, endpoint=False)
+    image[sum(heights) // 2 :] ^= values == 1
+    content = write(image, heights, piece_bytes)
     with Image.open(io.BytesIO(content)) as read:
         assert read.mode == "RGB"
-        assert np.array_equal(np.asarray(read), picture)
+        assert np.array_equal(np.asarray(read), image)
     found = list(chunks(content))
     assert [name for name, _ in found if name != b"IDAT"] == [b"IHDR", b"IEND"]
     decompressor = zlib.decompressobj()  # compares the checksum of all pieces, which Pillow does not
     scanlines = decompressor.decompress(b"".join(body for name, body in found if name == b"IDAT"))
     assert decompressor.eof
     assert decompressor.unused_data == b""
-    assert len(scanlines) == picture.shape[0] * (3 * width + 1)
+    assert len(scanlines) == image.shape[0] * (3 * width + 1)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 90), st.integers(1, 5000))
 def test_bands_change_no_byte(heights: list[int], width: int, piece_bytes: int) -> None:
-    picture = np.random.default_rng(width).integers(0, 4, (sum(heights), width, 3), np.uint8)
-    assert write(picture, heights, piece_bytes) == write(picture, [sum(heights)], piece_bytes)
+    image = np.random.default_rng(width).integers(0, 4, (sum(heights), width, 3), np.uint8)
+    assert write(image, heights, piece_bytes) == write(image, [sum(heights)], piece_bytes)
 
 
 SIDE, BAND = 20_000, 512
 
 
-def write_large_picture() -> tuple[int, int]:
+def write_large_image() -> tuple[int, int]:
     """(bytes written, bytes of memory) of a picture of 1.2 GB."""
     written = 0
     band = np.zeros((BAND, SIDE, 3), np.uint8)
@@ -104,7 +102,8 @@ def write_large_picture() -> tuple[int, int]:
     return written, peak_memory(torch.device("cpu"))
 
 
-def test_memory_does_not_grow_with_the_picture() -> None:
-    written, peak = in_own_process("a PNG of 20,000²", write_large_picture)
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_image() -> None:
+    written, peak = in_own_process("a PNG of 20,000²", write_large_image)
     assert written > 100e6
     assert peak < 400e6

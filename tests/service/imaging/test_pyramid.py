@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.viewport import MAX_SIDE
-from service.outputs.pyramid import STRIP_TILES, Level, Pyramid
+from service.imaging.pyramid import STRIP_TILES, Level, Pyramid
 
 tiles = st.sampled_from([1, 2, 3, 16, 64, 512])
 
@@ -36,7 +36,7 @@ def test_every_index_has_its_tile_and_every_tile_its_index(pyramid: Pyramid) -> 
 
 
 @given(st.integers(1, MAX_SIDE), st.integers(1, MAX_SIDE), tiles, st.data())
-def test_indices_of_the_largest_pictures(width: int, height: int, tile: int, data: st.DataObject) -> None:
+def test_indices_of_the_largest_images(width: int, height: int, tile: int, data: st.DataObject) -> None:
     pyramid = Pyramid(width, height, tile, 1)
     index = data.draw(st.integers(0, pyramid.tiles - 1))
     level, column, row = pyramid.locate(index)
@@ -56,8 +56,8 @@ def test_a_scan_reads_every_tile_of_a_level_once(pyramid: Pyramid) -> None:
 def test_strips_are_drawn_from_top_to_bottom(pyramid: Pyramid) -> None:
     """A strip is left only when it is complete, and inside it rows only when they are."""
     places = [pyramid.locate(index) for index in range(pyramid.tiles)]
-    order = [(level, column // STRIP_TILES, row, column) for level, column, row in places]
-    assert order == sorted(order)
+    export = [(level, column // STRIP_TILES, row, column) for level, column, row in places]
+    assert export == sorted(export)
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 70))

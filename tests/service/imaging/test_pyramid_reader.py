@@ -5,16 +5,16 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.iiif import pyramids
-from service.iiif.info import information
-from service.iiif.pyramids import edges_in, level_for, read_scaled, tile_of
-from service.iiif.size import Limits
-from service.outputs.pyramid import Level, Pyramid
+from service.iiif.info import info_json
+from service.iiif.request import Limits
+from service.imaging import pyramid_reader
+from service.imaging.pyramid import Level, Pyramid
+from service.imaging.pyramid_reader import edges_in, level_for, read_scaled, tile_of
 
 SIDES = st.integers(1, 3000)
 
@@ -22,7 +22,7 @@ SIDES = st.integers(1, 3000)
 @given(width=SIDES, height=SIDES, tile=st.sampled_from((64, 256, 512)))
 def test_every_tile_that_info_promises_is_a_stored_one(width: int, height: int, tile: int) -> None:
     pyramid = Pyramid(width, height, tile, 1)
-    (tiles,) = information("http://host/iiif/3/a", width, height, tile, Limits(9999, 9999, 10**8))["tiles"]
+    (tiles,) = info_json("http://host/iiif/3/a", width, height, tile, Limits(9999, 9999, 10**8))["tiles"]
     found = set()
     for factor in tiles["scaleFactors"]:
         for y in range(0, height, tile * factor):
@@ -89,14 +89,16 @@ def test_what_keeps_its_aspect_is_never_scaled_up(data: st.DataObject, width: in
             assert right - left < sides[0] or bottom - top < sides[1]
 
 
-def read(level: Level, picture: NDArray[np.uint8], edges: pyramids.Edges, sides: tuple[int, int]) -> NDArray[np.uint8]:
+def read(
+    level: Level, image: NDArray[np.uint8], edges: pyramid_reader.Edges, sides: tuple[int, int]
+) -> NDArray[np.uint8]:
     asked = []
 
     async def tile(column: int, row: int) -> bytes:
         asked.append((column, row))
         x, y, w, h = level.box(column, row)
         file = BytesIO()
-        Image.fromarray(picture[y : y + h, x : x + w]).save(file, "PNG")
+        Image.fromarray(image[y : y + h, x : x + w]).save(file, "PNG")
         return file.getvalue()
 
     pixels = asyncio.run(read_scaled(level, tile, edges, sides))
@@ -104,23 +106,22 @@ def read(level: Level, picture: NDArray[np.uint8], edges: pyramids.Edges, sides:
     return pixels
 
 
-@settings(max_examples=50, deadline=None)
 @given(data=st.data(), w=st.integers(1, 300), h=st.integers(1, 300), band=st.sampled_from((100, 3000, 10**6)))
 def test_neither_tiles_nor_bands_show(data: st.DataObject, w: int, h: int, band: int) -> None:
     level = Level(data.draw(st.integers(1, 300)), data.draw(st.integers(1, 300)), 64)
-    picture = np.random.default_rng(level.width).integers(0, 256, (level.height, level.width, 3), np.uint8)
+    image = np.random.default_rng(level.width).integers(0, 256, (level.height, level.width, 3), np.uint8)
     x0, y0, across, down = data.draw(parts(level.width, level.height))
     edges = (x0 + data.draw(st.floats(0, 0.5)), float(y0), x0 + across - data.draw(st.floats(0, 0.4)), float(y0 + down))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pyramids, "BAND_PIXELS", band)
-        pixels = read(level, picture, edges, (w, h))
+        patch.setattr(pyramid_reader, "BAND_PIXELS", band)
+        pixels = read(level, image, edges, (w, h))
     left, top, right, bottom = edges
-    whole = Image.fromarray(picture).resize((level.width, h), Image.Resampling.LANCZOS, (0, top, level.width, bottom))
+    whole = Image.fromarray(image).resize((level.width, h), Image.Resampling.LANCZOS, (0, top, level.width, bottom))
     whole = whole.resize((w, h), Image.Resampling.LANCZOS, (left, 0, right, h))
     assert np.abs(pixels.astype(int) - np.asarray(whole)).max() <= 1
 
 
 def test_pixel_for_pixel_nothing_is_filtered() -> None:
     level = Level(300, 200, 64)
-    picture = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
-    assert np.array_equal(read(level, picture, (10, 20, 250, 190), (240, 170)), picture[20:190, 10:250])
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    assert np.array_equal(read(level, image, (10, 20, 250, 190), (240, 170)), image[20:190, 10:250])

@@ -8,14 +8,15 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 from redis.exceptions import RedisError
 
-from service.embedded_redis import find_binary
-from service.queue import connect
+from service.runtime.embedded_redis import find_binary
+from service.runtime.redis import connect
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.waiting import eventually
 
@@ -34,10 +35,11 @@ class Cluster:
     folder: Path
     worker: Sequence[str]
     environment: dict[str, str] = field(default_factory=dict)
+    cache_bytes: int = 64 << 20
     processes: dict[str, Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("models", "redis", "logs"):
+        for name in ("models", "redis", "cache", "logs"):
             (self.folder / name).mkdir(exist_ok=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -56,6 +58,10 @@ class Cluster:
         return f"unix://{self.folder}/redis/socket"
 
     @property
+    def cache_url(self) -> str:
+        return f"unix://{self.folder}/cache/socket"
+
+    @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
@@ -71,20 +77,21 @@ class Cluster:
             await self.stop()
 
     async def start(self, name: str) -> None:
-        """Starts a part: ``redis``, ``gateway`` or ``worker-1`` …"""
+        """Starts a part: ``redis``, ``gateway``, ``worker-1`` … A gateway uses a ``cache`` that was started first."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("CREPS_")}
         environment |= {
             "CREPS_REDIS_URL": self.redis_url,
             "CREPS_MODELS": str(self.models),
             "CREPS_OUTPUTS": self.outputs.as_uri(),
+            **({"CREPS_CACHE_URL": self.cache_url} if "cache" in self.processes else {}),
             **self.environment,
         }
         with (self.folder / "logs" / name).open("a") as log:
             self.processes[name] = await asyncio.create_subprocess_exec(
                 *self._command(name), stdout=log, stderr=log, env=environment
             )
-        if name == "redis":
-            await eventually(self._redis_answers)
+        if name in ("redis", "cache"):
+            await eventually(partial(self._answers, self.redis_url if name == "redis" else self.cache_url))
 
     def kill(self, name: str) -> None:
         """``kill -9``."""
@@ -107,17 +114,20 @@ class Cluster:
                 return False
 
     def _command(self, name: str) -> list[str]:
-        if name == "redis":
-            folder = str(self.folder / "redis")
-            options = {"--port": "0", "--unixsocket": f"{folder}/socket", "--dir": folder}
-            options |= {"--save": "", "--appendonly": "yes", "--appendfsync": "everysec"}
+        if name in ("redis", "cache"):
+            folder = str(self.folder / name)
+            options = {"--port": "0", "--unixsocket": f"{folder}/socket", "--dir": folder, "--save": ""}
+            if name == "redis":
+                options |= {"--appendonly": "yes", "--appendfsync": "everysec"}
+            else:
+                options |= {"--maxmemory": str(self.cache_bytes), "--maxmemory-policy": "allkeys-lru"}
             return [str(find_binary()), *(word for option in options.items() for word in option)]
         if name == "gateway":
             return [sys.executable, "-m", "service", "gateway", "--port", str(self.port)]
         return list(self.worker)
 
-    async def _redis_answers(self) -> bool:
-        async with connect(self.redis_url) as redis:
+    async def _answers(self, url: str) -> bool:
+        async with connect(url) as redis:
             try:
                 answer: Any = await redis.ping()
             except RedisError:  # not there, or still reading its file

@@ -9,10 +9,11 @@ import pytest
 from redis.asyncio import Redis
 
 from model.checkpoint import Checkpoint
-from service.jobs import storage
-from service.jobs.board import Board, State, Status
+from service.imaging.object_store import Store, open_store
+from service.jobs import records
 from service.jobs.job import Job
-from service.outputs.store import Store, folder_store
+from service.jobs.repository import JobRepository
+from service.jobs.status import State, Status
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.jobs.stand_in import make_worker
 from tests.service.waiting import LONG, eventually
@@ -39,7 +40,7 @@ def outputs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(outputs: Path) -> Store:
-    return folder_store(outputs)
+    return open_store(outputs.as_uri())
 
 
 @pytest.fixture
@@ -59,19 +60,19 @@ def run_worker(redis: "Redis", models: Path, store: Store) -> RunWorker:
     return run
 
 
-async def submit(board: Board, store: Store, job: Job) -> None:
+async def submit(repository: JobRepository, store: Store, job: Job) -> None:
     """As the gateway does."""
-    await storage.put_record(store, job)
-    await board.admit(job)
+    await records.put_record(store, job)
+    await repository.create(job)
 
 
-async def ends_as(board: Board, job: Job, state: State) -> Status:
+async def ends_as(repository: JobRepository, job: Job, state: State) -> Status:
     """Waits for the end of a job, which must be this one."""
 
     async def has_ended() -> bool:
-        return (await board.status(job.id)).ended
+        return (await repository.status(job.id)).ended
 
     await eventually(has_ended)
-    status = await board.status(job.id)
+    status = await repository.status(job.id)
     assert status.state == state, status
     return status

@@ -25,15 +25,18 @@ from PIL import Image
 
 from kernels.renderer import Renderer
 from model.checkpoint import Checkpoint
-from service.catalog import DEMO, DEMO_NAME
+from service.imaging.export_spec import ExportSpec
+from service.imaging.tile_encoding import encode_tile
 from service.jobs.job import Job
-from service.outputs.order import Order
-from service.outputs.tiles import encode_tile
+from service.models.catalog import DEMO, DEMO_NAME
 from tests.service.jobs.cluster import Cluster, persist
 from tests.service.waiting import eventually
 
 PARTS = ("redis", "gateway", "worker-1", "worker-2")
 JOBS_AT_ONCE, CLIENTS = 3, 4
+MAX_SIDE = 1500
+"""Largest width and height of a job."""
+
 KILL_SECONDS = (3.0, 8.0)
 """Between two kills. A worker that died is noticed after four seconds."""
 
@@ -51,7 +54,7 @@ class Report:
     recoveries: list[float] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
     tiles: int = 0
-    pictures: int = 0
+    images: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -59,7 +62,7 @@ class Report:
         slowest = f"{max(self.recoveries):.1f} s at most" if self.recoveries else "none needed"
         return (
             f"kills: {kills}; ready again after {slowest}\n"
-            f"{len(self.jobs)} jobs of {self.tiles} tiles, {self.pictures} pictures, {len(self.wrong)} wrong"
+            f"{len(self.jobs)} jobs of {self.tiles} tiles, {self.images} pictures, {len(self.wrong)} wrong"
             + "".join(f"\n  {wrong}" for wrong in self.wrong)
         )
 
@@ -68,7 +71,7 @@ async def soak(folder: Path, seconds: float, seed: int = 0) -> Report:
     """Runs the service in ``folder`` under load and kills for ``seconds``, lets it finish and looks at everything."""
     chance, report = random.Random(seed), Report()
     cluster = Cluster(folder, [sys.executable, "-m", "service", "worker", "--device", "cpu"])
-    pictures: dict[str, bytes] = {}
+    images: dict[str, bytes] = {}
     async with (
         cluster.running(*PARTS),
         httpx.AsyncClient(base_url=cluster.address, trust_env=False, timeout=30) as http,
@@ -80,8 +83,8 @@ async def soak(folder: Path, seconds: float, seed: int = 0) -> Report:
         for number in range(JOBS_AT_ONCE):
             tasks.create_task(_order_jobs(http, end, random.Random(seed + number), number, report))
         for number in range(CLIENTS):
-            tasks.create_task(_ask_pictures(http, end, random.Random(-seed - number), pictures, report))
-    await asyncio.to_thread(_compare, cluster.outputs, pictures, report)
+            tasks.create_task(_ask_images(http, end, random.Random(-seed - number), images, report))
+    await asyncio.to_thread(_compare, cluster.outputs, images, report)
     return report
 
 
@@ -113,8 +116,8 @@ async def _order_jobs(http: httpx.AsyncClient, end: float, chance: random.Random
             "model": DEMO_NAME,
             "seed": chance.randrange(1000),
             "truncation_psi": 0.7,
-            "width": chance.randrange(200, 1500),
-            "height": chance.randrange(200, 1500),
+            "width": chance.randrange(100, MAX_SIDE),
+            "height": chance.randrange(100, MAX_SIDE),
             "tile": chance.choice((64, 128, 256)),
             "output": output,
             "format": "png" if output == "png" else chance.choice(("png", "jpeg")),
@@ -133,52 +136,52 @@ async def _order_jobs(http: httpx.AsyncClient, end: float, chance: random.Random
         report.tiles += job["tiles_total"]
 
 
-async def _ask_pictures(
-    http: httpx.AsyncClient, end: float, chance: random.Random, pictures: dict[str, bytes], report: Report
+async def _ask_images(
+    http: httpx.AsyncClient, end: float, chance: random.Random, images: dict[str, bytes], report: Report
 ) -> None:
     while time.monotonic() < end:
         path = f"/v1/images/{DEMO_NAME}/{chance.randrange(40)}.png?width=256&height=256"
         answer = await persist(http, "GET", path)
-        report.pictures += 1
-        if answer.status_code != 200 or pictures.setdefault(path, answer.content) != answer.content:
+        report.images += 1
+        if answer.status_code != 200 or images.setdefault(path, answer.content) != answer.content:
             report.wrong.append(f"{path}: {answer.status_code}")
         await asyncio.sleep(0.2)
 
 
-def _compare(outputs: Path, pictures: dict[str, bytes], report: Report) -> None:
+def _compare(outputs: Path, images: dict[str, bytes], report: Report) -> None:
     """Draws everything once more."""
     renderer = Renderer(Checkpoint.open(DEMO), "cpu")
     for number, job in enumerate(report.jobs):
         print(f"comparing job {number + 1} of {len(report.jobs)}", file=sys.stderr, end="\r")
         folder = outputs / "jobs" / job
         try:
-            order = Job.from_json((folder / "job.json").read_bytes()).order
-            if not _is_right(order, folder, renderer):
+            export = Job.from_json((folder / "job.json").read_bytes()).export
+            if not _is_right(export, folder, renderer):
                 report.wrong.append(f"job {job}: other bytes")
         except OSError as error:
             report.wrong.append(f"job {job}: {error}")
-    for path, content in pictures.items():
-        with Image.open(BytesIO(content)) as picture:
-            picture.verify()
+    for path, content in images.items():
+        with Image.open(BytesIO(content)) as image:
+            image.verify()
         if imagecodecs.png_decode(content).shape != (256, 256, 3):
             report.wrong.append(path)
 
 
-def _is_right(order: Order, folder: Path, renderer: Renderer) -> bool:
-    if order.kind == "png":
+def _is_right(export: ExportSpec, folder: Path, renderer: Renderer) -> bool:
+    if export.kind == "png":
         return bool(
-            np.array_equal(imagecodecs.png_decode((folder / order.name).read_bytes()), renderer.render(order.spec))
+            np.array_equal(imagecodecs.png_decode((folder / export.name).read_bytes()), renderer.render(export.spec))
         )
-    indices = range(order.pyramid.tiles)
-    tiles = {index: encode_tile(order, renderer.render(order.tile_spec(index))) for index in indices}
-    if order.kind == "dzi":
-        return all((folder / order.tile_name(index)).read_bytes() == tile for index, tile in tiles.items())
-    content = (folder / order.name).read_bytes()
-    with tifffile.TiffFile(folder / order.name) as file:
-        for level, page in zip(reversed(range(len(order.pyramid.levels))), file.series[0].levels, strict=True):
+    indices = range(export.pyramid.tiles)
+    tiles = {index: encode_tile(export, renderer.render(export.tile_spec(index))) for index in indices}
+    if export.kind == "dzi":
+        return all((folder / export.tile_name(index)).read_bytes() == tile for index, tile in tiles.items())
+    content = (folder / export.name).read_bytes()
+    with tifffile.TiffFile(folder / export.name) as file:
+        for level, page in zip(reversed(range(len(export.pyramid.levels))), file.series[0].levels, strict=True):
             keyframe: Any = page.keyframe
             for index, start, length in zip(
-                order.pyramid.scan(level), keyframe.dataoffsets, keyframe.databytecounts, strict=True
+                export.pyramid.scan(level), keyframe.dataoffsets, keyframe.databytecounts, strict=True
             ):
                 if content[start : start + length] != tiles[index]:
                     return False

@@ -1,4 +1,4 @@
-"""A renderer whose pixels tell where they are, and a worker process around it."""
+"""A worker with a renderer whose pixels depend on their position, size and seed."""
 
 import asyncio
 import contextlib
@@ -9,27 +9,31 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from model.checkpoint import Checkpoint
-from model.spec import Encoding, Format, Latent, RenderSpec
+from model.latents.latent import Latent
+from model.spec import Encoding, Format, RenderSpec
 from model.viewport import Viewport
-from service.catalog import Catalog
-from service.jobs import tile_work
+from service.imaging.export_spec import ExportSpec, Kind
+from service.imaging.object_store import Store, open_store
+from service.imaging.tile_encoding import encode_tile
 from service.jobs.job import Job
-from service.outputs.order import Kind, Order
-from service.outputs.store import Store, open_store
-from service.outputs.tiles import encode_tile
-from service.queue import connect
-from service.worker import Worker
+from service.jobs.tile_tasks import TileTask, TileTasks
+from service.models.catalog import Catalog
+from service.runtime.redis import connect
+from service.runtime.redis_keys import GROUP, TILES
+from service.worker import tile_processor
+from service.worker.worker import Worker
 
 KILLS, BREAKS = 2001, 2002
-"""Seeds whose tile at (64, 0) of the whole picture kills its process, or cannot be drawn."""
+"""Seeds whose tile at (64, 0) of the largest level kills the process, or fails."""
 
-PATIENCE = 1.0
+HEARTBEAT_TIMEOUT = 1.0
 
 
 def pattern(spec: RenderSpec) -> NDArray[np.uint8]:
@@ -44,6 +48,7 @@ class PatternRenderer:
     """Draws patterns, each tile in ``CREPS_TEST_DELAY`` seconds. Notes in the folder's journal what it draws."""
 
     backend = "stand-in"
+    arithmetic = "stand-in"
     precision = ()
     memory = 1000
 
@@ -51,7 +56,7 @@ class PatternRenderer:
         self._journal = checkpoint.path.parent / "tiles"
 
     def close(self) -> None:
-        """Has nothing to give back."""
+        """Nothing to free."""
 
     def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
         for spec in specs:
@@ -86,13 +91,23 @@ def make_job(
     number: int = 1,
 ) -> Job:
     spec = RenderSpec(digest, Latent(seed=seed), Viewport.resolve(*size), Encoding(image_format))
-    return Job(f"{number:032x}", time.time(), Order(spec, kind, tile))
+    return Job(f"{number:032x}", time.time(), ExportSpec(spec, kind, tile))
 
 
-def expected_tiles(order: Order) -> dict[str, bytes]:
-    """What an undisturbed worker makes of an order."""
-    indices = range(order.pyramid.tiles)
-    return {order.tile_name(index): encode_tile(order, pattern(order.tile_spec(index))) for index in indices}
+async def take_tiles(redis: "Redis", count: int, pixels: int = 1 << 40, worker: str = "worker") -> list[TileTask]:
+    """What is queued, and then the tiles of the jobs that have had the least, for a worker."""
+    streams: Any = await redis.xreadgroup(GROUP, worker, {TILES: ">"}, count=count)
+    entries = [entry for _, entries in streams for entry in entries]
+    if len(entries) < count:
+        taken = await TileTasks(redis).take(worker, count - len(entries), pixels)
+        entries += [(entry, dict(zip(flat[::2], flat[1::2], strict=True))) for entry, flat in taken]
+    return [TileTask.from_fields(entry, fields) for entry, fields in entries]
+
+
+def expected_tiles(export: ExportSpec) -> dict[str, bytes]:
+    """The tiles of an export as a worker stores them."""
+    indices = range(export.pyramid.tiles)
+    return {export.tile_name(index): encode_tile(export, pattern(export.tile_spec(index))) for index in indices}
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
@@ -113,7 +128,7 @@ def make_worker(redis: "Redis", models: Path, store: Store) -> Worker:
         store,
         device="cpu",
         batch_limit=8,
-        patience=PATIENCE,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
     )
 
 
@@ -126,5 +141,5 @@ async def _main(url: str, models: Path, outputs: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    tile_work.RETRY_SECONDS = 0.05
+    tile_processor.RETRY_SECONDS = 0.05
     asyncio.run(_main(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from model.checkpoint import Checkpoint
+from service.imaging.export_spec import ExportSpec
 from service.jobs.job import Job
-from service.outputs.order import Order
 from tests.service.jobs.cluster import Cluster, persist, stand_in_cluster
 from tests.service.jobs.stand_in import KILLS, expected_tiles, files_below, journal
 from tests.service.waiting import eventually
@@ -39,7 +39,7 @@ def checkpoint(cluster: Cluster) -> Checkpoint:
     return Checkpoint.open(cluster.models / "pattern.safetensors")
 
 
-async def order(http: httpx.AsyncClient, **values: Any) -> str:
+async def export(http: httpx.AsyncClient, **values: Any) -> str:
     body = {"model": "pattern", "seed": 1, "width": 500, "height": 400, "tile": 64, **values}
     answer = await persist(http, "POST", "/v1/jobs", json=body, headers={"Idempotency-Key": f"key {values}"})
     assert answer.status_code == 202, answer.text
@@ -62,15 +62,18 @@ async def ended(http: httpx.AsyncClient, job: str) -> dict[str, Any]:
     return await status(http, job)
 
 
-def recorded_order(cluster: Cluster, job: str) -> Order:
-    return Job.from_json((cluster.outputs / "jobs" / job / "job.json").read_bytes()).order
+def recorded_order(cluster: Cluster, job: str) -> ExportSpec:
+    return Job.from_json((cluster.outputs / "jobs" / job / "job.json").read_bytes()).export
 
 
-@pytest.mark.parametrize("victims", [("worker-1",), ("gateway",), ("redis",), PARTS])
+@pytest.mark.parametrize(
+    "victims",
+    [PARTS, *(pytest.param((part,), marks=pytest.mark.slow) for part in ("worker-1", "gateway", "redis"))],
+)
 async def test_killed_in_the_middle(
     cluster: Cluster, http: httpx.AsyncClient, checkpoint: Checkpoint, victims: tuple[str, ...]
 ) -> None:
-    job = await order(http, format="jpeg")
+    job = await export(http, format="jpeg")
 
     async def is_under_way() -> bool:
         return float((await status(http, job))["progress"]) > 0.3
@@ -81,7 +84,7 @@ async def test_killed_in_the_middle(
     await asyncio.sleep(0.3)
     for victim in victims:
         await cluster.start(victim)
-    assert await order(http, format="jpeg") == job  # the key's, whatever Redis may have lost
+    assert await export(http, format="jpeg") == job  # the key's, whatever Redis may have lost
     assert (await ended(http, job))["state"] == "succeeded"
     wanted = expected_tiles(recorded_order(cluster, job))
     files = files_below(cluster.outputs / "jobs" / job)
@@ -92,11 +95,12 @@ async def test_killed_in_the_middle(
     assert len(journal(cluster.models)) <= len(wanted) + 2 * 2 * 25
 
 
+@pytest.mark.slow
 async def test_a_tile_that_kills_every_worker(
     cluster: Cluster, http: httpx.AsyncClient, checkpoint: Checkpoint
 ) -> None:
-    job = await order(http, seed=KILLS)
-    other = await order(http, seed=2)
+    job = await export(http, seed=KILLS)
+    other = await export(http, seed=2)
     described: asyncio.Task[dict[str, Any]] = asyncio.create_task(ended(http, job))
     deaths = 0
     while not described.done():
@@ -125,7 +129,7 @@ def small_disk(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("small_disk")
 async def test_a_full_disk(cluster: Cluster, http: httpx.AsyncClient) -> None:
-    described = await ended(http, await order(http))
+    described = await ended(http, await export(http))
     assert described["state"] == "failed"
     assert described["error"] == "the store failed: No space left on device"
     await eventually(lambda: not files_below(cluster.outputs))

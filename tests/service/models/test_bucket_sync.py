@@ -9,13 +9,13 @@ import pytest
 
 from model.config import GeneratorConfig
 from model.errors import InputError
-from service import mirror as mirror_module
-from service.catalog import Catalog
-from service.mirror import Mirror, open_catalog
-from service.outputs.store import Store, open_store
-from service.settings import Settings
+from service.imaging.object_store import Store, open_store
+from service.models import bucket_sync as mirror_module
+from service.models.bucket_sync import BucketSync, open_catalog
+from service.models.catalog import Catalog
+from service.runtime.settings import Settings
 from tests.service.checkpoints import save_hollow_checkpoint
-from tests.service.outputs.conftest import BUCKET, bucket, s3_server  # noqa: F401 - fixtures
+from tests.service.imaging.conftest import BUCKET, bucket, s3_server  # noqa: F401 - fixtures
 from tests.service.waiting import eventually
 
 LIMIT = 10**6
@@ -27,8 +27,8 @@ def address(bucket: Store, tmp_path: Path) -> str:  # noqa: F811
 
 
 @pytest.fixture
-def mirror(address: str, tmp_path: Path) -> Mirror:
-    return Mirror(address, tmp_path / "cache", LIMIT)
+def mirror(address: str, tmp_path: Path) -> BucketSync:
+    return BucketSync(address, tmp_path / "cache", LIMIT)
 
 
 def put(address: str, folder: Path, name: str, resolution: int) -> str:
@@ -38,15 +38,15 @@ def put(address: str, folder: Path, name: str, resolution: int) -> str:
     return checkpoint.digest
 
 
-def served(mirror: Mirror, tmp_path: Path) -> dict[str, str]:
+def served(mirror: BucketSync, tmp_path: Path) -> dict[str, str]:
     return {found.name: found.digest for found in Catalog(mirror.folder, demo=tmp_path / "none").models()}
 
 
-def visible(mirror: Mirror) -> set[str]:
+def visible(mirror: BucketSync) -> set[str]:
     return {file.name for file in mirror.folder.iterdir()}
 
 
-def test_files_come_change_and_go(mirror: Mirror, address: str, tmp_path: Path) -> None:
+def test_files_come_change_and_go(mirror: BucketSync, address: str, tmp_path: Path) -> None:
     mirror.refresh()
     assert served(mirror, tmp_path) == {}
     first = {"a": put(address, tmp_path, "a", 32), "b": put(address, tmp_path, "b", 64)}
@@ -62,30 +62,30 @@ def test_files_come_change_and_go(mirror: Mirror, address: str, tmp_path: Path) 
 
 
 def test_what_is_unchanged_is_not_fetched_again_not_even_by_another_process(
-    mirror: Mirror, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mirror: BucketSync, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = put(address, tmp_path, "a", 32)
     obstore.put(open_store(address), "bad.safetensors", b"bad")
     mirror.refresh()
     monkeypatch.setattr(obstore, "get", lambda *_: pytest.fail("it was fetched"))
     mirror.refresh()
-    other = Mirror(address, tmp_path / "cache", LIMIT)
+    other = BucketSync(address, tmp_path / "cache", LIMIT)
     other.refresh()
     assert served(other, tmp_path) == {"a": digest}
 
 
 def test_a_bad_file_is_refused_once_and_the_good_one_stays(
-    mirror: Mirror, address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    mirror: BucketSync, address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     digest = put(address, tmp_path, "a", 32)
     mirror.refresh()
     obstore.put(open_store(address), "a.safetensors", b"\x80\x04pickle")
     mirror.refresh()
     mirror.refresh()
-    assert served(Mirror(address, tmp_path / "cache", LIMIT), tmp_path) == {"a": digest}
+    assert served(BucketSync(address, tmp_path / "cache", LIMIT), tmp_path) == {"a": digest}
     (message,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert f"{address}/a.safetensors is a pickle" in message
-    assert message.endswith("what was served by this name still is")
+    assert message.endswith("still served")
     newer = put(address, tmp_path, "a", 64)
     mirror.refresh()
     assert served(mirror, tmp_path) == {"a": newer}
@@ -94,13 +94,13 @@ def test_a_bad_file_is_refused_once_and_the_good_one_stays(
 def test_copies_are_bounded(address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     digest = put(address, tmp_path, "a", 32)
     size = (tmp_path / "a.safetensors").stat().st_size
-    mirror = Mirror(address, tmp_path / "cache", 2 * size - 1)
+    mirror = BucketSync(address, tmp_path / "cache", 2 * size - 1)
     mirror.refresh()
     put(address, tmp_path, "b", 32)
     mirror.refresh()
     mirror.refresh()
     assert served(mirror, tmp_path) == {"a": digest}
-    assert sum(f"of its {size} bytes {size - 1} fit the model cache" in message for message in caplog.messages) == 1
+    assert sum(f"{size} bytes" in message and f"{size - 1}" in message for message in caplog.messages) == 1
     changed = put(address, tmp_path, "a", 64)  # in the place of the old one
     mirror.refresh()
     assert served(mirror, tmp_path) == {"a": changed}
@@ -110,7 +110,7 @@ def test_copies_are_bounded(address: str, tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_what_a_killed_process_left_is_cleared_up_and_what_is_damaged_is_fetched_again(
-    mirror: Mirror, address: str, tmp_path: Path
+    mirror: BucketSync, address: str, tmp_path: Path
 ) -> None:
     digest = put(address, tmp_path, "a", 32)
     mirror.refresh()
@@ -122,7 +122,7 @@ def test_what_a_killed_process_left_is_cleared_up_and_what_is_damaged_is_fetched
     assert visible(mirror) == {"a.safetensors", ".lock", ".index.json"}
 
 
-def test_a_cache_that_is_deleted_is_made_anew(mirror: Mirror, address: str, tmp_path: Path) -> None:
+def test_a_cache_that_is_deleted_is_made_anew(mirror: BucketSync, address: str, tmp_path: Path) -> None:
     digest = put(address, tmp_path, "a", 32)
     catalog = Catalog(mirror.folder, demo=tmp_path / "none", refresh=mirror.refresh)
     assert catalog.resolve("a").digest == digest
@@ -135,8 +135,8 @@ def test_a_bucket_that_is_away_takes_no_model_away(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     digest = put(address, tmp_path, "a", 32)
-    Mirror(address, tmp_path / "cache", LIMIT).refresh()
-    mirror = Mirror(address, tmp_path / "cache", LIMIT)
+    BucketSync(address, tmp_path / "cache", LIMIT).refresh()
+    mirror = BucketSync(address, tmp_path / "cache", LIMIT)
 
     def fail(*_: object) -> None:
         raise PermissionError("Access Denied: secret")
@@ -146,18 +146,18 @@ def test_a_bucket_that_is_away_takes_no_model_away(
     mirror.refresh()
     assert served(mirror, tmp_path) == {"a": digest}
     (message,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert message == f"{address} cannot be copied at present: Access Denied"
+    assert message == f"{address} cannot be copied: Access Denied"
 
 
 def test_a_cache_that_cannot_be_written_is_told(address: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
-        Mirror(address, tmp_path / "file", LIMIT)
+        BucketSync(address, tmp_path / "file", LIMIT)
 
 
 @pytest.mark.anyio
 async def test_the_catalog_follows_the_bucket(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror_module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(mirror_module, "REFRESH_SECONDS", 0.05)
     async with open_catalog(Settings(models=address, model_cache=tmp_path / "cache")) as catalog:
         digest = put(address, tmp_path, "late", 32)
         await eventually(lambda: "late" in {found.name for found in catalog.models()})

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from model.checkpoint import FORMAT, FORMAT_VERSION, Checkpoint
 from model.config import GeneratorConfig
 from model.errors import InputError
-from service.catalog import Catalog
+from service.models.catalog import Catalog
 from tests.service.checkpoints import save_hollow_checkpoint
 
 SMALL, LARGE = GeneratorConfig(32), GeneratorConfig(64)
@@ -49,7 +49,7 @@ def test_unknown_names_are_told_the_known_ones(tmp_path: Path, name: str) -> Non
     with pytest.raises(InputError) as caught:
         make(tmp_path).resolve(name)
     assert caught.value.field == "model"
-    assert caught.value.message.endswith("is no model of this service, which has a")
+    assert caught.value.message.endswith("not found; available: a")
 
 
 def test_a_name_that_is_another_checkpoints_digest_does_not_take_its_place(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_bad_file_leaves_the_good_one_whose_place_it_took(tmp_path: Path, capl
         assert kept.content.read_bytes() == whole  # whoever loads it now gets what was served
     (message,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "not a complete safetensors file" in message
-    assert message.endswith("what was served by this name still is")
+    assert message.endswith("still served")
     newer = save_hollow_checkpoint(tmp_path, "a", LARGE)
     assert catalog.resolve("a").digest == newer.digest
     with pytest.raises(InputError):
@@ -146,8 +146,8 @@ def test_a_bad_file_is_not_served_for_long_after_it_was_removed(tmp_path: Path) 
     ("tensor", "reason"),
     [
         (np.array([np.nan], np.float32), "not finite"),
-        (np.arange(1), "is I64 [1], its config asks for [1]"),
-        (np.zeros(2, np.float32), "is F32 [2], its config asks for [1]"),
+        (np.arange(1), "is I64 [1], its config requires [1]"),
+        (np.zeros(2, np.float32), "is F32 [2], its config requires [1]"),
     ],
 )
 def test_tensors_that_nothing_can_be_drawn_with_are_refused(

@@ -6,10 +6,11 @@ from numpy.typing import NDArray
 
 from kernels.renderer import Renderer
 from model.checkpoint import Checkpoint
-from model.spec import Latent, RenderSpec
+from model.latents.latent import Latent
+from model.spec import RenderSpec
 from model.viewport import Viewport
-from service.catalog import DEMO
 from service.cli import main
+from service.models.catalog import DEMO
 
 MAX_BYTES = 16 * 2**20
 
@@ -34,14 +35,14 @@ def test_commands_know_it_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "64" in capsys.readouterr().out
 
 
-def test_seeds_draw_different_pictures_of_the_same_kind(renderer: Renderer) -> None:
-    pictures = np.stack([draw(renderer, seed, 64) for seed in range(12)])
-    assert pictures.std(axis=0).mean() > 8  # levels: they differ …
-    corners = pictures[:, :4, :4].mean(axis=(1, 2, 3))
+def test_seeds_draw_different_images_of_the_same_kind(renderer: Renderer) -> None:
+    images = np.stack([draw(renderer, seed, 64) for seed in range(12)])
+    assert images.std(axis=0).mean() > 8  # levels: they differ …
+    corners = images[:, :4, :4].mean(axis=(1, 2, 3))
     assert np.median(corners) > 230  # … but all are heads before white
 
 
-def test_sixteen_times_the_pixels_show_the_same_picture(renderer: Renderer) -> None:
+def test_sixteen_times_the_pixels_show_the_same_image(renderer: Renderer) -> None:
     """Averaged down, 256² is the native 64² within what the network itself changes inside a pixel."""
     for seed in range(3):
         native, large = draw(renderer, seed, 64), draw(renderer, seed, 256)

@@ -11,15 +11,17 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from service import queue
-from service.queue import PICTURES, RenderResult, connect, success_fields
-from service.render_client import RenderClient
+from service.queue.client import RenderClient
+from service.queue.messages import RenderResult, ReplyHeader
+from service.runtime import redis as redis_module
+from service.runtime.redis import connect
+from service.runtime.redis_keys import IMAGES
 from tests.service.stand_in import make_spec
 from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio
 
-PICTURE = 1_000_000
+IMAGE = 1_000_000
 """Bytes."""
 
 
@@ -74,9 +76,9 @@ def answer_seconds() -> float:
 @pytest.fixture
 async def client(redis_url: str, monkeypatch: pytest.MonkeyPatch, answer_seconds: float) -> AsyncIterator[RenderClient]:
     """Its network carries one picture in the time that an answer may take, but not two."""
-    monkeypatch.setattr(queue, "ANSWER_SECONDS", answer_seconds)
+    monkeypatch.setattr(redis_module, "REDIS_TIMEOUT", answer_seconds)
     async with (
-        weak_network(redis_url.removeprefix("unix://"), most=PICTURE * 3 // 2) as url,
+        weak_network(redis_url.removeprefix("unix://"), most=IMAGE * 3 // 2) as url,
         connect(url) as redis,
         RenderClient(redis, 100) as client,
     ):
@@ -91,34 +93,34 @@ async def draw(redis: "Redis", count: int, size: int) -> None:
     """Answers so many requests, once all are there, in one go."""
 
     async def are_there() -> bool:
-        return await redis.xlen(PICTURES) == count
+        return await redis.xlen(IMAGES) == count
 
     await eventually(are_there)
-    requests: Any = await redis.xrange(PICTURES)
+    requests: Any = await redis.xrange(IMAGES)
     async with redis.pipeline() as transaction:
         for entry, request in requests:
-            reply: dict[Any, Any] = {"id": request[b"id"], **success_fields(bytes(size), 0, 0)}
+            reply: dict[Any, Any] = {ReplyHeader(request[b"id"].decode()).encode(): bytes(size)}
             transaction.xadd(request[b"reply"], reply)
-            transaction.xdel(PICTURES, entry)
+            transaction.xdel(IMAGES, entry)
         await transaction.execute()
 
 
-async def test_large_pictures_that_are_ready_at_once_all_come(redis: "Redis", client: RenderClient) -> None:
+async def test_large_images_that_are_ready_at_once_all_come(redis: "Redis", client: RenderClient) -> None:
     tasks = [submit(client, seed) for seed in range(8)]
-    await draw(redis, len(tasks), PICTURE)
-    assert [len(result.content) for result in await asyncio.gather(*tasks)] == [PICTURE] * len(tasks)
+    await draw(redis, len(tasks), IMAGE)
+    assert [len(result.content) for result in await asyncio.gather(*tasks)] == [IMAGE] * len(tasks)
 
 
-@pytest.mark.parametrize("answer_seconds", [5.0])
-async def test_a_picture_that_cannot_come_keeps_no_other_from_coming(redis: "Redis", client: RenderClient) -> None:
+@pytest.mark.parametrize("answer_seconds", [2.0])
+async def test_an_image_that_cannot_come_keeps_no_other_from_coming(redis: "Redis", client: RenderClient) -> None:
     task = submit(client)
-    await draw(redis, 1, 2 * PICTURE)
+    await draw(redis, 1, 2 * IMAGE)
     with pytest.raises(RedisConnectionError, match="the queue was lost"):
         await task
     await eventually(lambda: is_well(client))
     task = submit(client)
-    await draw(redis, 1, PICTURE)
-    assert len((await task).content) == PICTURE
+    await draw(redis, 1, IMAGE)
+    assert len((await task).content) == IMAGE
 
 
 async def is_well(client: RenderClient) -> bool:
@@ -138,7 +140,7 @@ async def test_a_reply_that_names_no_request_is_logged_and_removed(
     await redis.xadd(stream, {"x": "y"})
     await draw(redis, 1, 8)
     assert (await task).content == bytes(8)
-    assert "a reply that names no request is removed" in caplog.text
+    assert "a reply that cannot be read is removed" in caplog.text
 
     async def is_empty() -> bool:
         return not await redis.xlen(stream)
@@ -148,7 +150,7 @@ async def test_a_reply_that_names_no_request_is_logged_and_removed(
 
 async def replies_to(redis: "Redis") -> set[bytes]:
     """The streams that are to take the replies to those who wait."""
-    requests: Any = await redis.xrange(PICTURES)
+    requests: Any = await redis.xrange(IMAGES)
     return {request[b"reply"] for _, request in requests}
 
 
@@ -168,7 +170,7 @@ async def test_whatever_fails_replies_are_read_again_afterwards(
                 client.require()
             (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
             assert record.exc_info is not None
-        await redis.delete(PICTURES)
+        await redis.delete(IMAGES)
         await eventually(lambda: is_well(client))
         task = submit(client)
         await draw(redis, 1, 8)

@@ -5,23 +5,24 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from redis.exceptions import RedisError
 
 from model.errors import InputError
-from service import embedded_redis as module
-from service.embedded_redis import embedded_redis, find_binary
-from service.queue import connect
+from service.runtime import embedded_redis as module
+from service.runtime.embedded_redis import embedded_redis, find_binary
+from service.runtime.redis import connect
 from tests.service.waiting import LONG, eventually, is_running
 
 pytestmark = pytest.mark.anyio
 
 PARENT = """
 import asyncio
-from service.embedded_redis import embedded_redis
-from service.queue import connect
+from service.runtime.embedded_redis import embedded_redis
+from service.runtime.redis import connect
 
 async def main():
     async with embedded_redis() as url, connect(url) as redis:
@@ -48,6 +49,14 @@ async def test_it_is_private_forgets_everything_and_leaves_nothing() -> None:
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("name", ["a#b", "a?db=1", "50%41", "two words", "'\"\\"])
+async def test_its_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with tempfile.TemporaryDirectory(prefix=name) as folder:  # tmp_path may be too long for a socket
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        async with embedded_redis() as url, connect(url) as redis:
+            assert await redis.ping()
+
+
 async def test_it_starts_again_at_the_same_address_when_killed() -> None:
     async with embedded_redis() as url:
         first = await process_id(url)
@@ -62,7 +71,10 @@ async def test_it_starts_again_at_the_same_address_when_killed() -> None:
         await eventually(is_back)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGINT))],
+)
 async def test_it_dies_with_its_parent(number: int) -> None:
     parent = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
@@ -100,7 +112,7 @@ async def test_a_server_that_cannot_start_is_told(tmp_path: Path, monkeypatch: p
     broken = tmp_path / "redis-server"
     broken.write_text('#!/bin/sh\nwhile [ "$1" != --logfile ]; do shift; done\necho no luck today >"$2"\nexit 1\n')
     broken.chmod(0o755)
-    monkeypatch.setattr(module, "find_binary", lambda: broken)
+    monkeypatch.setattr(module, "find_binary", lambda setting: broken)
     with pytest.raises(InputError, match="did not start: no luck today"):
         async with embedded_redis():
             pytest.fail("it must not start")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.supervisor import Supervisor
+from service.runtime.supervisor import Supervisor
 from tests.service.waiting import LONG, eventually, is_running
 
 pytestmark = pytest.mark.anyio

@@ -131,7 +131,7 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_without_a_collector_nothing_is_exported() -> None:
     program = (
-        "import sys, service.commands.gateway, service.worker, service.tracing as tracing\n"
+        "import sys, service.commands.gateway, service.worker.worker, service.runtime.tracing as tracing\n"
         "tracing.configure_tracing('creps'); tracing.record_span('render', 'x', 0, 1)\n"
         "assert not tracing.current_traceparent()\n"
         "with tracing.request_span('GET', '/', {}) as describe: describe('/', 200)\n"
@@ -144,7 +144,7 @@ def test_without_a_collector_nothing_is_exported() -> None:
 def test_without_the_packages_the_service_runs_and_says_so() -> None:
     program = (
         "import sys; sys.modules['opentelemetry.sdk'] = None\n"
-        "from service.logs import configure_logging; from service.tracing import configure_tracing\n"
+        "from service.runtime.logs import configure_logging; from service.runtime.tracing import configure_tracing\n"
         "configure_logging('info'); configure_tracing('creps')"
     )
     result = run(program, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")

@@ -2,16 +2,37 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 from playwright.sync_api import Page
 
 from tests.service.waiting import LONG
-from tests.service.web.stand_in import Asked, StandIn, colour
+from tests.service.web.stand_in import StandIn, blue_of, colour
 
 T = TypeVar("T")
+
+QUIET_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the address of the page says."""
+
+    model: str
+    seed: int
+    psi: float
+    class_index: int | None
+    region: tuple[float, float, float, float]
+    width: int
+    height: int
+
+    @property
+    def extents(self) -> tuple[float, float]:
+        x0, y0, x1, y1 = self.region
+        return x1 - x0, y1 - y0
 
 
 def eventually(condition: Callable[[], T | None], page: Page) -> T:
@@ -28,27 +49,41 @@ def is_busy(page: Page) -> bool:
     return page.locator("#canvas").get_attribute("aria-busy") != "false"
 
 
-def wait_for_full(page: Page, service: StandIn) -> Asked:
-    """Waits for the full picture of a view that is new since the last call; returns the request for it."""
+def wait_for_full(page: Page, service: StandIn) -> Shown:
+    """Waits until the canvas shows what the page's address says, of which something was new since the last call."""
     quiet_since, count = time.monotonic(), service.seen
 
     def at_rest() -> bool:
         nonlocal quiet_since, count
         if is_busy(page) or len(service.asked) != count:
             quiet_since, count = time.monotonic(), len(service.asked)
-        return count > service.seen and time.monotonic() - quiet_since > 0.4
-
-    def shown() -> Asked | None:
-        """The last one that the canvas shows: one that was aborted may have come later."""
-        for asked in reversed(service.asked[service.seen :]):
-            if (asked.width, asked.height) == canvas_size(page) and shows(page, asked):
-                return asked
-        return None
+        return count > service.seen and time.monotonic() - quiet_since > QUIET_SECONDS
 
     eventually(at_rest, page)
-    asked = eventually(shown, page)
+    found = eventually(lambda: found if shows(page, found := shown(page)) else None, page)
     service.seen = len(service.asked)
-    return asked
+    return found
+
+
+def shown(page: Page, frame: tuple[float, float, float, float] = (0, 0, 1, 1)) -> Shown:
+    """What the address says, by the page's own reading of it. ``frame``: region of the whole picture."""
+    script = """async (frame) => {
+        const { fit, regionOf } = await import("/web/picture/view.js"), { snap } = await import("/web/picture/grid.js");
+        const values = new URLSearchParams(location.search), size = { width: canvas.width, height: canvas.height };
+        const [x, y, extent] = ["x", "y", "extent"].map((name) => Number(values.get(name)));
+        return regionOf(snap(extent ? { x, y, extent } : fit(frame, size), size), size);
+    }"""
+    values = link(page)
+    width, height = canvas_size(page)
+    return Shown(
+        values.get("model", ""),
+        int(values.get("seed", -1)),
+        float(values.get("psi", -1)),
+        int(values["class"]) if "class" in values else None,
+        cast(Any, tuple(page.evaluate(script, frame))),
+        width,
+        height,
+    )
 
 
 def canvas_size(page: Page) -> tuple[int, int]:
@@ -57,26 +92,34 @@ def canvas_size(page: Page) -> tuple[int, int]:
 
 
 def pixel(page: Page, x: int, y: int) -> list[int]:
+    """RGB; black where nothing is drawn."""
     script = "([x, y]) => [...canvas.getContext('2d').getImageData(x, y, 1, 1).data].slice(0, 3)"
     return cast(list[int], page.evaluate(script, [x, y]))
 
 
-def shows(page: Page, asked: Asked, tolerance: float = 3) -> bool:
-    """Whether places all over the canvas have the colours of this picture, up to what JPEG may change."""
+def shows(page: Page, view: Shown, tolerance: float = 3) -> bool:
+    """Whether places all over the canvas have the colours of this view, up to what JPEG may change."""
     width, height = canvas_size(page)
-    x0, y0, x1, y1 = asked.region
+    x0, y0, x1, y1 = view.region
+    blue = blue_of(view.seed, view.class_index, view.psi)
     for column, row in ((5, 5), (width // 2, height // 3), (width - 6, height - 6), (7, height - 9)):
         x = x0 + (x1 - x0) * (column + 0.5) / width
         y = y0 + (y1 - y0) * (row + 0.5) / height
-        if not np.allclose(pixel(page, column, row), colour(x, y, asked.blue), atol=tolerance, rtol=0):
+        if not np.allclose(pixel(page, column, row), colour(x, y, blue), atol=tolerance, rtol=0):
             return False
     return True
 
 
 def link(page: Page) -> dict[str, str]:
-    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).fragment).items()}
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
 
 
 def wheel(page: Page, x: float, y: float, delta: float) -> None:
     page.mouse.move(x, y)
     page.mouse.wheel(0, delta)
+
+
+def box(page: Page, selector: str) -> dict[str, float]:
+    found = page.locator(selector).bounding_box()
+    assert found is not None, selector
+    return cast(dict[str, float], found)

@@ -19,15 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.spec import Format
-from model.viewport import Viewport
-from service.gateway.requests import ImageQuery
+from model.spec import MAX_SIDES
+from model.viewport import MAX_SIDE, Viewport
+from service.gateway.routes.pages import PAGE_POLICY
+from service.gateway.schemas import ImageAddress
 
 WEB = Path(__file__).parents[3] / "service" / "web"
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'none'"
-)
 MODELS = [
     {"name": "landscapes", "digest": "a" * 64, "resolution": 128, "classes": 0, "state": "loaded"},
     {"name": "animals", "digest": "b" * 64, "resolution": 128, "classes": 10, "state": "loaded"},
@@ -36,7 +34,7 @@ MODELS = [
 
 @dataclass(frozen=True)
 class Asked:
-    """One request for a picture."""
+    """One request for a picture. Size and region are those of the crop."""
 
     model: str
     seed: int
@@ -48,14 +46,14 @@ class Asked:
     class_index: int | None
 
     @property
-    def blue(self) -> int:
-        """Of the whole picture: another for each seed and class, up to chance."""
-        return (37 * self.seed + 61 * (0 if self.class_index is None else self.class_index + 1)) % 256
-
-    @property
     def extents(self) -> tuple[float, float]:
         x0, y0, x1, y1 = self.region
         return x1 - x0, y1 - y0
+
+
+def blue_of(seed: int, class_index: int | None, psi: float) -> int:
+    """Of a whole picture: another for each seed, class and truncation, up to chance."""
+    return (37 * seed + 61 * (0 if class_index is None else class_index + 1) + round(100 * (psi - 0.7))) % 256
 
 
 class StandIn(ThreadingHTTPServer):
@@ -71,7 +69,10 @@ class StandIn(ThreadingHTTPServer):
         self.ready = True
         self.key: str | None = None
         self.max_pixels = 4096 * 4096
+        self.max_job_pixels = 2**32
+        self.told_max_pixels: int | None = None  # by /v1/limits, where that is another
         self.render_milliseconds = 0.0  # as Server-Timing tells it
+        self.queue_milliseconds = 0.5
         self.problems: list[tuple[int, dict[str, str], dict[str, str]]] = []  # status, headers, problem: answered first
         self.open = threading.Event()  # pictures wait for it
         self.open.set()
@@ -115,6 +116,10 @@ class Handler(BaseHTTPRequestHandler):
             self.answer_problem(401, {}, {"title": "Unauthorized", "detail": "a key is needed"})
         elif self.stand_in.key and self.headers["Authorization"] != f"Bearer {self.stand_in.key}":
             self.answer_problem(403, {}, {"title": "Forbidden", "detail": "this key is not known"})
+        elif path == "/version":
+            self.answer(200, b'{"version": "1.2.3"}', "application/json")
+        elif path == "/v1/limits":
+            self.answer(200, json.dumps(self.limits()).encode(), "application/json")
         elif path == "/v1/models":
             self.answer(200, json.dumps({"models": self.stand_in.models}).encode(), "application/json")
         elif path.startswith("/v1/images/"):
@@ -156,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer_part(job, path)
         elif path.endswith("/events"):
             self.answer_events(job)
-        elif path.endswith("/output"):
+        elif path.endswith(("/output", "/output.zip")):
             self.answer(200, b"the file", "image/tiff")
         elif "/output/picture_files/" in path:
             self.stand_in.tiles.append(path.partition("/output/")[2])
@@ -194,6 +199,15 @@ class Handler(BaseHTTPRequestHandler):
             self.stand_in.tell.wait()
             self.stand_in.tell.clear()
 
+    def limits(self) -> dict[str, Any]:
+        return {
+            "max_image_pixels": self.stand_in.told_max_pixels or self.stand_in.max_pixels,
+            "max_image_positions": 32_768,
+            "max_job_pixels": self.stand_in.max_job_pixels,
+            "max_side": MAX_SIDE,
+            "max_sides": MAX_SIDES,
+        }
+
     def answer_file(self, name: str) -> None:
         self.answer(200, (WEB / name).read_bytes(), CONTENT_TYPES[Path(name).suffix])
 
@@ -207,7 +221,7 @@ class Handler(BaseHTTPRequestHandler):
         if asked.width * asked.height > self.stand_in.max_pixels:
             self.answer_problem(413, {}, {"title": "Too large", "detail": "too many pixels"})
             return
-        timing = f"queue;dur=0.5, render;dur={self.stand_in.render_milliseconds}"
+        timing = f"queue;dur={self.stand_in.queue_milliseconds}, render;dur={self.stand_in.render_milliseconds}"
         self.answer(200, draw(asked), f"image/{asked.format}", {"Server-Timing": timing})
 
     def answer_problem(self, status: int, headers: dict[str, str], problem: dict[str, str]) -> None:
@@ -215,7 +229,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, body: bytes, content_type: str, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": content_type, "Content-Security-Policy": POLICY, **(headers or {})}.items():
+        sent = {"Content-Type": content_type, "Content-Security-Policy": PAGE_POLICY, **(headers or {})}
+        for name, value in sent.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -230,38 +245,41 @@ def new_job(number: int, order: dict[str, Any]) -> dict[str, Any]:
     fixed = {"state": "queued", "error": None, "tiles_done": 0, "tiles_total": 40, "progress": 0.0, "eta_seconds": None}
     names = ("output", "format", "tile", "seed", "truncation_psi", "width", "height", "region")
     asked = {name: order[name] for name in names}
-    return {"id": f"{number:032x}", "model": "a" * 64, "class_index": order.get("class_index"), **fixed, **asked}
+    digest = "b" * 64 if order.get("class_index") is not None else "a" * 64
+    return {"id": f"{number:032x}", "model": digest, "class_index": order.get("class_index"), **fixed, **asked}
 
 
 def red_tile() -> bytes:
     return encode(np.full((512, 512, 3), (254, 0, 0), dtype=np.uint8), "jpeg")
 
 
-def encode(pixels: NDArray[np.uint8], picture_format: str) -> bytes:
+def encode(pixels: NDArray[np.uint8], image_format: str) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, picture_format, quality=95, compress_level=1)
+    Image.fromarray(pixels).save(buffer, image_format, quality=95, compress_level=1)
     return buffer.getvalue()
 
 
 def parse(path: str) -> Asked:
     """Reads an address as the gateway does, and as strictly."""
     parts = urlsplit(path)
-    match = re.fullmatch(r"/v1/images/([^/]+)/(\d+)\.(png|jpeg)", parts.path)
+    match = re.fullmatch(r"/v1/images/([^/]+)/(\d+)\.(png|jpeg|webp)", parts.path)
     assert match, path
     query = dict(parse_qsl(parts.query, strict_parsing=True))
-    request = ImageQuery.model_validate(query).to_request(unquote(match[1]), int(match[2]), cast(Format, match[3]))
+    address = {"model": unquote(match[1]), "seed": match[2], "format": match[3]}
+    request = ImageAddress.model_validate(query | address).to_request()
     assert request.width is not None
     assert request.height is not None
-    viewport = Viewport.resolve(request.width, request.height, request.region)
+    viewport = Viewport.resolve(request.width, request.height, request.region, request.crop)
+    _, _, width, height = viewport.crop
     return Asked(
         model=str(request.model),
         seed=int(match[2]),
         format=match[3],
-        width=viewport.width,
-        height=viewport.height,
+        width=width,
+        height=height,
         psi=request.truncation_psi,
-        region=viewport.region,
-        class_index=request.class_index,
+        region=viewport.crop_region,
+        class_index=None if request.class_index is None else int(request.class_index),
     )
 
 
@@ -277,5 +295,5 @@ def draw(asked: Asked) -> bytes:
     pixels = np.empty((asked.height, asked.width, 3), dtype=np.uint8)
     pixels[..., 0] = np.rint(255 * (x + 1) / 3)
     pixels[..., 1] = np.rint(255 * (y + 1) / 3)[:, None]
-    pixels[..., 2] = asked.blue
+    pixels[..., 2] = blue_of(asked.seed, asked.class_index, asked.psi)
     return encode(pixels, asked.format)

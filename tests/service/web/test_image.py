@@ -1,47 +1,65 @@
-"""Which picture is shown, the links to it, and its downloads."""
+"""Which picture is shown: its settings, its address, and the steps back."""
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.service.web.canvas import wait_for_full, wheel
-from tests.service.web.stand_in import StandIn, colour
+from tests.service.web.canvas import eventually, link, shown, shows, wait_for_full, wheel
+from tests.service.web.stand_in import StandIn, new_job
+from tests.service.web.test_jobs import ORDER
+from tests.service.web.test_view import middle
 
 
-class TestPicture:
+def seed_field(page: Page) -> str:
+    return page.get_by_role("spinbutton", name="Seed").input_value()
+
+
+class TestImage:
     def test_seed(self, page: Page, service: StandIn) -> None:
-        page.get_by_label("Seed", exact=True).fill("7")
+        page.get_by_role("spinbutton", name="Seed").fill("7")
         assert wait_for_full(page, service).seed == 7
+        expect(page).to_have_title("landscapes · seed 7 · ψ 0.70 – CREPS Explorer")
         page.get_by_role("button", name="Next seed").click()
         assert wait_for_full(page, service).seed == 8
         for _ in range(9):
             page.get_by_role("button", name="Previous seed").click()
         assert wait_for_full(page, service).seed == 2**32 - 1
-        page.locator("canvas").focus()
+        page.locator("#canvas").focus()
         page.keyboard.press("r")
         assert wait_for_full(page, service).seed not in (0, 2**32 - 1)
 
+    @pytest.mark.slow
     def test_a_seed_that_is_none_is_never_asked_for(self, page: Page, service: StandIn) -> None:
+        field = page.get_by_role("spinbutton", name="Seed")
         for nonsense in ("-3", "4294967296", "1.5", ""):
-            page.get_by_label("Seed", exact=True).fill(nonsense)
-        page.get_by_label("Seed", exact=True).press("Tab")
-        expect(page.get_by_label("Seed", exact=True)).to_have_value("0")
+            field.fill(nonsense)
+        field.press("Tab")
+        expect(field).to_have_value("0")
         assert {asked.seed for asked in service.asked} == {0}
 
     def test_truncation(self, page: Page, service: StandIn) -> None:
-        page.get_by_label("Truncation").fill("-0.25")
+        slider, number = page.get_by_role("slider", name="Variety"), page.get_by_role("spinbutton", name="Variety")
+        slider.fill("-0.25")
         assert wait_for_full(page, service).psi == -0.25
-        expect(page.locator("#psi-value")).to_have_text("−0.25")
+        expect(number).to_have_value("-0.25")
+        number.fill("1.9")  # more than the slider has
+        assert wait_for_full(page, service).psi == 1.9
+        number.fill("3")
+        number.press("Tab")
+        expect(number).to_have_value("1.9")
+        slider.dblclick()
+        expect(number).to_have_value("0.7")
+        slider.focus()
+        page.keyboard.press("n")  # the slider keeps only its own keys
+        assert wait_for_full(page, service).seed == 1
 
+    @pytest.mark.slow
     def test_model_and_class(self, page: Page, service: StandIn) -> None:
         expect(page.get_by_label("Class")).to_be_hidden()
         page.get_by_label("Model").select_option("animals")
-        asked = wait_for_full(page, service)
-        assert (asked.model, asked.class_index) == ("animals", 0)
+        found = wait_for_full(page, service)
+        assert (found.model, found.class_index) == ("animals", 0)
         page.get_by_label("Class").fill("9")
         assert wait_for_full(page, service).class_index == 9
         page.get_by_label("Class").fill("10")
@@ -51,29 +69,54 @@ class TestPicture:
         assert wait_for_full(page, service).class_index is None
         assert {asked.class_index for asked in service.asked if asked.model == "animals"} == {0, 9}
 
+    @pytest.mark.slow
     def test_keys_of_a_field_do_not_move_the_view(self, page: Page, service: StandIn) -> None:
-        page.get_by_label("Seed", exact=True).click()
+        page.get_by_role("spinbutton", name="Seed").click()
         page.keyboard.press("Home")
         page.keyboard.press("ArrowUp")
         page.keyboard.press("0")
-        asked = wait_for_full(page, service)
-        assert asked.seed != 0
-        assert asked.region == service.asked[0].region
+        found = wait_for_full(page, service)
+        assert found.seed != 0
+        assert "extent" not in link(page)
+
+
+class TestSteps:
+    def test_back_and_undo_take_each_seed_model_and_settled_view_back(self, page: Page, service: StandIn) -> None:
+        whole = shown(page)
+        page.get_by_role("button", name="Next seed").click()
+        wait_for_full(page, service)
+        wheel(page, *middle(page), -400)
+        closer = wait_for_full(page, service)
+        page.get_by_label("Model").select_option("animals")
+        wait_for_full(page, service)
+        page.go_back()
+        eventually(lambda: shown(page) == closer and shows(page, closer), page)
+        expect(page.get_by_label("Model")).to_have_value("landscapes")
+        page.locator("#canvas").focus()
+        page.keyboard.press("Control+z")
+        eventually(lambda: shown(page).seed == 1 and shown(page).region == whole.region, page)
+        page.keyboard.press("Control+z")
+        eventually(lambda: shown(page) == whole and shows(page, whole), page)
+        assert seed_field(page) == "0"
+        page.keyboard.press("Control+z")  # there is nothing before
+        page.keyboard.press("Control+Shift+Z")
+        eventually(lambda: shown(page).seed == 1 and seed_field(page) == "1", page)
 
 
 class TestLink:
     def test_reopens_the_same_view(self, page: Page, new_page: Callable[..., Page], service: StandIn) -> None:
         page.get_by_label("Model").select_option("animals")
         page.get_by_label("Class").fill("3")
-        page.get_by_label("Seed", exact=True).fill("123456")
-        page.get_by_label("Truncation").fill("0.9")
-        for _ in range(25):
-            wheel(page, 500, 200, -600)
+        page.get_by_role("spinbutton", name="Seed").fill("123456")
+        page.get_by_role("slider", name="Variety").fill("0.9")
+        for _ in range(5):
+            wheel(page, *middle(page), -600)
         first = wait_for_full(page, service)
-        assert first.extents[1] < 1e-6
+        assert first.extents[1] < 0.1
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        page.get_by_role("button", name="Copy link").click()
-        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        page.get_by_role("button", name="Share").click()
+        page.get_by_role("button", name="Copy: Link").click()
+        expect(page.get_by_role("button", name="Copy: Link")).to_have_text("Copied")
         copied = page.evaluate("navigator.clipboard.readText()")
         assert copied == page.url
 
@@ -84,68 +127,48 @@ class TestLink:
         pixel_side = first.extents[1] / first.height
         assert second.region == pytest.approx(first.region, rel=0, abs=0.01 * pixel_side)
 
-    def test_a_link_pasted_into_the_open_page_is_followed(self, page: Page, service: StandIn) -> None:
+    @pytest.mark.slow
+    def test_links_of_earlier_versions_are_followed(self, page: Page, service: StandIn) -> None:
         page.goto(f"{service.url}#seed=5&x=0.25&y=0.25&extent=0.1")
-        asked = wait_for_full(page, service)
-        assert asked.seed == 5
-        assert asked.extents[1] == pytest.approx(0.1)
-        expect(page.get_by_label("Seed", exact=True)).to_have_value("5")
+        found = wait_for_full(page, service)
+        assert found.seed == 5
+        assert found.extents[1] == pytest.approx(0.1, rel=0.05)
+        expect(page.get_by_role("spinbutton", name="Seed")).to_have_value("5")
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "query",
+        ["%%%&&==?", "seed=&psi=&x=&y=&extent=", "x=Infinity&y=abc&extent=-1e999"],
+    )
+    def test_what_a_link_leaves_out_has_defaults(
+        self, new_page: Callable[..., Page], service: StandIn, query: str
+    ) -> None:
+        page = new_page()
+        page.goto(f"{service.url}?{query}")
+        found = wait_for_full(page, service)
+        assert (found.model, found.seed, found.psi, found.class_index) == ("landscapes", 0, 0.7, None)
 
     @pytest.mark.parametrize(
-        "fragment",
+        ("query", "told"),
         [
-            "%%%&&==#?",
-            "seed=abc&psi=NaN&x=Infinity&y=&extent=-1e999&class=x&model=%3Cb%3E",
-            "model=../../etc/passwd&class=4",
-            "seed=&psi=&x=&y=&extent=",
+            ("model=unicorns&seed=4", "the model “unicorns” is not served here"),
+            pytest.param("seed=4&psi=7", "the variety ψ “7” is not from -2 to 2", marks=pytest.mark.slow),
+            pytest.param("model=animals&class=99&seed=4", "the class “99” is not from 0 to 9", marks=pytest.mark.slow),
+            pytest.param("seed=abc", "the seed “abc” is not from 0 to 4294967295", marks=pytest.mark.slow),
+            pytest.param(f"seed=4&job={2:032x}", "its stored picture has been removed", marks=pytest.mark.slow),
         ],
     )
-    def test_nonsense_falls_back_to_the_defaults(
-        self, new_page: Callable[..., Page], service: StandIn, fragment: str
+    def test_a_dead_link_says_so_and_shows_another_picture_only_if_asked(
+        self, new_page: Callable[..., Page], service: StandIn, query: str, told: str
     ) -> None:
+        service.jobs = [new_job(1, ORDER)]
         page = new_page()
-        page.goto(f"{service.url}#{fragment}")
-        asked = wait_for_full(page, service)
-        assert (asked.model, asked.seed, asked.psi, asked.class_index) == ("landscapes", 0, 0.7, None)
-        assert asked.region == pytest.approx((-1 / 6, 0, 7 / 6, 1), abs=1e-12)
-
-    def test_values_out_of_range_are_brought_into_it(self, new_page: Callable[..., Page], service: StandIn) -> None:
-        page = new_page()
-        page.goto(f"{service.url}#model=animals&class=99&seed=1e12&psi=7&x=50&y=-50&extent=1e-30")
-        asked = wait_for_full(page, service)
-        assert (asked.class_index, asked.seed, asked.psi) == (9, 2**32 - 1, 1.5)
-        assert min(asked.extents) >= 1e-9
-        assert (asked.region[2], asked.region[1]) == pytest.approx((2, -1), abs=1e-12)
-        assert all(-1 <= value <= 2 for value in asked.region)
-
-
-class TestDownload:
-    @pytest.mark.parametrize(("choice", "size"), [("0", (800, 600)), ("2048", (2048, 1536)), ("4096", (4096, 3072))])
-    def test_saves_the_shown_view_as_png(
-        self, page: Page, service: StandIn, tmp_path: Path, choice: str, size: tuple[int, int]
-    ) -> None:
-        wheel(page, 500, 200, -500)
-        shown = wait_for_full(page, service)
-        page.get_by_label("Picture of this view").select_option(choice)
-        with page.expect_download() as started:
-            page.get_by_role("button", name="Download").click()
-        assert re.fullmatch(r"landscapes-seed0-x[\d.]+\.png", started.value.suggested_filename)
-        started.value.save_as(tmp_path / "view.png")
-        with Image.open(tmp_path / "view.png") as image:
-            assert (image.format, image.size) == ("PNG", size)
-            corner = image.getpixel((0, 0))
-        assert corner == pytest.approx(colour(shown.region[0], shown.region[1], 0), abs=1)
-        asked = service.asked[-1]
-        assert (asked.format, asked.region) == ("png", shown.region)
-
-    def test_a_refusal_is_told_and_a_second_click_cancels(self, page: Page, service: StandIn) -> None:
-        detail = "At most 1000000 pixels; larger pictures are made by POST /v1/jobs"
-        service.problems = [(413, {}, {"title": "Too large", "detail": detail})]
-        page.get_by_role("button", name="Download").click()
-        expect(page.locator("#download-told")).to_have_text(f"{detail}.")
-        service.open.clear()
-        page.get_by_role("button", name="Download").click()
-        with page.expect_event("requestfailed"):
-            page.get_by_role("button", name="Cancel").click()
-        expect(page.get_by_role("button", name="Download")).to_be_visible()
-        expect(page.locator("#download-told")).to_be_empty()
+        page.goto(f"{service.url}?{query}")
+        expect(page.locator("#notice-text")).to_contain_text(told)
+        page.wait_for_timeout(300)
+        assert service.asked == []
+        page.locator("#notice-action").click()
+        found = wait_for_full(page, service)
+        assert found.seed == (0 if "abc" in query else 4)
+        assert -2 <= found.psi <= 2
+        expect(page.locator("#notice")).to_be_hidden()

@@ -2,9 +2,6 @@
 
 import functools
 import http.server
-import shutil
-import subprocess
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,18 +13,27 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Response
 
+from model.config import GeneratorConfig
+from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.routes.jobs.ordering import finished
+from tests.service.gateway.stand_in import run_gateway, settings
 from tests.service.waiting import LONG
 from tests.service.web.canvas import eventually
+from tests.service.web.npm import npm_file
+
+pytestmark = pytest.mark.slow
 
 VERSION = "6.1.1"
 
-PAGE = """<!doctype html><title>viewer</title><div id="viewer" style="width: 600px; height: 400px"></div>
-<script src="openseadragon.js"></script>
+PAGE = """<!doctype html><title>viewer</title><div id="viewer" style="width: 300px; height: 200px"></div>
+<script src="openseadragon.min.js"></script>
 <script>
   const failed = [], loaded = [];
+  const query = new URLSearchParams(location.search), key = query.get("key");
   const viewer = OpenSeadragon({
-    id: "viewer", tileSources: new URLSearchParams(location.search).get("source"), showNavigationControl: false,
+    id: "viewer", tileSources: query.get("source"), showNavigationControl: false,
     crossOriginPolicy: "Anonymous", immediateRender: true, drawer: "canvas",
+    loadTilesWithAjax: key !== "", ajaxHeaders: key === "" ? {} : { Authorization: `Bearer ${key}` },
   });
   viewer.addHandler("open-failed", (event) => failed.push(event.message));
   viewer.addHandler("tile-load-failed", (event) => failed.push(event.tile.getUrl()));
@@ -39,25 +45,8 @@ PAGE = """<!doctype html><title>viewer</title><div id="viewer" style="width: 600
 @pytest.fixture(scope="module")
 def site(pytestconfig: pytest.Config) -> Iterator[str]:
     """The address of a site with the viewer's page."""
-    folder = pytestconfig.cache.mkdir(f"openseadragon-{VERSION}")
-    script = folder / "openseadragon.js"
-    if not script.exists():
-        if (npm := shutil.which("npm")) is None:
-            pytest.skip("needs npm for OpenSeadragon")
-        packed = subprocess.run(
-            [npm, "pack", "--silent", f"openseadragon@{VERSION}"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        if packed.returncode:
-            pytest.skip(f"npm has no OpenSeadragon: {packed.stderr.strip()[-200:]}")
-        with tarfile.open(folder / packed.stdout.split()[-1]) as package:
-            content = package.extractfile("package/build/openseadragon/openseadragon.min.js")
-            assert content is not None
-            script.write_bytes(content.read())
+    script = npm_file(pytestconfig, "openseadragon", VERSION, "build/openseadragon/openseadragon.min.js")
+    folder = script.parent
     (folder / "index.html").write_text(PAGE)
     handler = functools.partial(QuietHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -75,13 +64,13 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def viewer(browser: Browser) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 640, "height": 480})
+    page = browser.new_page(viewport={"width": 320, "height": 240})
     page.set_default_timeout(1000 * LONG)
     yield page
     page.close()
 
 
-def open_source(viewer: Page, site: str, source: str) -> set[str]:
+def open_source(viewer: Page, site: str, source: str, key: str = "") -> set[str]:
     """Waits until everything in view is drawn; the paths of the tiles."""
     refused: list[tuple[str, int]] = []
 
@@ -90,7 +79,7 @@ def open_source(viewer: Page, site: str, source: str) -> set[str]:
             refused.append((response.url, response.status))
 
     viewer.on("response", watch)
-    viewer.goto(f"{site}/index.html?source={source}")
+    viewer.goto(f"{site}/index.html?source={source}&key={key}")
     eventually(lambda: bool(viewer.evaluate("failed.length > 0 || isDrawn()")), viewer)
     viewer.remove_listener("response", watch)
     assert viewer.evaluate("failed") == []
@@ -103,7 +92,7 @@ def loaded(viewer: Page) -> set[str]:
     return {url.rpartition("://")[2].partition("/")[2] for url in viewer.evaluate("loaded")}
 
 
-def test_a_seed_opens_as_a_picture_of_gigapixels(viewer: Page, site: str, address: str, tmp_path: Path) -> None:
+def test_a_seed_opens_as_an_image_of_gigapixels(viewer: Page, site: str, address: str, tmp_path: Path) -> None:
     tiles = open_source(viewer, site, f"{address}/iiif/3/noise:4:psi=0.8/info.json")
     assert tiles
     assert all(tile.startswith("iiif/3/noise:4:psi=0.8/") for tile in tiles)
@@ -123,7 +112,7 @@ def test_a_finished_job_opens_with_every_tile(viewer: Page, site: str, address: 
             time.sleep(0.05)
             job = http.get(job["links"]["self"]).json()
     assert job["state"] == "succeeded"
-    open_source(viewer, site, f"{job['links']['output']}/picture.dzi")
+    open_source(viewer, site, job["links"]["output"])
     viewer.evaluate("viewer.viewport.zoomTo(viewer.viewport.imageToViewportZoom(1), null, true)")
     base = {f"{column}_{row}.jpg" for column in range(4) for row in range(3)}
     eventually(
@@ -137,8 +126,17 @@ def test_a_finished_job_opens_with_every_tile(viewer: Page, site: str, address: 
     assert all(f"job:{job['id']}" in tile for tile in stored)
 
 
+def test_a_finished_job_opens_with_a_key(viewer: Page, site: str, tmp_path: Path) -> None:
+    with run_gateway(tmp_path, settings("first-key")) as gateway:
+        gateway.checkpoints["pattern"] = save_hollow_checkpoint(tmp_path, "pattern", GeneratorConfig(32))
+        gateway.http.headers["X-API-Key"] = "first-key"
+        links = finished(gateway)["links"]
+        for source in (links["output"], links["iiif"]):
+            assert open_source(viewer, site, source, "first-key")
+
+
 def is_something(screenshot: Path) -> bool:
     """Whether there is more than an empty page."""
-    with Image.open(screenshot) as picture:
-        pixels = np.asarray(picture.convert("RGB"), dtype=float)
-    return bool(pixels[50:350, 50:550].std() > 10)
+    with Image.open(screenshot) as image:
+        pixels = np.asarray(image.convert("RGB"), dtype=float)
+    return bool(pixels[25:175, 25:275].std() > 10)

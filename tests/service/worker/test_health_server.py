@@ -8,9 +8,9 @@ import pytest
 from redis.asyncio import Redis
 
 from model.errors import InputError
-from service import rendering, worker
-from service.render_client import RenderClient
-from service.worker_port import WorkerPort
+from service.queue.client import RenderClient
+from service.worker import render_executor, worker
+from service.worker.health_server import HealthServer
 from tests.service import stand_in
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.stand_in import make_spec, make_worker, open_gate
@@ -19,18 +19,34 @@ from tests.service.waiting import LONG, eventually
 pytestmark = pytest.mark.anyio
 
 
-def ask(port: WorkerPort, path: str) -> httpx.Response:
+def ask(port: HealthServer, path: str) -> httpx.Response:
     return httpx.get(f"http://127.0.0.1:{port.port}{path}", trust_env=False, timeout=LONG)
 
 
 def test_a_worker_that_starts_is_alive_and_tells_its_metrics() -> None:
-    port = WorkerPort(0)
+    port = HealthServer(0)
     assert (ask(port, "/livez").status_code, ask(port, "/livez").text) == (200, "alive")
     assert "creps_render_batch_size" in ask(port, "/metrics").text
-    port.trouble = lambda: "it hangs"
+    port.unhealthy_reason = lambda: "it hangs"
     assert (ask(port, "/livez").status_code, ask(port, "/livez").text) == (503, "it hangs")
     with pytest.raises(InputError, match="cannot be listened on"):
-        WorkerPort(port.port)
+        HealthServer(port.port)
+
+
+def test_head_is_answered_like_get() -> None:
+    port = HealthServer(0)
+    for path in ("/livez", "/metrics"):
+        head = httpx.head(f"http://127.0.0.1:{port.port}{path}", trust_env=False)
+        get = ask(port, path)
+        assert (head.status_code, head.headers["Content-Type"]) == (200, get.headers["Content-Type"])
+        assert int(head.headers["Content-Length"]) > 0
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="needs IPv6")
+def test_probes_use_ipv4_and_ipv6() -> None:
+    port = HealthServer(0).port
+    for host in ("127.0.0.1", "[::1]"):
+        assert httpx.get(f"http://{host}:{port}/livez", trust_env=False).status_code == 200
 
 
 async def test_an_event_loop_or_a_batch_that_hangs_is_told(
@@ -41,20 +57,20 @@ async def test_an_event_loop_or_a_batch_that_hangs_is_told(
     running = asyncio.create_task(one.run())
     async with RenderClient(redis, 10) as client:
         assert (await client.render(make_spec(checkpoint.digest, 1), LONG)).content == b"8x4 1 png"
-        assert one.trouble is None
+        assert one.unhealthy_reason is None
         drawing = asyncio.create_task(client.render(make_spec(checkpoint.digest, stand_in.WAITS), LONG))
         await eventually(lambda: len(stand_in.journal(tmp_path)) == 2)
-        assert one.trouble is None  # it only takes its time
-        monkeypatch.setattr(rendering, "HUNG_SECONDS", 0.0)
+        assert one.unhealthy_reason is None  # it only takes its time
+        monkeypatch.setattr(render_executor, "STALL_TIMEOUT", 0.0)
         open_gate(tmp_path)
         await drawing
         (tmp_path / "gate").unlink()
         drawing = asyncio.create_task(client.render(make_spec(checkpoint.digest, stand_in.WAITS), LONG))
-        await eventually(lambda: one.trouble == "a batch takes longer to draw than any should")
+        await eventually(lambda: "batch" in (one.unhealthy_reason or ""))
         open_gate(tmp_path)
         await drawing
-        await eventually(lambda: one.trouble is None)
-        monkeypatch.setattr(worker, "HUNG_SECONDS", -1.0)
-        assert "event loop" in (one.trouble or "")
+        await eventually(lambda: one.unhealthy_reason is None)
+        monkeypatch.setattr(worker, "STALL_TIMEOUT", -1.0)
+        assert "event loop" in (one.unhealthy_reason or "")
         one.stop()
         await asyncio.wait_for(running, LONG)

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from model.checkpoint import Checkpoint
-from service.catalog import Catalog
-from service.loaded_models import LoadedModels
+from service.models.catalog import Catalog
+from service.worker.model_cache import ModelCache
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.stand_in import StandIn
 
@@ -30,11 +30,11 @@ class Sized(StandIn):
 
 
 @pytest.fixture
-def loaded(tmp_path: Path) -> Iterator[LoadedModels]:
+def loaded(tmp_path: Path) -> Iterator[ModelCache]:
     Sized.held = 0
-    models = LoadedModels(Catalog(tmp_path), Sized, limit=100)
+    models = ModelCache(Catalog(tmp_path), Sized, limit=100)
     yield models
-    models.forget_all_but(())
+    models.evict_all_but(())
     assert Sized.held == 0
 
 
@@ -42,7 +42,7 @@ def save(folder: Path, *names: str) -> list[str]:
     return [save_hollow_checkpoint(folder, name).digest for name in names]
 
 
-def test_the_longest_unused_go_as_far_as_memory_asks(loaded: LoadedModels, tmp_path: Path) -> None:
+def test_the_longest_unused_go_as_far_as_memory_asks(loaded: ModelCache, tmp_path: Path) -> None:
     a, b, large, other = save(tmp_path, "small-a", "small-b", "large-a", "large-b")
     for digest in (a, b, large, a):
         loaded.get(digest)
@@ -52,7 +52,7 @@ def test_the_longest_unused_go_as_far_as_memory_asks(loaded: LoadedModels, tmp_p
     assert Sized.held == 70
 
 
-def test_the_one_that_is_asked_for_stays_whatever_it_takes(loaded: LoadedModels, tmp_path: Path) -> None:
+def test_the_one_that_is_asked_for_stays_whatever_it_takes(loaded: ModelCache, tmp_path: Path) -> None:
     small, huge = save(tmp_path, "small-a", "huge-a")
     loaded.get(small)
     loaded.get(huge)
@@ -61,16 +61,16 @@ def test_the_one_that_is_asked_for_stays_whatever_it_takes(loaded: LoadedModels,
     assert loaded.digests == (small,)
 
 
-def test_models_that_are_not_served_any_more_are_unloaded(loaded: LoadedModels, tmp_path: Path) -> None:
+def test_models_that_are_not_served_any_more_are_unloaded(loaded: ModelCache, tmp_path: Path) -> None:
     a, b = save(tmp_path, "small-a", "small-b")
     loaded.get(a)
     loaded.get(b)
-    loaded.forget_all_but({b, "0" * 64})
+    loaded.evict_all_but({b, "0" * 64})
     assert loaded.digests == (b,)
     assert Sized.held == 10
 
 
-def test_what_is_told_of_a_model_is_told_while_it_is_loaded(loaded: LoadedModels, tmp_path: Path) -> None:
+def test_what_is_told_of_a_model_is_told_while_it_is_loaded(loaded: ModelCache, tmp_path: Path) -> None:
     first = save_hollow_checkpoint(tmp_path, "large-precise")
 
     def told(name: str, **labels: str) -> float | None:
@@ -91,3 +91,16 @@ def test_what_is_told_of_a_model_is_told_while_it_is_loaded(loaded: LoadedModels
     assert told("creps_model_memory_bytes") is None
     assert precision("psnr_db", "fp16×3", "true") is None
     assert precision("levels", "fp16", "false") is None
+
+
+def test_the_rate_is_that_of_the_largest_batch_until_batches_are_large(loaded: ModelCache, tmp_path: Path) -> None:
+    (digest,) = save(tmp_path, "small-a")
+    model = loaded.get(digest)
+    rates = []
+    for pixels, seconds in ((1, 0.25), (1000, 0.1), (100, 1.0), (100_000, 1.0), (4, 1.0)):
+        model.measure(pixels, seconds)
+        rates.append(model.rate)
+    assert rates == pytest.approx([4.0, 10_000, 10_000, 100_000, 100_000])
+    model.measure(200_000, 1.0)
+    assert model.rate is not None
+    assert 100_000 < model.rate < 200_000

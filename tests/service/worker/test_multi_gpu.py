@@ -13,17 +13,18 @@ import pytest
 from redis.asyncio import Redis
 
 from model.errors import InputError
-from service.queue import WorkerInfo
-from service.render_client import RenderClient
-from service.worker_group import choose_gpus
-from tests.service.test_commands_worker import run_creps
+from service.queue.client import RenderClient
+from service.queue.messages import WorkerInfo
+from service.worker import multi_gpu
+from service.worker.multi_gpu import choose_gpus, run_workers
+from tests.service.commands.test_worker import run_creps
 from tests.service.waiting import LONG, eventually, is_running
 
 pytestmark = pytest.mark.anyio
 
 PROGRAM = """
 import asyncio, signal, sys
-from service.worker_group import run_workers
+from service.worker.multi_gpu import run_workers
 
 async def main():
     stopping = asyncio.Event()
@@ -82,6 +83,26 @@ async def group(redis_url: str, tmp_path: Path) -> AsyncIterator[tuple[asyncio.s
             await process.wait()
 
 
+async def test_every_device_has_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    code = f"import sys, time; open({str(log)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n'); time.sleep(1000)"
+    monkeypatch.setattr(multi_gpu, "WORKER", (sys.executable, "-c", code))
+    stopping = asyncio.Event()
+    running = asyncio.create_task(run_workers(("cuda:0", "cuda:1"), 9000, stopping))
+    wanted = ["--device cuda:0 --metrics-port 9000", "--device cuda:1 --metrics-port 9001"]
+    await eventually(lambda: log.exists() and sorted(log.read_text().splitlines()) == wanted)
+    stopping.set()
+    await asyncio.wait_for(running, LONG)
+
+
+async def test_a_process_that_gives_up_stops_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys, time; time.sleep(1000) if 'cuda:0' in sys.argv else sys.exit(2)"
+    monkeypatch.setattr(multi_gpu, "WORKER", (sys.executable, "-c", code))
+    with pytest.raises(InputError, match="cuda:1"):
+        await asyncio.wait_for(run_workers(("cuda:0", "cuda:1"), None, asyncio.Event()), LONG)
+
+
+@pytest.mark.slow
 async def test_every_device_has_a_worker_that_is_started_again_when_it_dies(
     redis: "Redis", group: tuple[asyncio.subprocess.Process, int]
 ) -> None:

@@ -16,10 +16,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from model.checkpoint import Checkpoint
-from service import worker as worker_module
-from service.loaded_models import CPU_BYTES
-from service.queue import DEAD, GROUP, PICTURES, TILES, DeadlinePassed, RenderFailed, RenderResult, Request, WorkerInfo
-from service.render_client import RenderClient
+from service.queue.client import RenderClient
+from service.queue.messages import DeadlinePassed, RenderFailed, RenderRequest, RenderResult, WorkerInfo
+from service.runtime.redis_keys import DEAD, GROUP, IMAGES, TILES
+from service.worker import worker as worker_module
+from service.worker.model_cache import CPU_BYTES
+from service.worker.render_executor import DeviceLostError
 from tests.service import stand_in
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.stand_in import journal, make_spec, make_worker, open_gate
@@ -42,9 +44,9 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 
 
 @asynccontextmanager
-async def running_worker(redis: "Redis", folder: Path) -> AsyncIterator[None]:
+async def running_worker(redis: "Redis", folder: Path, batch_limit: int = 8) -> AsyncIterator[None]:
     """A worker in this process. At the end it is asked to stop, and must."""
-    worker = make_worker(redis, folder)
+    worker = make_worker(redis, folder, batch_limit)
     running = asyncio.create_task(worker.run())
     try:
         yield
@@ -96,7 +98,48 @@ async def has_depth(client: RenderClient, depth: int) -> bool:
     return (await client.depths())["pictures"] == depth
 
 
-async def test_many_clients_each_get_their_own_picture(redis: "Redis", tmp_path: Path) -> None:
+async def test_the_next_batch_is_read_while_one_is_rendered(
+    redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stand_in, "HEARTBEAT_TIMEOUT", LONG)  # searches for dead workers come first
+
+    def submit_large(seed: int) -> "asyncio.Task[RenderResult]":
+        return asyncio.create_task(client.render(make_spec(checkpoint.digest, seed, 256, 256), LONG))
+
+    async def holds(count: int) -> bool:
+        return bool((await redis.xpending(IMAGES, GROUP))["pending"] == count)
+
+    async with running_worker(redis, tmp_path, batch_limit=1):
+        await submit_large(1)  # measures the speed
+        tasks = [submit_large(stand_in.WAITS), submit_large(3), submit_large(4)]
+        await eventually(lambda: holds(2))
+        assert [seeds for _, _, seeds in journal(tmp_path)] == [[1], [stand_in.WAITS]]
+        open_gate(tmp_path)
+        await asyncio.gather(*tasks)
+    assert [seeds for _, _, seeds in journal(tmp_path)] == [[1], [stand_in.WAITS], [3], [4]]
+
+
+async def test_what_was_read_ahead_is_answered_before_the_worker_stops(
+    redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stand_in, "HEARTBEAT_TIMEOUT", LONG)
+    worker = make_worker(redis, tmp_path, batch_limit=1)
+    running = asyncio.create_task(worker.run())
+    await client.render(make_spec(checkpoint.digest, 1, 256, 256), LONG)
+    specs = [make_spec(checkpoint.digest, seed, 256, 256) for seed in (stand_in.WAITS, 3)]
+    tasks = [asyncio.create_task(client.render(spec, LONG)) for spec in specs]
+
+    async def holds_both() -> bool:
+        return bool((await redis.xpending(IMAGES, GROUP))["pending"] == 2)
+
+    await eventually(holds_both)
+    worker.stop()
+    open_gate(tmp_path)
+    await asyncio.wait_for(running, LONG)
+    assert [len((await task).content) > 0 for task in tasks] == [True, True]
+
+
+async def test_many_clients_each_get_their_own_image(redis: "Redis", tmp_path: Path) -> None:
     models = [save_hollow_checkpoint(tmp_path, name).digest for name in ("first", "second", "third")]
     sizes = [(1 + i % 7, 1 + i % 5) for i in range(200)]
     async with (
@@ -183,10 +226,10 @@ async def test_only_the_last_used_models_stay_loaded(redis: "Redis", client: Ren
         await eventually(tells_so)
 
 
-async def test_a_model_that_is_removed_is_unloaded_but_not_before_its_pictures_are_drawn(
+async def test_a_model_that_is_removed_is_unloaded_but_not_before_its_images_are_drawn(
     redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(worker_module, "REFRESH_SECONDS", 0.05)
     other = save_hollow_checkpoint(tmp_path, "other")
 
     async def loaded() -> set[str]:
@@ -255,23 +298,25 @@ async def test_a_killed_redis_is_survived(
 
         await eventually(is_served_again)
         assert (await redis.info("server"))["process_id"] != server
-    assert await redis.xinfo_consumers(PICTURES, GROUP) == []
+    assert await redis.xinfo_consumers(IMAGES, GROUP) == []
 
 
-async def test_a_picture_is_answered_though_the_tile_that_came_with_it_cannot_be_looked_up(
+async def test_an_image_is_answered_though_the_tile_that_came_with_it_cannot_be_looked_up(
     redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     await redis.set("creps:job:broken", "no job")  # whoever asks for its order gets an error
     async with running_worker(redis, tmp_path):
         await eventually(client.workers)
-        request = Request("a" * 32, make_spec(checkpoint.digest, 3), time.time(), time.time() + LONG, "creps:replies:x")
-        picture: Any = request.to_fields()
+        request = RenderRequest(
+            "a" * 32, make_spec(checkpoint.digest, 3), time.time(), time.time() + LONG, "creps:replies:x"
+        )
+        image: Any = request.to_fields()
         async with redis.pipeline(transaction=True) as transaction:  # so that the waiting worker is given both
             transaction.xadd(TILES, {"pixels": 1, "job": "broken", "tile": 0, "tries": 0})
-            transaction.xadd(PICTURES, picture)
+            transaction.xadd(IMAGES, image)
             await transaction.execute()
         await eventually(lambda: redis.xlen("creps:replies:x"))
-        assert await redis.xlen(PICTURES) == 0
+        assert await redis.xlen(IMAGES) == 0
         await redis.delete("creps:job:broken")
         await eventually(lambda: queue_is_empty(redis, TILES))
 
@@ -294,12 +339,13 @@ async def test_a_killed_workers_request_is_answered_by_another(
     assert [pid for pid, _, _ in journal(tmp_path)] == [victim.pid, heir.pid]
 
     async def is_swept() -> bool:
-        consumers: list[Any] = await redis.xinfo_consumers(PICTURES, GROUP)
+        consumers: list[Any] = await redis.xinfo_consumers(IMAGES, GROUP)
         return len(consumers) == 1 and f"-{heir.pid}-".encode() in consumers[0]["name"]
 
     await eventually(is_swept)
 
 
+@pytest.mark.slow
 async def test_a_deadly_request_is_given_up_and_costs_no_other(
     client: RenderClient, checkpoint: Checkpoint, tmp_path: Path, start_worker: StartWorker, redis: "Redis"
 ) -> None:
@@ -326,6 +372,25 @@ async def test_a_deadly_request_is_given_up_and_costs_no_other(
     await eventually(lambda: has_depth(client, 0))
 
 
+async def test_a_lost_device_ends_the_worker_and_another_one_takes_over(
+    redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    other = save_hollow_checkpoint(tmp_path, "other")
+    lost = [(checkpoint.digest, seed) for seed in (2, stand_in.LOSES_DEVICE)]
+    tasks = await submit_in_order(client, [(other.digest, 1), *lost])
+    worker = make_worker(redis, tmp_path)
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        await asyncio.wait_for(worker.run(), LONG)
+    assert worker.unhealthy_reason == "cpu is lost"
+    assert await client.devices_lost() == 1
+    assert (await tasks[0]).content == b"8x4 1 png"  # rendered before
+    assert not any(task.done() for task in tasks[1:])
+    assert [seeds for _, _, seeds in journal(tmp_path)] == [[1], [2, stand_in.LOSES_DEVICE]]  # not one by one
+    await start_worker()
+    answers = [result.content for result in await asyncio.gather(*tasks[1:])]
+    assert answers == [f"8x4 {seed % 256} png".encode() for _, seed in lost]
+
+
 async def test_sigterm_finishes_what_is_held(
     client: RenderClient, checkpoint: Checkpoint, tmp_path: Path, start_worker: StartWorker, redis: "Redis"
 ) -> None:
@@ -344,7 +409,7 @@ async def test_sigterm_finishes_what_is_held(
     assert (await held[0]).content == f"8x4 {stand_in.WAITS % 256} png".encode()
     assert await asyncio.wait_for(process.wait(), LONG) == 0
     assert await client.workers() == []
-    assert await redis.xinfo_consumers(PICTURES, GROUP) == []
+    assert await redis.xinfo_consumers(IMAGES, GROUP) == []
     assert not later.done()
     await start_worker()
     assert (await later).content == b"8x4 7 png"

@@ -1,4 +1,4 @@
-"""Lines that the GPU kernels make are those of the readable network."""
+"""Lines of the GPU kernels, compared with model/generator.py."""
 
 import math
 
@@ -7,19 +7,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.lines import LINE_SCALE
+from kernels.gpu.jit.lines import LINE_SCALE
 from model.config import GeneratorConfig
 from model.generator import COLUMNS, ROWS
 from tests.kernels.kernel_runs import (
+    NETWORKS,
     ON_GPU,
     PARTS,
     exact_lines,
+    fast_if,
     latent_of,
-    make_network,
+    pack,
     relative_error,
     run_lines,
 )
-from tests.kernels.networks import TINY, VARIANTS, random_network
+from tests.kernels.networks import TINY, random_network
 
 TOLERANCE = {1: 1.5e-3, 2: 3e-6}
 """Relative error by fp16 parts. An fp16 number is off by up to 4.9e-4 of itself; a network of 2 to 6 layers makes
@@ -31,12 +33,11 @@ def bundles(lines: Tensor) -> Tensor:
     return lines.double().sum(dim=3).permute(1, 3, 0, 2) * (math.sqrt(0.5) / LINE_SCALE)
 
 
-@pytest.mark.parametrize("parts", PARTS)
-@pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize(("config", "parts"), NETWORKS)
 def test_rows_and_columns_of_several_latents(config: GeneratorConfig, parts: int) -> None:
     """Of unlike lengths, in one launch a layer."""
     generator = random_network(config)
-    network = make_network(generator, parts)
+    network = pack(generator, parts)
     numbers = np.random.default_rng(0)
     lengths = (3000, 5000) if ON_GPU else (5, 33)
     wanted = [
@@ -48,7 +49,7 @@ def test_rows_and_columns_of_several_latents(config: GeneratorConfig, parts: int
         assert relative_error(bundles(lines), expected) < TOLERANCE[parts]
 
 
-@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("parts", [fast_if(parts == 1, parts) for parts in PARTS])
 def test_clamps(parts: int) -> None:
     """Biases so large that every layer's clamp cuts."""
     generator = random_network(TINY)
@@ -56,7 +57,7 @@ def test_clamps(parts: int) -> None:
         for name, parameter in block.named_parameters():
             if name.endswith("bias") and "affine" not in name:
                 parameter.mul_(4000)
-    network = make_network(generator, parts)
+    network = pack(generator, parts)
     positions = np.linspace(0, 1, 16)
     (lines,) = run_lines(network, [(latent_of(TINY, 1), positions, ROWS)])
     expected = exact_lines(generator, latent_of(TINY, 1), positions, ROWS)
@@ -65,21 +66,21 @@ def test_clamps(parts: int) -> None:
 
 
 @pytest.mark.skipif(len(PARTS) == 1, reason="fp16 lines of such neighbours are equal")
-def test_neighbours_in_the_largest_picture_differ() -> None:
+def test_neighbours_in_the_largest_image_differ() -> None:
     """A pixel of 262,144 is 4e-6 wide. Were f·u reduced in float32, neighbours would be equal or far apart."""
     generator = random_network(TINY)
     positions = 1.9 + np.arange(16) / 262_144
-    (lines,) = run_lines(make_network(generator, 2), [(latent_of(TINY, 1), positions, COLUMNS)])
+    (lines,) = run_lines(pack(generator, 2), [(latent_of(TINY, 1), positions, COLUMNS)])
     expected = exact_lines(generator, latent_of(TINY, 1), positions, COLUMNS)
     steps = (bundles(lines) - bundles(lines)[:, :, :1])[:, :, 1:]
     # The steps themselves are some 1e-3 of the lines, so that their tolerance is a thousand times wider.
     assert relative_error(steps, (expected - expected[:, :, :1])[:, :, 1:]) < 1000 * TOLERANCE[2]
 
 
-@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("parts", [fast_if(parts == 1, parts) for parts in PARTS])
 def test_a_position_has_the_same_lines_in_any_company(parts: int) -> None:
-    network = make_network(random_network(TINY), parts)
-    positions = np.linspace(-0.5, 1.5, 40)
+    network = pack(random_network(TINY), parts)
+    positions = np.linspace(-0.5, 1.5, 24)
     latent, other = latent_of(TINY, 1), latent_of(TINY, 2)
     (alone,) = run_lines(network, [(latent, positions, ROWS)])
     *_, among = run_lines(

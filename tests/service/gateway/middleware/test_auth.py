@@ -3,11 +3,12 @@
 import logging
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from service.gateway.limits import MAX_BODY
-from tests.service.gateway.stand_in import RunningGateway
+from service.gateway.middleware.request_limits import MAX_BODY
+from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 
 JSON = {"Content-Type": "application/json"}
 
@@ -76,12 +77,6 @@ def test_a_body_that_is_no_object(gateway: RunningGateway, body: bytes) -> None:
     assert gateway.http.post("/v1/images", content=body, headers=JSON).status_code == 422
 
 
-def test_a_body_of_another_type(gateway: RunningGateway) -> None:
-    response = gateway.http.post("/v1/images", data={"width": "64"})
-    assert response.status_code == 422
-    assert "Content-Type: application/json" in response.json()["detail"]
-
-
 def test_a_body_that_is_announced_as_too_long_is_not_awaited(gateway: RunningGateway) -> None:
     url = gateway.http.base_url
     with socket.create_connection((url.host, url.port or 80), timeout=30) as connection:
@@ -116,9 +111,34 @@ def test_one_log_line_for_each_request(gateway: RunningGateway, caplog: pytest.L
     caplog.set_level(logging.INFO, "service.gateway")
     gateway.http.get("/v1/images/plain/1.png?width=9", headers={"X-Request-Id": "one"})
     gateway.http.get("/a%0Ab%22", headers={"X-Request-Id": "two"})
+    gateway.http.get("/web/icon.svg")
+    gateway.http.get("/favicon.ico")
     gateway.http.get("/livez")  # a line is written when its answer has been sent: that of the one before is there now
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 2, "probes are not logged at this level"
-    assert lines[0].startswith('127.0.0.1 "GET /v1/images/plain/1.png" 200 ')
+    assert len(lines) == 2, "probes and icons are not logged at this level"
+    assert lines[0].startswith('127.0.0.1 "GET /v1/images/plain/1.png?width=9" 200 ')
     assert lines[0].endswith(" ms")
     assert lines[1].startswith('127.0.0.1 "GET /a%0Ab%22" 404 ')
+
+
+def test_the_log_has_route_query_and_short_digest(gateway: RunningGateway, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "service.gateway")
+    gateway.http.get("/v1/images/plain/1.png?psi=0.5&width=9")
+    gateway.http.get("/v1/images/plain/1.png?key=creps_secret&width=9&creps_secret")
+    gateway.http.get("/v1/jobs?limit=%0A1")
+    gateway.http.get("/livez")
+    drawn, refused, listed = (vars(record) for record in caplog.records)
+    assert drawn["query"] == "psi=0.5&width=9"
+    assert drawn["model"] == gateway.checkpoints["plain"].digest[:12]
+    assert (refused["status"], refused["query"], refused["path"]) == (422, "width=9", "/v1/images/plain/1.png")
+    assert listed["query"] == "limit=%0A1"
+
+
+def test_a_refused_request_is_logged_with_its_route(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "service.gateway")
+    with run_gateway(tmp_path, settings("first-key")) as running:
+        assert running.http.get("/v1/jobs/0/events").status_code == 401
+        assert running.http.get("/v1/nothing").status_code == 401
+        running.http.get("/livez")
+        routes = [vars(record)["route"] for record in caplog.records if "route" in vars(record)]
+    assert routes == ["/v1/jobs/{job_id}/events", "unmatched"]

@@ -3,15 +3,14 @@
 import asyncio
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import GeneratorConfig
-from service.gateway.origins import parse_origins
-from service.queue import WorkerInfo
+from service.queue.messages import WorkerInfo
+from service.runtime.addresses import parse_origins
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 from tests.service.waiting import eventually
@@ -67,9 +66,10 @@ def test_scripts_of_the_pages_are_our_own(gateway: RunningGateway) -> None:
 SITE, STRANGER = "https://gallery.example", "https://evil.example"
 
 
-@pytest.fixture
-def shared_gateway(tmp_path: Path) -> Iterator[RunningGateway]:
+@pytest.fixture(scope="module")
+def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     """One that the pages of SITE may use, with a key."""
+    tmp_path = tmp_path_factory.mktemp("models")
     with run_gateway(tmp_path, settings("first-key", cors_origins=f"{SITE}, http://localhost:5173")) as running:
         running.checkpoints["plain"] = save_hollow_checkpoint(tmp_path, "plain", GeneratorConfig(32))
         running.queue.alive = [WorkerInfo("worker-1", "cpu", "idle", ())]
@@ -104,7 +104,7 @@ def test_pages_of_other_sites_may_not(shared_gateway: RunningGateway, gateway: R
     refused = shared_gateway.http.options("/v1/jobs", headers=asked)
     assert "Access-Control-Allow-Origin" not in refused.headers
     assert refused.headers["Content-Type"] == "application/problem+json"
-    assert refused.json()["detail"] == "this site's pages may not ask so: Disallowed CORS origin"
+    assert "Disallowed CORS origin" in refused.json()["detail"]
     for running in (shared_gateway, gateway):
         response = running.http.get("/v1/models", headers={"Origin": STRANGER, "X-API-Key": "first-key"})
         assert response.status_code == 200
@@ -118,20 +118,42 @@ def test_pages_of_other_sites_may_not(shared_gateway: RunningGateway, gateway: R
 def test_preflights_are_logged_as_any_request(
     shared_gateway: RunningGateway, caplog: pytest.LogCaptureFixture, origin: str, method: str, status: int
 ) -> None:
+    def lines() -> list[str]:
+        return [message for message in caplog.messages if '"OPTIONS /v1/jobs"' in message]
+
     asked = {"Origin": origin, "Access-Control-Request-Method": method, "X-Request-Id": "preflight-1"}
-    with caplog.at_level("INFO", "service.gateway.middleware"):
+    with caplog.at_level("INFO", "service.gateway.middleware.access_log"):
         response = shared_gateway.http.options("/v1/jobs", headers=asked)
-        asyncio.run(eventually(lambda: caplog.messages))  # a request is logged once it has been answered
+        asyncio.run(eventually(lines))  # a request is logged once it has been answered
     assert (response.status_code, response.headers["X-Request-Id"]) == (status, "preflight-1")
-    (line,) = caplog.messages
-    assert f'"OPTIONS /v1/jobs" {status}' in line
+    (line,) = lines()
+    assert f" {status} " in line
 
 
-def test_iiif_stays_open_to_all_sites(shared_gateway: RunningGateway) -> None:
-    response = shared_gateway.http.get(
-        "/iiif/3/plain:1/info.json", headers={"Origin": STRANGER, "X-API-Key": "first-key"}
-    )
-    assert response.headers["Access-Control-Allow-Origin"] == "*"
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/iiif/3/plain:1/info.json", 200),
+        ("/iiif/3/plain:1", 303),
+        (f"/v1/jobs/{'0' * 32}/output", 404),
+        (f"/v1/jobs/{'0' * 32}/output/picture.dzi", 404),
+        (f"/v1/jobs/{'0' * 32}/output/picture_files/0/0_0.png", 404),
+    ],
+)
+def test_viewers_on_all_sites_may_send_their_key(shared_gateway: RunningGateway, path: str, status: int) -> None:
+    asked = {
+        "Origin": STRANGER,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    preflight = shared_gateway.http.options(path, headers=asked)
+    assert preflight.status_code == 204
+    assert "Authorization" in preflight.headers["Access-Control-Allow-Headers"]
+    allowed = shared_gateway.http.get(path, headers={"Origin": STRANGER, "Authorization": "Bearer first-key"})
+    refused = shared_gateway.http.get(path, headers={"Origin": STRANGER})
+    assert (allowed.status_code, refused.status_code) == (status, 401)
+    for response in (preflight, allowed, refused):
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
 
 
 @given(st.text(max_size=60) | st.from_regex(r"https?://[a-z.:/,@* ]{0,30}", fullmatch=True))

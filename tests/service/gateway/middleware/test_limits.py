@@ -1,21 +1,19 @@
-"""What a gateway bears from requests that are slow, large, many or strange."""
+"""Requests that are slow, large, many or malformed."""
 
-import json
-import re
 import socket
 import threading
 import time
 from contextlib import ExitStack
 
-import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.gateway import iiif_sources, limits, protocol
-from service.gateway.limits import MAX_HEADERS, MAX_TARGET
-from service.gateway.services import STITCHED_AT_ONCE
-from service.iiif.request import Resolved
+from service.gateway import iiif_sources
+from service.gateway.middleware import concurrency_limit, request_limits
+from service.gateway.middleware.request_limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET
+from service.gateway.state import MAX_TRANSFORMS
+from service.iiif.request import ResolvedRequest
 from service.iiif.transform import transform
 from tests.service.gateway.sockets import PROBLEM, assert_closed_while, connected, exchange, read_all
 from tests.service.gateway.stand_in import RunningGateway
@@ -28,7 +26,7 @@ def test_an_address_that_is_too_long(gateway: RunningGateway) -> None:
     assert gateway.http.get("/livez?" + "x" * (MAX_TARGET - 20)).status_code == 200
     response = gateway.http.get("/livez?" + "x" * MAX_TARGET)
     assert response.status_code == 414
-    assert response.json()["detail"] == f"the address has {MAX_TARGET + 6} bytes, above the limit of {MAX_TARGET}"
+    assert str(MAX_TARGET) in response.json()["detail"]
 
 
 def test_too_many_headers(gateway: RunningGateway) -> None:
@@ -39,26 +37,15 @@ def test_too_many_headers(gateway: RunningGateway) -> None:
 
 
 def test_headers_that_are_too_long(gateway: RunningGateway) -> None:
-    response = gateway.http.get("/livez", headers={"X-Long": "x" * limits.MAX_HEADER_BYTES})
+    response = gateway.http.get("/livez", headers={"X-Long": "x" * MAX_HEADER_BYTES})
     assert response.status_code == 431
-    assert f"above the limit of {limits.MAX_HEADER_BYTES}" in response.json()["detail"]
+    assert f"above the limit of {MAX_HEADER_BYTES}" in response.json()["detail"]
 
 
 def test_a_head_without_end_is_not_kept(gateway: RunningGateway) -> None:
     with connected(gateway) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
-        for _ in range(100):
-            try:
-                connection.sendall(b"X-More: " + b"x" * 1000 + b"\r\n")
-            except OSError:
-                break  # refused already
-            time.sleep(0.001)
-        try:
-            answer = read_all(connection)
-        except ConnectionResetError:
-            return
-    assert answer.startswith(b"HTTP/1.1 431 ")
-    assert PROBLEM in answer
+        assert_closed_while(connection, b"X-More: " + b"x" * 10_000 + b"\r\n")
 
 
 @pytest.mark.parametrize(
@@ -76,13 +63,11 @@ def test_a_head_without_end_is_not_kept(gateway: RunningGateway) -> None:
         b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_a_problem_too(gateway: RunningGateway, request_bytes: bytes) -> None:
+def test_what_is_not_http_is_refused(gateway: RunningGateway, request_bytes: bytes) -> None:
     head, _, body = exchange(gateway, request_bytes).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
-    assert PROBLEM in head
-    assert b"x-content-type-options: nosniff" in head.lower()
     assert b"connection: close" in head.lower()
-    assert json.loads(body)["status"] == 400
+    assert b"HTTP/1.1" not in body, "a second request"
 
 
 @pytest.mark.parametrize("target", ["http://own.example:80", "HTTPS://own.example:80"])
@@ -98,89 +83,40 @@ def test_an_absolute_address_counts_with_its_host(gateway: RunningGateway, targe
 # ---- slow clients
 
 
-def test_a_head_that_does_not_come(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 2.0)
-    assert exchange(gateway) == b"", "who says nothing is told nothing"
-    answer = exchange(gateway, b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow")
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert PROBLEM in answer
-
-
-def test_a_head_that_comes_drop_by_drop(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 2.0)
-    with connected(gateway) as connection:
-        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
-        assert_closed_while(connection, b"A: b\r\n")
-
-
-def test_a_second_request_has_as_much_time_and_no_more(
-    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 2.0)
-    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
-    answers = exchange(gateway, request + request + b"GET /livez HTTP/1.1\r\n")
-    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200", b"408"]
-
-
-def test_pictures_may_take_longer_than_a_head(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
-    gateway.queue.stuck = True
-    with pytest.raises(httpx.ReadTimeout):
-        gateway.http.get("/v1/images/plain/1.png", timeout=0.6)
-    assert gateway.queue.cancelled.wait(LONG)
-
-
 def test_a_body_that_does_not_come(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(request_limits, "BODY_TIMEOUT", 0.2)
     head = b"POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n"
     answer = exchange(gateway, head, b'{"model"')
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b"the body did not arrive within 0.2 s" in answer
+    assert PROBLEM in answer
+    assert b"within 0.2 s" in answer
 
 
-def test_a_body_that_nobody_reads_holds_nothing(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 2.0)
-    head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n"
+def test_a_body_that_nobody_reads_ends_the_connection(gateway: RunningGateway) -> None:
     with connected(gateway) as connection:
-        connection.sendall(head)
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 404 ")
         assert_closed_while(connection, b"x")
 
 
-def test_the_body_of_a_picture_at_an_address_is_not_awaited_for_ever(
+def test_the_body_of_an_image_at_an_address_is_not_awaited_for_ever(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
-    gateway.queue.stuck = True
-    answer = exchange(gateway, b"GET /v1/images/plain/1.png HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert gateway.queue.cancelled.wait(LONG)
+    monkeypatch.setattr(request_limits, "BODY_TIMEOUT", 0.2)
+    head = b"GET /v1/images/plain/1.png HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n"
+    assert exchange(gateway, head + b"\r\n").startswith(b"HTTP/1.1 408 ")
+    assert not gateway.queue.asked, "nothing is rendered before the request is complete"
+    answer = exchange(gateway, head + b"Connection: close\r\n\r\n", bytes(20))
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 # ---- many clients
 
 
-def test_more_connections_than_allowed_are_closed(
-    bare_gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 3)
-    bare_gateway.http.get("/livez")  # keeps one
-    with connected(bare_gateway) as one, connected(bare_gateway) as two:
-        for connection in (one, two):
-            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
-        with connected(bare_gateway) as third:
-            try:
-                third.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert third.recv(100) == b""
-            except ConnectionError:
-                pass
-
-
 def test_more_requests_than_allowed_are_told_to_come_back(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "MAX_REQUESTS", 1)
+    monkeypatch.setattr(concurrency_limit, "MAX_REQUESTS", 1)
     gateway.queue.stuck = True
     with connected(gateway) as connection:
         connection.sendall(b"GET /v1/images/plain/1.png HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -199,14 +135,14 @@ def test_more_requests_than_allowed_are_told_to_come_back(
         assert time.monotonic() < end
 
 
-def test_no_more_pictures_are_turned_at_once_than_memory_allows(
+def test_no_more_images_are_turned_at_once_than_memory_allows(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither where their clients leave: a thread cannot be stopped."""
     lock, release = threading.Lock(), threading.Event()
     under_way = most = 0
 
-    def slow_transform(pixels: NDArray[np.uint8], request: Resolved) -> bytes:
+    def slow_transform(pixels: NDArray[np.uint8], request: ResolvedRequest) -> bytes:
         nonlocal under_way, most
         with lock:
             under_way += 1
@@ -222,24 +158,24 @@ def test_no_more_pictures_are_turned_at_once_than_memory_allows(
         request = f"GET /iiif/3/plain:{seed}/full/max/90/default.png HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         connection.sendall(request.encode())
         end = time.monotonic() + LONG
-        while len(gateway.queue.asked) <= seed or most < min(seed + 1, STITCHED_AT_ONCE):
+        while len(gateway.queue.asked) <= seed or most < min(seed + 1, MAX_TRANSFORMS):
             assert time.monotonic() < end
             time.sleep(0.01)
 
     try:
         with ExitStack() as stack:
-            for seed in range(STITCHED_AT_ONCE + 4):
+            for seed in range(MAX_TRANSFORMS + 4):
                 ask(stack.enter_context(connected(gateway)), seed)
         with ExitStack() as stack:
             connections = [stack.enter_context(connected(gateway)) for _ in range(4)]
             for i, connection in enumerate(connections):
-                ask(connection, STITCHED_AT_ONCE + 4 + i)
+                ask(connection, MAX_TRANSFORMS + 4 + i)
             for _ in range(20):
                 gateway.http.get("/livez")
-            assert most == STITCHED_AT_ONCE
+            assert most == MAX_TRANSFORMS
             release.set()
             for connection in connections:
                 assert read_all(connection).startswith(b"HTTP/1.1 200 ")
-        assert most == STITCHED_AT_ONCE
+        assert most == MAX_TRANSFORMS
     finally:
         release.set()

@@ -1,4 +1,4 @@
-"""IIIF over HTTP: live pictures, documents, headers, and what proxies tell."""
+"""IIIF over HTTP: live images, documents, headers, and forwarded addresses."""
 
 import asyncio
 import hashlib
@@ -13,10 +13,10 @@ from PIL import Image
 
 from model.config import GeneratorConfig
 from service.gateway.iiif_sources import live_viewport
-from service.jobs.board import Board
+from service.jobs.repository import JobRepository
 from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.routes.test_iiif_conformance import store_as_job
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
-from tests.service.gateway.test_iiif_conformance import store_as_job
 from tests.service.waiting import eventually
 
 LD = 'application/ld+json;profile="http://iiif.io/api/image/3/context.json"'
@@ -56,6 +56,27 @@ def test_the_document_of_a_seed(gateway: RunningGateway) -> None:
     assert (same.status_code, same.headers["vary"]) == (304, "Accept")
 
 
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("", LD),
+        ("*/*", LD),
+        ("text/html", LD),
+        ("application/ld+json, application/json", LD),
+        ("application/json, application/ld+json", LD),
+        ("application/ld+json;q=0.4, application/json;q=0.5", "application/json"),
+        ("application/ld+json;q=0, */*", "application/json"),
+        ("application/json;q=0", LD),
+        ("Application/JSON", "application/json"),
+        ("application/jsonlines", LD),
+        (f"{LD}, application/json;q=0.9", LD),
+    ],
+)
+def test_the_document_in_the_preferred_type(gateway: RunningGateway, accept: str, media_type: str) -> None:
+    answer = gateway.http.get("/iiif/3/plain:7/info.json", headers={"Accept": accept})
+    assert answer.headers["Content-Type"] == media_type
+
+
 def test_all_that_the_document_promises_is_within_its_limits(tmp_path: Path) -> None:
     with run_gateway(tmp_path, settings(max_image_pixels=40_000)) as running:
         save_hollow_checkpoint(tmp_path, "plain", GeneratorConfig(32))
@@ -93,7 +114,7 @@ def test_an_identifier_alone_leads_to_its_document(gateway: RunningGateway) -> N
         ("plain:7:size=4000", "3,", "270", "bitonal", "png", (2, 3)),
     ],
 )
-def test_a_live_picture_is_drawn_at_the_size_asked(
+def test_a_live_image_is_drawn_at_the_size_asked(
     gateway: RunningGateway,
     identifier: str,
     size: str,
@@ -104,11 +125,11 @@ def test_a_live_picture_is_drawn_at_the_size_asked(
 ) -> None:
     answer = gateway.http.get(f"/iiif/3/{identifier}/500,500,400,300/{size}/{rotation}/{quality}.{suffix}")
     assert answer.status_code == 200, answer.text
-    with Image.open(BytesIO(answer.content)) as picture:
-        assert picture.size == sides
-        assert picture.format == {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[suffix]
+    with Image.open(BytesIO(answer.content)) as image:
+        assert image.size == sides
+        assert image.format == {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[suffix]
         if quality == "bitonal":
-            assert picture.mode == "1"
+            assert image.mode == "1"
     (asked,) = gateway.queue.asked
     w, h = asked.viewport.crop[2:]
     assert {w, h} == set(sides)
@@ -119,7 +140,7 @@ def test_a_live_picture_is_drawn_at_the_size_asked(
     assert "render;dur=" in answer.headers["server-timing"]
 
 
-def test_headers_name_the_picture(gateway: RunningGateway) -> None:
+def test_headers_name_the_image(gateway: RunningGateway) -> None:
     path = "/iiif/3/plain:7:size=4000/0,0,4000,4000/pct:10/0.0/color.jpg"
     answer = gateway.http.get(path)
     base = f"{gateway.address}/iiif/3/plain:7:size=4000"
@@ -143,7 +164,7 @@ def test_headers_name_the_picture(gateway: RunningGateway) -> None:
     assert len({answer.headers["etag"], *tags}) == 6
 
 
-def test_tiles_are_crops_of_one_whole_picture() -> None:
+def test_tiles_are_crops_of_one_whole_image() -> None:
     for level, place in ((0, 5), (1, 7), (3, 2)):
         scale, x = 2**level, place * 512 * 2**level
         viewport = live_viewport(65_536, (x, 0, 512 * scale, 512 * scale), (512, 512))
@@ -151,7 +172,7 @@ def test_tiles_are_crops_of_one_whole_picture() -> None:
     odd = live_viewport(1000, (10, 10, 300, 100), (77, 20))
     assert (odd.width, odd.height, odd.crop) == (77, 20, (0, 0, 77, 20))
     assert odd.region == pytest.approx((0.01, 0.01, 0.31, 0.11))
-    deeper = live_viewport(262_144, (512, 0, 256, 256), (1024, 1024))  # of a picture larger than pictures may be
+    deeper = live_viewport(262_144, (512, 0, 256, 256), (1024, 1024))  # of an image above the largest size
     assert deeper.crop == (0, 0, 1024, 1024)
 
 
@@ -187,7 +208,7 @@ def test_errors_can_be_read_by_any_page(gateway: RunningGateway, path: str, stat
         ("plain:7:cutoff=99", "cutoff: must be from 0 to 9, not 99"),
         ("plain:7:class=1", "class: this model "),
         ("kinds:7", "class: this model "),
-        ("none:7", "model: 'none' is no model"),
+        ("none:7", "model: 'none'"),
     ],
 )
 def test_errors_name_the_part_of_the_identifier(gateway: RunningGateway, identifier: str, part: str) -> None:
@@ -214,8 +235,8 @@ def test_a_browser_may_ask_first(bare_gateway: RunningGateway) -> None:
 
 
 def test_stored_tiles_are_passed_on_and_put_together(gateway: RunningGateway) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (600, 700, 3), np.uint8)
-    job = store_as_job(gateway, picture)
+    image = np.random.default_rng(0).integers(0, 256, (600, 700, 3), np.uint8)
+    job = store_as_job(gateway, image)
     base = f"/iiif/3/job:{job}"
     document = gateway.http.get(f"{base}/info.json").json()
     assert (document["width"], document["height"], document["tiles"][0]["width"]) == (700, 600, 256)
@@ -226,23 +247,23 @@ def test_stored_tiles_are_passed_on_and_put_together(gateway: RunningGateway) ->
         assert "immutable" in answer.headers["cache-control"]
         return np.asarray(Image.open(BytesIO(answer.content)))
 
-    assert np.array_equal(fetch("full/max/0/default.png"), picture)
-    assert np.array_equal(fetch("100,200,500,300/max/0/default.png"), picture[200:500, 100:600])
+    assert np.array_equal(fetch("full/max/0/default.png"), image)
+    assert np.array_equal(fetch("100,200,500,300/max/0/default.png"), image[200:500, 100:600])
     tile = gateway.http.get(f"{base}/256,256,256,256/256,256/0/default.png").content
     stored = gateway.http.get(f"/v1/jobs/{job}/output/picture_files/10/1_1.png").content
     assert hashlib.sha256(tile).digest() == hashlib.sha256(stored).digest()
     turned = fetch("100,200,500,300/max/!90/default.png")
-    assert np.array_equal(turned, np.rot90(picture[200:500, 100:600][:, ::-1], -1))
+    assert np.array_equal(turned, np.rot90(image[200:500, 100:600][:, ::-1], -1))
     small = fetch("full/70,60/0/default.png").astype(float)
-    means = picture.reshape(60, 10, 70, 10, 3).mean(axis=(1, 3))
+    means = image.reshape(60, 10, 70, 10, 3).mean(axis=(1, 3))
     assert np.abs(small - means).mean() < 6  # Lanczos against the mean of 10×10, of noise with a deviation of 74
-    assert asyncio.run_coroutine_threadsafe(Board.ids(gateway.services.jobs), gateway.loop).result(10) == {job}
+    assert asyncio.run_coroutine_threadsafe(JobRepository.ids(gateway.app_state.jobs), gateway.loop).result(10) == {job}
     gateway.http.delete(f"/v1/jobs/{job}")
 
 
 def test_stored_tiles_of_odd_sizes_are_passed_on(gateway: RunningGateway) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (601, 701, 3), np.uint8)
-    job = store_as_job(gateway, picture)
+    image = np.random.default_rng(0).integers(0, 256, (601, 701, 3), np.uint8)
+    job = store_as_job(gateway, image)
     for level, column, row, box, sides in (
         (10, 2, 2, "512,512,189,89", "189,89"),
         (9, 0, 0, "0,0,512,512", "256,256"),
@@ -252,13 +273,13 @@ def test_stored_tiles_of_odd_sizes_are_passed_on(gateway: RunningGateway) -> Non
         stored = gateway.http.get(f"/v1/jobs/{job}/output/picture_files/{level}/{column}_{row}.png").content
         assert gateway.http.get(f"/iiif/3/job:{job}/{box}/{sides}/0/default.png").content == stored
     turned = gateway.http.get(f"/iiif/3/job:{job}/512,512,189,89/189,89/180/default.png").content
-    assert np.array_equal(np.asarray(Image.open(BytesIO(turned))), picture[:511:-1, :511:-1])
+    assert np.array_equal(np.asarray(Image.open(BytesIO(turned))), image[:511:-1, :511:-1])
     gateway.http.delete(f"/v1/jobs/{job}")
 
 
 def test_a_distorted_part_of_a_job_reads_no_more_than_it_sends(gateway: RunningGateway) -> None:
     job = store_as_job(gateway, np.full((1500, 2000, 3), 77, np.uint8))
-    store, folder = gateway.services.outputs, f"jobs/{job}/picture_files"
+    store, folder = gateway.app_state.outputs, f"jobs/{job}/picture_files"
     for level in (9, 10, 11):  # of 500×375 and more
         obstore.delete(store, [found["path"] for found in obstore.list(store, f"{folder}/{level}").collect()])
     answer = gateway.http.get(f"/iiif/3/job:{job}/full/1,1400/0/default.png")
@@ -267,7 +288,7 @@ def test_a_distorted_part_of_a_job_reads_no_more_than_it_sends(gateway: RunningG
     gateway.http.delete(f"/v1/jobs/{job}")
 
 
-def test_only_pictures_of_tiles_can_be_viewed(gateway: RunningGateway) -> None:
+def test_only_images_of_tiles_can_be_viewed(gateway: RunningGateway) -> None:
     job = store_as_job(gateway, np.zeros((10, 10, 3), np.uint8), kind="png")
     answer = gateway.http.get(f"/iiif/3/job:{job}/info.json")
     assert answer.status_code == 404
@@ -309,7 +330,7 @@ def test_of_several_values_the_nearest_proxys_counts(
     client: str,
 ) -> None:
     given = [(f"X-Forwarded-{name}", value) for name, value in headers]
-    with caplog.at_level("INFO", "service.gateway.middleware"):
+    with caplog.at_level("INFO", "service.gateway.middleware.access_log"):
         document = gateway.http.get("/iiif/3/plain:7/info.json", headers=given).json()
         asyncio.run(eventually(lambda: caplog.messages))  # a request is logged once it has been answered
     assert document["id"] == f"http://{host}.example/iiif/3/plain:7"

@@ -1,18 +1,19 @@
-"""Pictures over HTTP: what is asked reaches the queue as one resolved spec, and comes back with its headers."""
+"""Images over HTTP: a request reaches the queue as one resolved spec, and its image comes back with headers."""
 
 import io
+import json
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from model.config import GeneratorConfig
-from model.spec import MAX_SEED
+from model.latents.latent import MAX_SEED
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway
 
 
-def test_get_and_post_of_the_same_picture_are_one_spec(gateway: RunningGateway) -> None:
+def test_get_and_post_of_the_same_image_are_one_spec(gateway: RunningGateway) -> None:
     got = gateway.image(
         "kinds/7.webp",
         width=300,
@@ -52,17 +53,17 @@ def test_get_and_post_of_the_same_picture_are_one_spec(gateway: RunningGateway) 
     assert Image.open(io.BytesIO(got.content)).size == (30, 40)
 
 
-@pytest.mark.parametrize("picture_format", ["png", "jpeg", "webp"])
-def test_headers_of_a_picture(gateway: RunningGateway, picture_format: str) -> None:
-    response = gateway.image(f"plain/5.{picture_format}", width=48)
-    assert response.headers["Content-Type"] == f"image/{picture_format}"
+@pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
+def test_headers_of_an_image(gateway: RunningGateway, image_format: str) -> None:
+    response = gateway.image(f"plain/5.{image_format}", width=48)
+    assert response.headers["Content-Type"] == f"image/{image_format}"
     assert response.headers["Content-Length"] == str(len(response.content))
-    assert response.headers["Content-Disposition"] == f'inline; filename="plain-5-48x48.{picture_format}"'
+    assert response.headers["Content-Disposition"] == f'inline; filename="plain-5-48x48.{image_format}"'
     assert response.headers["X-Creps-Seed"] == "5"
     assert response.headers["X-Creps-Digest"] == gateway.checkpoints["plain"].digest
     assert response.headers["Server-Timing"] == "queue;dur=1.00, render;dur=12.50, encode;dur=2.00"
-    picture = Image.open(io.BytesIO(response.content))
-    assert (picture.format, picture.size) == (picture_format.upper(), (48, 48))
+    image = Image.open(io.BytesIO(response.content))
+    assert (image.format, image.size) == (image_format.upper(), (48, 48))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_a_seed_is_drawn_and_told(gateway: RunningGateway) -> None:
     assert all(0 <= int(seed) <= MAX_SEED for seed in told)
 
 
-def test_quality_does_not_tell_png_pictures_apart(gateway: RunningGateway) -> None:
+def test_quality_does_not_tell_png_images_apart(gateway: RunningGateway) -> None:
     tags = {gateway.image("plain/1.png", quality=quality).headers["ETag"] for quality in (10, 90)}
     assert len(tags) == 1
     tags = {gateway.image("plain/1.jpeg", quality=quality).headers["ETag"] for quality in (10, 90)}
@@ -101,7 +102,8 @@ class TestDefaultModel:
     def test_several_without_demo(self, gateway: RunningGateway) -> None:
         problem = gateway.post()
         assert problem.status_code == 422
-        assert problem.json()["detail"] == "model: is needed, one of kinds, plain"
+        assert problem.json()["field"] == "model"
+        assert "kinds, plain" in problem.json()["detail"]
 
     def test_none(self, gateway: RunningGateway) -> None:
         for file in gateway.models.iterdir():
@@ -116,7 +118,7 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({"width": -5}, "width"),
     ({"width": 262145}, "width"),
     ({"width": "12"}, "width"),
-    ({"width": 12.0}, "width"),
+    ({"width": 12.5}, "width"),
     ({"width": True}, "width"),
     ({"height": [1]}, "height"),
     ({"seed": -1}, "seed"),
@@ -130,6 +132,14 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({"truncation_cutoff": 12}, "truncation_cutoff"),
     ({"truncation_cutoff": -1}, "truncation_cutoff"),
     ({"class_index": 0}, "class_index"),
+    ({"class_index": "dog"}, "class_index"),
+    ({"class_index": -1}, "class_index"),
+    ({"class_index": 100_000}, "class_index"),
+    ({"class_index": 1.5}, "class_index"),
+    ({"class_index": True}, "class_index"),
+    ({"class_index": ""}, "class_index"),
+    ({"class_index": "\ud800"}, "class_index"),
+    ({"class_index": "a" * 101}, "class_index"),
     ({"region": [0, 0, 1]}, "region[3]"),
     ({"region": [0, 0, 0, 1]}, "region"),
     ({"region": [0, 0, 1, 2.5]}, "region[3]"),
@@ -143,11 +153,11 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({"format": "gif"}, "format"),
     ({"quality": 0}, "quality"),
     ({"quality": 101}, "quality"),
-    ({"model": "absent"}, "model"),
-    ({"model": "../plain"}, "model"),
     ({"model": "\ud800"}, "model"),
     ({"model": 1}, "model"),
     ({"sede": 1}, "sede"),
+    ({"psi": 2.5}, "psi"),
+    ({"psi": 0.5, "truncation_psi": 0.5}, "psi"),
 ]
 
 
@@ -161,6 +171,60 @@ def test_bad_bodies_name_the_field(gateway: RunningGateway, body: dict[str, Any]
     assert problem["detail"].startswith(f"{field}: ")
     assert problem["errors"][0]["field"] == field
     assert not gateway.queue.asked
+
+
+def test_classes_are_chosen_by_name_or_number(gateway: RunningGateway) -> None:
+    for choice in (2, "2", "dog"):
+        assert gateway.post(model="kinds", class_index=choice).status_code == 200
+        assert gateway.http.get(f"/v1/images/kinds/1.png?class={choice}").status_code == 200
+        assert gateway.http.get(f"/iiif/3/kinds:1:class={choice}/info.json").status_code == 200
+    assert {spec.latent.class_index for spec in gateway.queue.asked} == {2}
+    assert gateway.post(model="kinds").json()["detail"] == "class_index: this model needs a class ape, cat, dog"
+    detail = gateway.http.get("/v1/images/kinds/1.png?class=cow").json()["detail"]
+    assert detail == "class: this model needs a class ape, cat, dog, not cow"
+    models = gateway.http.get("/v1/models").json()["models"]
+    assert [(model["classes"], model["class_names"]) for model in models] == [(3, ["ape", "cat", "dog"]), (0, [])]
+
+
+def test_short_and_long_names_are_the_same(gateway: RunningGateway) -> None:
+    short: dict[str, str | float] = {"psi": 0.5, "cutoff": 3, "class": "dog"}
+    long: dict[str, str | float] = {"truncation_psi": 0.5, "truncation_cutoff": 3, "class_index": "dog"}
+    for names in (short, long):
+        assert gateway.post(model="kinds", seed=1, **names).status_code == 200
+        assert gateway.http.get("/v1/images/kinds/1.png", params=names).status_code == 200
+    assert len({spec.latent for spec in gateway.queue.asked}) == 1
+    assert gateway.queue.asked[0].latent.psi == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("truncaton_psi", "truncation_psi"), ("Psi", "psi"), ("colour", None), ("classs", "class")]
+)
+def test_an_unknown_name_is_answered_by_the_one_that_is_meant(
+    gateway: RunningGateway, name: str, meant: str | None
+) -> None:
+    expected = f"{name}: is unknown" + (f"; did you mean {meant}?" if meant else "")
+    assert gateway.post(model="plain", **{name: 1}).json()["detail"] == expected
+    assert gateway.http.get("/v1/images/plain/1.png", params={name: 1}).json()["detail"] == expected
+
+
+@pytest.mark.parametrize("path", ["/v1/images", "/v1/jobs"])
+@pytest.mark.parametrize("model", ["absent", "../plain"])
+def test_unknown_model_in_a_body(gateway: RunningGateway, path: str, model: str) -> None:
+    response = gateway.http.post(
+        path, content=json.dumps({"model": model, "width": 64}), headers={"Content-Type": "application/json"}
+    )
+    assert (response.status_code, response.json()["field"]) == (404, "model")
+    assert "kinds, plain" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/images", "/v1/jobs"])
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""])
+def test_bodies_of_another_type(gateway: RunningGateway, path: str, media_type: str) -> None:
+    response = gateway.http.post(path, content=b"{}", headers={"Content-Type": media_type})
+    assert (response.status_code, response.headers["Accept"]) == (415, "application/json")
+    assert media_type in response.json()["detail"]
+    accepted = gateway.http.post("/v1/images", content=b"{}", headers={"Content-Type": "application/json; charset=x"})
+    assert accepted.status_code == 422  # two models are served, and none is named
 
 
 def test_a_field_name_that_is_no_text(gateway: RunningGateway) -> None:
@@ -198,6 +262,7 @@ BAD_ADDRESSES: list[tuple[str, str]] = [
     ("plain/1.png?class=0", "class"),
     ("kinds/1.png", "class"),
     ("kinds/1.png?class=3", "class"),
+    ("kinds/1.png?class=cow", "class"),
     ("plain/1.png?region=0,0,1", "region"),
     ("plain/1.png?region=0,0,1,nan", "region"),
     ("plain/1.png?region=0,0,1,5", "region"),
@@ -207,7 +272,9 @@ BAD_ADDRESSES: list[tuple[str, str]] = [
     ("plain/1.png?crop=0,0,1,9999999", "crop"),
     ("plain/1.png?grid=edges", "grid"),
     ("plain/1.jpeg?quality=101", "quality"),
-    ("plain/1.png?truncation_psi=1", "truncation_psi"),
+    ("plain/1.png?truncation_psi=3", "truncation_psi"),
+    ("plain/1.png?truncation_psi=1&psi=1", "truncation_psi"),
+    ("plain/1.png?sede=1", "sede"),
 ]
 
 
@@ -249,10 +316,10 @@ class TestLimits:
         assert response.status_code == 413
         assert "1024×1024" in response.json()["detail"]
 
-    @pytest.mark.parametrize(("picture_format", "largest"), [("jpeg", 65_500), ("webp", 16_382)])
-    def test_sides_of_a_format(self, gateway: RunningGateway, picture_format: str, largest: int) -> None:
+    @pytest.mark.parametrize(("image_format", "largest"), [("jpeg", 65_500), ("webp", 16_382)])
+    def test_sides_of_a_format(self, gateway: RunningGateway, image_format: str, largest: int) -> None:
         for field, crop in (("width", [0, 0, largest + 1, 1]), ("height", [0, 0, 1, largest + 1])):
-            response = gateway.post(model="plain", width=100_000, crop=crop, format=picture_format)
+            response = gateway.post(model="plain", width=100_000, crop=crop, format=image_format)
             assert response.status_code == 422
             assert response.json()["field"] == field
             assert str(largest) in response.json()["detail"]
@@ -262,3 +329,90 @@ class TestLimits:
         response = gateway.post(model="plain", width=100_000, crop=[0, 0, 32_768, 1])
         assert response.status_code == 413
         assert "32768" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"model": "é"}'.encode("latin-1"), "the body is not JSON: it must be UTF-8, which byte 12 is not"),
+        (b"[" * 30_000 + b"]" * 30_000, "the body is not JSON: it is nested too deeply"),
+        (b'{"a":' * 10_000, "the body is not JSON: it is nested too deeply"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "the body is not JSON: a number must have at most 4300 digits"),
+        (b'{"seed": 1', "the body is not JSON: Expecting ',' delimiter"),
+    ],
+    ids=["latin-1", "arrays", "objects", "number", "syntax"],
+)
+def test_bodies_that_are_no_json(gateway: RunningGateway, content: bytes, problem: str) -> None:
+    response = gateway.http.post("/v1/images", content=content, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["detail"]) == (400, problem)
+
+
+@pytest.mark.parametrize("path", ["/v1/images", "/v1/jobs"])
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ('{"seed": 1, "width": 64, "seed": 2}', "seed"),
+        ('{"latent": {"seed": 1, "seed": 1}}', "seed"),
+        ('{"seed": 1, "\\u0073eed": 2}', "seed"),
+        ('{"\\n": 1, "\\n": 2}', "'\\n'"),
+    ],
+)
+def test_repeated_keys_of_a_body_are_refused(gateway: RunningGateway, path: str, content: str, key: str) -> None:
+    response = gateway.http.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["field"]) == (422, key)
+    assert response.json()["detail"] == f"{key}: must be given once"
+
+
+@pytest.mark.parametrize("path", ["/v1/images", "/v1/jobs"])
+@pytest.mark.parametrize(("coding", "accepted"), [("gzip", False), ("BR", False), ("x, y", False), ("Identity", True)])
+def test_content_encodings(gateway: RunningGateway, path: str, coding: str, accepted: bool) -> None:
+    headers = {"Content-Encoding": coding, "Content-Type": "application/json"}
+    response = gateway.http.post(path, content=b'{"width": 0}', headers=headers)
+    if accepted:
+        assert response.status_code == 422
+    else:
+        assert (response.status_code, response.headers["Accept-Encoding"]) == (415, "identity")
+        assert repr(coding) in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("address", "size"),
+    [
+        ("plain/1.png?width=64.0", (64, 64)),
+        ("plain/1.png?width=+64&height=%2032%20", (64, 32)),
+        ("plain/1.png?width=%2B64&psi=%2B.5&quality=90.0", (64, 64)),
+        ("plain/+1.png?width=64&region=0,%200,%201,%201.0", (64, 64)),
+        ("plain/1.jpg?width=64&crop=0,%200,%208.0,+8", (8, 8)),
+        ("plain/1.JPEG", (32, 32)),
+    ],
+)
+def test_what_an_address_means_beyond_doubt_is_accepted(
+    gateway: RunningGateway, address: str, size: tuple[int, int]
+) -> None:
+    response = gateway.image(address)
+    assert response.status_code == 200
+    assert Image.open(io.BytesIO(response.content)).size == size
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/images/plain/1.png?width=6_4", "width"),
+        ("/v1/images/plain/1.png?psi=0_.5", "psi"),
+        ("/v1/images/plain/1_0.png", "seed"),
+        ("/v1/images/plain/1.png?width=64&width=32", "width"),
+        ("/v1/images/plain/1.png?width=0x40", "width"),
+        ("/v1/images/plain/1.png?crop=0,0,8.5,8", "crop"),
+        ("/v1/jobs?limit=1_0", "limit"),
+        ("/v1/jobs?limit=5&limit=5", "limit"),
+    ],
+)
+def test_what_an_address_leaves_in_doubt_is_refused(gateway: RunningGateway, path: str, field: str) -> None:
+    response = gateway.http.get(path)
+    assert (response.status_code, response.json()["field"]) == (422, field)
+
+
+def test_a_body_may_write_integers_as_fractions(gateway: RunningGateway) -> None:
+    assert gateway.post(model="plain", seed=7.0, width=64.0, crop=[0, 0.0, 8.0, 9], format="JPG").status_code == 200
+    (spec,) = gateway.queue.asked
+    assert (spec.latent.seed, spec.viewport.crop, spec.encoding.format) == (7, (0, 0, 8, 9), "jpeg")

@@ -6,6 +6,7 @@ import pytest
 
 from model.config import GeneratorConfig
 from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.routes.jobs.ordering import remove_jobs
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 
 
@@ -22,6 +23,4 @@ def gateway(gateway_of_module: RunningGateway) -> Iterator[RunningGateway]:
     """One that has no jobs before and after."""
     yield gateway_of_module
     gateway_of_module.queue.alive = []
-    while jobs := gateway_of_module.http.get("/v1/jobs").json()["jobs"]:  # cancelled first, then removed
-        for job in jobs:
-            gateway_of_module.http.delete(f"/v1/jobs/{job['id']}")
+    remove_jobs(gateway_of_module)

@@ -4,16 +4,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import httpx
 
-from service.consumer import Consumer
-from service.jobs.task import Tasks, TileTask
-from service.outputs.order import Order
-from service.queue import GROUP, TILES
+from service.imaging.export_spec import ExportSpec
+from service.jobs.tile_tasks import TileTasks
+from service.queue.consumer import Consumer
 from tests.service.gateway.stand_in import RunningGateway
-from tests.service.jobs.stand_in import make_worker
+from tests.service.jobs.stand_in import make_worker, take_tiles
 from tests.service.waiting import LONG
 
 Result = TypeVar("Result")
@@ -24,7 +23,7 @@ ORDER = {"seed": 7, "width": 300, "height": 200, "tile": 64}
 @asynccontextmanager
 async def worker_of(gateway: RunningGateway) -> AsyncIterator[None]:
     """A worker draws patterns for the gateway's jobs while the block, of the gateway's loop, runs."""
-    worker = make_worker(gateway.services.jobs.redis, gateway.models, gateway.services.outputs)
+    worker = make_worker(gateway.app_state.jobs.redis, gateway.models, gateway.app_state.outputs)
     running = asyncio.create_task(worker.run())
     try:
         yield
@@ -53,26 +52,32 @@ def settle(gateway: RunningGateway, job: str, count: int) -> list[int]:
     """Notes that so many tiles of a job are in the store, as workers do. Returns which."""
 
     async def take_and_settle() -> list[int]:
-        redis, settled = gateway.services.jobs.redis, list[int]()
+        redis, settled = gateway.app_state.jobs.redis, list[int]()
         await Consumer(redis, "worker", 1.0).join()
         while len(settled) < count:
-            ((_, ((entry, fields),)),) = cast(Any, await redis.xreadgroup(GROUP, "worker", {TILES: ">"}, count=1))
-            task = TileTask.from_fields(entry, fields)
-            await Tasks(redis).settle(task)
+            (task,) = await take_tiles(redis, 1)
+            await TileTasks(redis).settle(task)
             settled += [task.tile] if task.job == job else []  # else of a test before
         return settled
 
     return call(gateway, take_and_settle())
 
 
-def order_of(gateway: RunningGateway, job: str) -> Order:
+def order_of(gateway: RunningGateway, job: str) -> ExportSpec:
     """What the gateway has made of an order."""
-    return call(gateway, gateway.services.jobs.status(job)).job.order
+    return call(gateway, gateway.app_state.jobs.status(job)).job.export
 
 
 def order(gateway: RunningGateway, key: str | None = None, **values: Any) -> httpx.Response:
     headers = {} if key is None else {"Idempotency-Key": key}
     return gateway.http.post("/v1/jobs", json=ORDER | values, headers=headers)
+
+
+def remove_jobs(gateway: RunningGateway) -> None:
+    """Cancel and remove all jobs."""
+    while jobs := gateway.http.get("/v1/jobs").json()["jobs"]:
+        for job in jobs:
+            gateway.http.delete(f"/v1/jobs/{job['id']}")
 
 
 def finished(gateway: RunningGateway, **values: Any) -> dict[str, Any]:

@@ -4,9 +4,11 @@ import time
 
 import pytest
 
-from service.gateway import events
-from service.jobs.task import Tasks, TileTask
-from tests.service.gateway.jobs.ordering import call, drawing, order, order_of, read_events, settle, watch
+from service.gateway.routes import job_events
+from service.jobs.repository import JobRepository
+from service.jobs.status import State, Status
+from service.jobs.tile_tasks import TileTask, TileTasks
+from tests.service.gateway.routes.jobs.ordering import call, drawing, order, order_of, read_events, settle, watch
 from tests.service.gateway.stand_in import RunningGateway
 
 
@@ -35,7 +37,7 @@ def test_events_tell_every_tile_once_and_can_be_resumed(gateway: RunningGateway)
 def test_events_that_are_not_known_are_told_from_the_beginning(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, last: str | None
 ) -> None:
-    monkeypatch.setattr(events, "TILES_AT_ONCE", 4)
+    monkeypatch.setattr(job_events, "MAX_TILES", 4)
     job = order(gateway).json()
 
     settled = settle(gateway, job["id"], 10)
@@ -51,6 +53,32 @@ def test_events_that_are_not_known_are_told_from_the_beginning(
     assert end["state"] == "cancelled"
 
 
+def test_an_end_between_status_and_events_is_told(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last entry of the log is read with the status of before it."""
+    job, read, states = order(gateway).json(), JobRepository.status, list[State]()
+
+    async def status(repository: JobRepository, job_id: str) -> Status:
+        found = await read(repository, job_id)
+        states.append(found.state)
+        if len(states) == 2:
+            await repository.cancel(job_id)
+        return found
+
+    monkeypatch.setattr(JobRepository, "status", status)
+    *_, (_, end) = read_events(gateway, job["id"])
+    assert end["state"] == "cancelled"
+    assert states == ["queued", "queued", "cancelled"]
+
+
+def test_head_does_not_wait_for_the_end(gateway: RunningGateway) -> None:
+    path = f"/v1/jobs/{order(gateway).json()['id']}/events"
+    head = gateway.http.head(path)
+    with gateway.http.stream("GET", path) as get:
+        for name in ("Content-Type", "Cache-Control", "X-Accel-Buffering", "Content-Length"):
+            assert head.headers.get(name) == get.headers.get(name)
+    assert (head.status_code, gateway.http.head("/v1/jobs/absent/events").status_code) == (200, 422)
+
+
 def test_an_event_that_cannot_be_is_refused(gateway: RunningGateway) -> None:
     job = order(gateway).json()
     answer = gateway.http.get(job["links"]["events"], headers={"Last-Event-ID": "99999999999999999999-0"})
@@ -64,7 +92,7 @@ def test_what_is_left_of_the_last_file_is_estimated(gateway: RunningGateway) -> 
     finishing = TileTask(b"0-1", job["id"], job["tiles_total"], tries=0)
     assert gateway.http.get(job["links"]["self"]).json()["eta_seconds"] is None
     for tiles in (5, 10):
-        call(gateway, Tasks(gateway.services.jobs.redis).advance(finishing, tiles))
+        call(gateway, TileTasks(gateway.app_state.jobs.redis).advance(finishing, tiles))
         time.sleep(0.2)
     described = gateway.http.get(job["links"]["self"]).json()
     assert described["eta_seconds"] >= 0.2 * (job["tiles_total"] - 10) / 5

@@ -1,0 +1,35 @@
+"""Command lines: no abbreviations, and a suggestion for what is misspelt or called otherwise in StyleGAN's tools."""
+
+import pytest
+
+from service.cli import main
+
+
+@pytest.mark.parametrize(
+    ("command", "suggestion"),
+    [
+        ("train --outdir run --cfg auto", "unrecognized argument --cfg; did you mean --preset?"),
+        ("train --preset tiny-32 --kimg=5", "unrecognized argument --kimg; did you mean --total-kimg?"),
+        ("train --preset tiny-32 --snap 1", "unrecognized argument --snap; did you mean --snapshot-kimg, which counts"),
+        ("train --preset tiny-32 --resume a.pkl", "unrecognized argument --resume; did you mean --transfer (a stopped"),
+        ("train --preset tiny-32 --mirror 1", "--mirror takes no value; did you mean --mirror or --no-mirror?"),
+        ("train --preset tiny-32 --mirror true", "--mirror takes no value; did you mean --mirror or --no-mirror?"),
+        ("train --preset tiny-32 --gama 1", "unrecognized argument --gama; did you mean --gamma?"),
+        ("train --preset tiny-32 --path 1", "did you mean --path-length-weight or --path-length-interval?"),
+        ("train --preset tiny-32 --seed 4294967296 --dry-run", "seed: must be from 0 to 4294967295, not 4294967296"),
+        ("dataset --source a --dest b.zip", "unrecognized argument --source; did you mean SOURCE, the first argument?"),
+        ("render demo --seeds 0-3", "seeds: need --outdir DIR for files or --sheet"),
+        ("render demo --trunc 0.7", "unrecognized argument --trunc; did you mean --psi?"),
+        ("render demo --qual 90", "unrecognized argument --qual; did you mean --quality?"),
+        ("render demo --nothing", "unrecognized arguments: --nothing"),
+    ],
+)
+def test_options_are_suggested(capsys: pytest.CaptureFixture[str], command: str, suggestion: str) -> None:
+    try:
+        status = main(command.split())
+    except SystemExit as error:  # argparse's own way out
+        status = int(error.code or 0)
+    printed = capsys.readouterr().err
+    assert status == 2
+    assert suggestion in printed
+    assert len(printed.splitlines()) == 1

@@ -1,0 +1,27 @@
+"""Files of npm packages that tests run in the browser."""
+
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+
+def npm_file(config: pytest.Config, package: str, version: str, name: str) -> Path:
+    """A file of a package, in a folder of its own in pytest's cache. Skips the test where npm is missing or away."""
+    folder = config.cache.mkdir(f"{package}-{version}")
+    file = folder / Path(name).name
+    if file.exists():
+        return file
+    if (npm := shutil.which("npm")) is None:
+        pytest.skip(f"needs npm for {package}")
+    command = [npm, "pack", "--silent", f"{package}@{version}"]
+    packed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    if packed.returncode:
+        pytest.skip(f"npm has no {package}: {packed.stderr.strip()[-200:]}")
+    with tarfile.open(folder / packed.stdout.split()[-1]) as archive:
+        content = archive.extractfile(f"package/{name}")
+        assert content is not None
+        file.write_bytes(content.read())
+    return file
