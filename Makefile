@@ -1,10 +1,10 @@
-# make serve: a running service on http://127.0.0.1:8000      make test: linters, types, tests
+# make serve: a running service on http://127.0.0.1:8000      make test: linters, types, the fast tests
 PORT   ?= 8000
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install serve test lint soak load benchmark clean
+.PHONY: install serve lint test test-slow test-all soak load benchmark dist clean
 
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -22,14 +22,21 @@ serve: install
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mypy --num-workers 2
 
-# What computes is shared out among the cores, one thread each. What starts processes, servers and browsers has them all.
-PROCESSES := tests/model/training/test_processes.py
+# Processes share the cores, so each computes with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadgroup --durations 25
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/kernels tests/model --ignore=$(PROCESSES)
-	$(BIN)/pytest $(PROCESSES)
-	$(BIN)/pytest --ignore=tests/kernels --ignore=tests/model
+	$(PYTEST) -m "not slow"
+
+# Three at a time: these tests compute, or start whole services whose time limits more processes would exceed.
+test-slow: $(VENV)/.installed-test
+	$(PYTEST) -n 3 -m slow
+
+test-all: lint
+	$(PYTEST) --hypothesis-profile all
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.service.jobs.soak
@@ -40,5 +47,14 @@ load: $(VENV)/.installed-test
 benchmark: install
 	$(BIN)/creps benchmark render
 
+# What a release publishes: wheel, sdist, the SBOM of all that make install installs, and their checksums.
+dist: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
+	rm -rf dist
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct) $(BIN)/python -m build
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible \
+	    --output-file dist/creps-serve.cdx.json
+	cd dist && sha256sum -- * > SHA256SUMS
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis
+	rm -rf $(VENV) dist .import_linter_cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis

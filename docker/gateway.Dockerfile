@@ -40,7 +40,7 @@ COPY --chmod=0644 docker/healthcheck.py /opt/creps/healthcheck.py
 ENV PATH=/opt/creps/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     CREPS_LOG_FORMAT=json \
-    CREPS_HOST=0.0.0.0 \
+    CREPS_HOST=:: \
     CREPS_PORT=8000 \
     CREPS_MODELS=/models \
     CREPS_OUTPUTS=/outputs
@@ -48,6 +48,6 @@ USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["sh", "-c", "exec python -I /opt/creps/healthcheck.py \"$CREPS_PORT\""]
+    CMD ["sh", "-c", "exec python -I /opt/creps/healthcheck.py \"$CREPS_PORT\" \"$CREPS_HOST\""]
 ENTRYPOINT ["creps"]
 CMD ["gateway"]

@@ -22,12 +22,24 @@ RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['p
         --constraint constraints.txt --index-url "$TORCH_INDEX" torch \
     && pip --python /opt/creps/bin/python install --no-cache-dir \
         --constraint constraints.txt --requirement requirements.txt
+# Triton's own ptxas 12.8 may overwrite operands of Hopper's matrix products before they are read (fixed in 13.3).
+RUN if /opt/creps/bin/python -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('triton') is None)"; then \
+        pip --python /opt/creps/bin/python install --no-cache-dir --no-deps \
+            --constraint constraints.txt nvidia-cuda-nvcc \
+        && ln -s /opt/creps/lib/python3.*/site-packages/nvidia/cu13/bin/ptxas /opt/creps/bin/ptxas; \
+    fi
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS wheel
+# Its kernels for CPUs are compiled here, for all kinds of them, so that the image needs no compiler for them.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
 # By the environment, since the option --constraint does not reach the tools that build.
-RUN PIP_CONSTRAINT=constraints.txt pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+RUN python -m kernels.native \
+    && PIP_CONSTRAINT=constraints.txt pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
 ARG VERSION=0.1.0
@@ -59,6 +71,7 @@ ENV PATH=/opt/creps/bin:$PATH \
     CREPS_LOG_FORMAT=json \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     TRITON_CACHE_DIR=/cache/triton \
+    TRITON_PTXAS_PATH=/opt/creps/bin/ptxas \
     CREPS_MODELS=/models \
     CREPS_OUTPUTS=/outputs \
     CREPS_METRICS_PORT=9000
