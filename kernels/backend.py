@@ -25,7 +25,7 @@ class RenderBackend(Protocol):
     """What decides the last bits of a pixel: precision, kernels and device. Letters, digits and hyphens."""
 
     cache_bytes: int
-    """Upper limit of the line cache in bytes."""
+    """Upper limit in bytes of a line cache of its own; 0 for a shared one."""
 
     def plan(self, viewport: Viewport) -> Tiling:
         """Divide an image into bands and panels of a size that suits the device."""

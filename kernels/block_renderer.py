@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.backend import Progress
-from kernels.line_cache import CACHE_BYTES, LineCache
+from kernels.line_cache import CACHE_BYTES, LineCache, host_cache
 from kernels.threads import TaskGroup
 from kernels.tiling import BLOCKS_PER_THREAD, Axis, Band, Output, Panel, Tiling, group_panels
 from model.config import FEATURES, RGB, GeneratorConfig
@@ -52,16 +52,18 @@ class BlockBackend(ABC, Generic[Style]):
     packed_bytes = 0
 
     def __init__(self, config: GeneratorConfig, device: torch.device, side: int, threads: int | None = None) -> None:
-        self.cache_bytes = CACHE_BYTES
         self._config = config
         self._device = device
         self._side = side
         self._threads = (threads or default_threads()) if device.type == "cpu" else 1
         self._pool = single_operation_pool(self._threads)
-        self._cache = LineCache(CACHE_BYTES)
+        shared = device.type == "cpu"
+        self._cache = host_cache() if shared else LineCache(CACHE_BYTES)
+        self._cache_owner = object()
+        self.cache_bytes = 0 if shared else CACHE_BYTES
         self._style = functools.lru_cache(STYLES_KEPT)(self.style)
         # Positions along either axis whose lines fill half the cache.
-        self._line_limit = CACHE_BYTES // 2 // (4 * config.bundles * FEATURES * config.thickness)
+        self._line_limit = self._cache.limit // 2 // (4 * config.bundles * FEATURES * config.thickness)
 
     @abstractmethod
     def style(self, latent: Latent) -> Style:
@@ -83,6 +85,7 @@ class BlockBackend(ABC, Generic[Style]):
 
     def close(self) -> None:
         self._pool.shutdown()
+        self._cache.remove(self._cache_owner)
 
     def plan(self, viewport: Viewport) -> Tiling:
         limit, resolution = self._line_limit, self._config.resolution
@@ -143,7 +146,7 @@ class BlockBackend(ABC, Generic[Style]):
         ]
 
     def _lines(self, latent: Latent, style: Future[Style], positions: NDArray[np.float64], axis: int) -> Tensor:
-        key = (latent, axis, positions.tobytes())
+        key = (self._cache_owner, latent, axis, positions.tobytes())
         lines = self._cache.get(key)
         if lines is None:
             lines = self.block_lines(style.result(), positions, axis)

@@ -47,7 +47,8 @@ class Renderer:
     Attributes:
         precision: accuracy reports of each precision that was tried, the one in use last; empty for the
             backends cpu and reference.
-        memory: upper limit of the device memory in bytes that is held between two images: weights and line cache.
+        memory: upper limit of the device memory in bytes that is held between two images: weights, and the
+            line cache of a GPU. On a CPU all models of a process share one (kernels/line_cache.py).
 
     Raises:
         InputError: the checkpoint's tensors do not fit its config, or the device or backend is not available.

@@ -3,10 +3,8 @@
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
-MEMBERSHIPS = Path("/proc/self/cgroup")
+from model.util.control_groups import control_groups
 
 
 def available_cpus() -> int:
@@ -25,22 +23,15 @@ def _affinity() -> int:
 
 
 def _quotas() -> Iterator[float]:
-    """CPUs that the process's control groups and those around them allow, of version 2 (man 7 cgroups) and 1."""
-    for line in MEMBERSHIPS.read_text().splitlines() if MEMBERSHIPS.exists() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+    """CPUs that the process's control groups allow."""
+    for folder, version in control_groups("cpu"):
+        try:
+            if version == 1:
+                names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+                quota, period = ((folder / name).read_text() for name in names)
+            else:
+                quota, period = (folder / "cpu.max").read_text().split()
+            if float(quota) > 0:  # -1 is no limit
+                yield float(quota) / float(period)
+        except (OSError, ValueError):  # "max" is no limit
             continue
-        root = CONTROL_GROUPS / ("cpu" if controllers else "")
-        # In a container the path may be the host's, of which only the root, which is the container's own group, exists.
-        group = root / path.lstrip("/")
-        for folder in (group, *group.parents):
-            try:
-                if controllers:
-                    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-                    quota, period = ((folder / name).read_text() for name in names)
-                else:
-                    quota, period = (folder / "cpu.max").read_text().split()
-                if float(quota) > 0:  # -1 is no limit
-                    yield float(quota) / float(period)
-            except (OSError, ValueError):  # "max" is no limit
-                continue

@@ -47,7 +47,7 @@ class RendererLike(Protocol):
 
     @property
     def memory(self) -> int:
-        """Bytes that it takes at most between two images: weights and line cache."""
+        """Bytes that it takes at most between two images: weights, and a GPU's line cache."""
 
     def close(self) -> None:
         """Frees the memory. Nothing can be rendered after that."""

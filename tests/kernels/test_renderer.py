@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import kernels.block_renderer
 from kernels.block_renderer import BlockBackend
 from kernels.cpu import CpuBackend
-from kernels.line_cache import CACHE_BYTES
+from kernels.line_cache import LineCache
 from kernels.renderer import BackendName, Renderer
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.config import GeneratorConfig
@@ -223,12 +223,34 @@ class TestSameBytes:
         spec = make_spec(Latent(seed=1), 900, 130)
         expected = renderers["native"].render(spec)
         limit = 512 * 4 * TINY.bundles * 32 * TINY.thickness  # the lines of 256 rows and 256 columns
-        monkeypatch.setattr(kernels.block_renderer, "CACHE_BYTES", limit)
+        monkeypatch.setattr(kernels.block_renderer, "host_cache", lambda: LineCache(limit))
         renderer = Renderer(renderers["native"].checkpoint, "cpu", "native", threads=2)
         assert np.array_equal(np.concatenate(list(renderer.bands(spec))), expected)
         assert 0 < block_backend(renderer)._cache.bytes <= limit
 
-    def test_far_corner_of_the_largest_image(self, renderers: dict[BackendName, Renderer]) -> None:
+    def test_lines_are_made_once_for_all_tiles_of_an_image(
+        self, renderers: dict[BackendName, Renderer], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(kernels.block_renderer, "host_cache", lambda: LineCache(2**30))
+        renderer = Renderer(renderers["native"].checkpoint, "cpu", "native", threads=2)
+        backend, made = block_backend(renderer), []
+        block_lines = backend.block_lines
+
+        def counted(style: Any, positions: NDArray[np.float64], axis: int) -> torch.Tensor:
+            made.append((axis, len(positions)))
+            return block_lines(style, positions, axis)
+
+        monkeypatch.setattr(backend, "block_lines", counted)
+        for y in range(0, 512, 128):
+            for x in range(0, 768, 256):
+                renderer.render(make_spec(Latent(seed=1), 768, 512, crop=(x, y, 256, 128)))
+        assert sorted(made) == [(ROWS, 64)] * (512 // 64) + [(COLUMNS, 64)] * (768 // 64)
+
+    def test_far_corner_of_the_largest_image(
+        self, renderers: dict[BackendName, Renderer], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cache = LineCache(2**30)
+        monkeypatch.setattr(kernels.block_renderer, "host_cache", lambda: cache)
         renderer = Renderer(renderers["cpu"].checkpoint, "cpu", "cpu", threads=2)
         size, side = 262_144, 100
         large = renderer.render(
@@ -239,7 +261,7 @@ class TestSameBytes:
         )
         assert np.array_equal(small, large[80:93, 93:])
         lines_of_two_blocks_an_axis = 4 * 64 * 4 * TINY.bundles * 32 * TINY.thickness
-        assert block_backend(renderer)._cache.bytes == lines_of_two_blocks_an_axis
+        assert cache.bytes == lines_of_two_blocks_an_axis
 
     def test_callers_in_several_threads(
         self, renderers: dict[BackendName, Renderer], other_renderers: dict[BackendName, Renderer]
@@ -336,14 +358,21 @@ class TestBadInput:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_memory_is_told_and_given_back(backend: BackendName, tmp_path: Path) -> None:
+def test_memory_is_told_and_given_back(backend: BackendName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = LineCache(2**30)
+    monkeypatch.setattr(kernels.block_renderer, "host_cache", lambda: cache)
+    other = Renderer(random_checkpoint(tmp_path), "cpu", backend)
+    other.render(make_spec(Latent(seed=1), 20, 10))
+    cached = cache.bytes
     checkpoint = random_checkpoint(tmp_path)
     renderer = Renderer(checkpoint, "cpu", backend)
     weights = sum(tensor.nbytes for tensor in checkpoint.load().state_dict().values())
     packed = block_backend(renderer).packed_bytes
     assert (0 < packed < 2 * weights) if backend == "native" else packed == 0
-    assert renderer.memory == weights + packed + CACHE_BYTES
+    assert renderer.memory == weights + packed
     backend_ref = weakref.ref(block_backend(renderer))
     renderer.render(make_spec(Latent(seed=1), 20, 10))
+    assert cache.bytes == 2 * cached > 0
     renderer.close()
+    assert cache.bytes == cached
     assert backend_ref() is None
