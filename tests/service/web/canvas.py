@@ -115,8 +115,15 @@ def link(page: Page) -> dict[str, str]:
 
 
 def wheel(page: Page, x: float, y: float, delta: float) -> None:
+    """Turns the wheel. The page has handled the event afterwards, which Playwright does not wait for."""
     page.mouse.move(x, y)
+    page.evaluate(
+        """() => {
+            window.turned = new Promise((done) => addEventListener("wheel", () => setTimeout(done), { once: true }));
+        }"""
+    )
     page.mouse.wheel(0, delta)
+    page.evaluate("() => window.turned")
 
 
 def box(page: Page, selector: str) -> dict[str, float]:

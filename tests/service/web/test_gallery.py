@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.service.web.canvas import box, eventually, shown, wait_for_full
+from tests.service.web.canvas import box, eventually, shown, wait_for_full, wheel
 from tests.service.web.stand_in import StandIn
 
 
@@ -58,8 +58,7 @@ def test_two_pictures_are_compared_in_the_same_view(page: Page, service: StandIn
     assert left["x"] + left["width"] <= right["x"]
     assert left["width"] == pytest.approx(right["width"], abs=1)
     eventually(lambda: {asked.seed for asked in service.asked} == {0, 1}, page)
-    page.mouse.move(right["x"] + 50, right["y"] + 100)
-    page.mouse.wheel(0, -400)
+    wheel(page, right["x"] + 50, right["y"] + 100, -400)
     wait_for_full(page, service)
 
     region = pytest.approx(shown(page).region, abs=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.service.web.canvas import canvas_size, eventually, is_busy, link, pixel, shown, wait_for_full
+from tests.service.web.canvas import canvas_size, eventually, is_busy, link, pixel, shown, wait_for_full, wheel
 from tests.service.web.stand_in import StandIn, new_job
 from tests.service.web.test_jobs import ORDER, open_jobs
 from tests.service.web.test_view import middle
@@ -59,9 +59,8 @@ def test_what_is_shown_is_what_is_told(opened: Page, service: StandIn) -> None:
 def test_no_more_pixels_are_asked_for_than_there_are(opened: Page, service: StandIn) -> None:
     opened.get_by_role("tab", name="Picture").click()
     opened.get_by_label("Show the numbers").check()
-    opened.mouse.move(*middle(opened))
     for _ in range(3):
-        opened.mouse.wheel(0, -400)  # twice as large each time
+        wheel(opened, *middle(opened), -400)  # twice as large each time
     eventually(lambda: shows_stored(opened), opened)
     _, _, width, height, sent, rows = service.parts[-1]
     assert (sent, rows) == (width, height)
