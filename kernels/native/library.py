@@ -126,9 +126,13 @@ def load_libraries() -> tuple[Library, ...]:
     matrix = [name for name in supported_targets() if TARGETS[name].sources == TILES]
     vectors = [name for name in supported_targets() if TARGETS[name].sources == VECTORS]
     libraries = []
+    failed: dict[str, list[str]] = {}
     for name in (*matrix[:1], *vectors[:1]):
         try:
             libraries.append(load_library(name))
         except CompileError as error:
-            logger.warning("images are rendered by slower kernels, as those for %s cannot be used: %s", name, error)
+            failed.setdefault(str(error), []).append(name)
+    for reason, names in failed.items():
+        kernels = " and ".join(names)
+        logger.warning("images are rendered by slower kernels, as those for %s cannot be used: %s", kernels, reason)
     return tuple(libraries)

@@ -158,7 +158,8 @@ class TestFaithfulness:
         positions = np.linspace(0, 1, 150)
         found, expected = (renderers[name].lines(Latent(seed=2), positions, axis) for name in (backend, "reference"))
         assert found.shape == (TINY.bundles, 32, 150, TINY.thickness)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        tolerance = 2e-4 if renderers[backend].arithmetic.startswith("bf16x3") else 1e-5
+        torch.testing.assert_close(found, expected, rtol=10 * tolerance, atol=tolerance)
 
     def test_what_is_not_a_number_becomes_black(self, tmp_path: Path) -> None:
         checkpoint = random_checkpoint(tmp_path)

@@ -101,6 +101,7 @@ class TestWithout:
 
     def test_compiler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr(library, "supported_targets", lambda: ["amx", "avx512"])
         checkpoint = random_checkpoint(tmp_path)
         assert [Renderer(checkpoint, "cpu").backend for _ in range(2)] == ["cpu", "cpu"]
         (message,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
