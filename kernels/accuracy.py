@@ -3,15 +3,16 @@
 The error of fp16 depends on the conditioning of the network, so it is measured when a checkpoint is loaded.
 """
 
-import copy
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from model.generator import COLUMNS, ROWS, Generator
 from model.latents.latent import Latent
@@ -74,22 +75,45 @@ ColourFn = Callable[[Latent, NDArray[np.float64], NDArray[np.float64]], Tensor]
 @torch.no_grad()
 def make_probes(generator: Generator) -> list[Probe]:
     """Probes of several seeds and classes at ψ = 1, at positions spread over the whole square."""
-    synthesis = copy.deepcopy(generator.synthesis).double()
     device = generator.mapping.w_avg.device
     classes = generator.config.classes
     probes = []
-    for i in range(LATENTS):
-        latent = Latent(seed=i, class_index=i * classes // LATENTS if classes else None)
-        # Different fractions of the spacing for each latent, and for rows and columns.
-        rows = (np.arange(SIDE) + (i + 0.3) / LATENTS) / SIDE
-        columns = (np.arange(SIDE) + (i + 0.7) / LATENTS) / SIDE
-        ws = layer_styles(generator.config, generator.mapping, latent).double()  # [1, num_ws, w_dim]
-        lines = [
-            synthesis.lines(ws, torch.from_numpy(positions).to(device), axis)
-            for positions, axis in ((rows, ROWS), (columns, COLUMNS))
-        ]
-        probes.append(Probe(latent, rows, columns, synthesis.pixels(ws, *lines)[0].permute(1, 2, 0)))
+    with _in_double(generator.synthesis):
+        for i in range(LATENTS):
+            latent = Latent(seed=i, class_index=i * classes // LATENTS if classes else None)
+            # Different fractions of the spacing for each latent, and for rows and columns.
+            rows = (np.arange(SIDE) + (i + 0.3) / LATENTS) / SIDE
+            columns = (np.arange(SIDE) + (i + 0.7) / LATENTS) / SIDE
+            ws = layer_styles(generator.config, generator.mapping, latent).double()  # [1, num_ws, w_dim]
+            lines = [
+                generator.synthesis.lines(ws, torch.from_numpy(positions).to(device), axis)
+                for positions, axis in ((rows, ROWS), (columns, COLUMNS))
+            ]
+            probes.append(Probe(latent, rows, columns, generator.synthesis.pixels(ws, *lines)[0].permute(1, 2, 0)))
     return probes
+
+
+class _Double(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.double()
+
+
+@contextlib.contextmanager
+def _in_double(network: nn.Module) -> Iterator[None]:
+    """The network computes in fp64. Each tensor is converted when it is used: a copy would take twice the weights."""
+    tensors = [
+        (module, name)
+        for module in network.modules()
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        if tensor.is_floating_point()
+    ]
+    for module, name in tensors:
+        parametrize.register_parametrization(module, name, _Double(), unsafe=True)
+    try:
+        yield
+    finally:
+        for module, name in tensors:
+            parametrize.remove_parametrizations(module, name, leave_parametrized=False)
 
 
 def measure(arithmetic: str, colour_fn: ColourFn, probes: list[Probe]) -> AccuracyReport:
