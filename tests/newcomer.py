@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from service.cli import main
 from tests.documents import ROOT
 from tests.model.data.images import write_images
 from tests.model.training.test_official_state import write_original
+from tests.service.ports import free_port
 from tests.service.waiting import LONG
 
 ADDRESSES = ("http://127.0.0.1:8000", "http://localhost:8000")
@@ -80,8 +80,7 @@ def _environment(home: Path) -> dict[str, str]:
 @contextmanager
 def served(command: str, home: Path) -> Iterator[str]:
     """Runs ``creps serve`` on a free port. Yields its address when it listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     line = f"{command} --port {port} --device cpu"
     with subprocess.Popen(["bash", "-c", line], cwd=home, env=_environment(home), stdout=subprocess.DEVNULL) as process:
         try:

@@ -54,6 +54,8 @@ let state = { image: { model: "", seed: 0, psi: 1, classIndex: null }, view: nul
 let live = null;
 /** Whether models are loaded and the link is read; a link that cannot be shown is not, until the user says so. */
 let opened = false;
+/** Whether the view follows the size of the canvas, which is no step of the user. */
+let fitting = false;
 let busy = false;
 let patience = 0;
 let visit = 0;
@@ -117,7 +119,7 @@ async function openLink() {
   if (jobId !== null && job === null) faults.push("its stored picture has been removed");
   const open = () => {
     setState({ image: job ? imageOf(job) : image, view: jobId !== null && !job ? null : view, job });
-    steps.begin(writeLink(state));
+    steps.replace(writeLink(state));
   };
   notice.clear();
   if (faults.length === 0) {
@@ -189,7 +191,7 @@ function showView(view) {
   const isWhole = whole.extent === goal.extent && whole.x === goal.x && whole.y === goal.y;
   const before = writeLink(state);
   state = { ...state, view: isWhole ? null : goal };
-  if (writeLink(state) !== before) steps.settle(writeLink(state));
+  if (writeLink(state) !== before) steps.settle(writeLink(state), fitting);
   viewer.show(source(), view, goal);
   compare.show(view, goal);
   describe(view);
@@ -265,7 +267,10 @@ function resize() {
   element("compared", HTMLElement).hidden = compare.image === null;
   if (!viewer.resize(maxPixels)) return;
   compare.viewer.resize(maxPixels);
-  if (opened) motion.jump(snap(state.view ?? fit(source().frame, viewer.size), viewer.size));
+  if (!opened) return;
+  fitting = true;
+  motion.jump(snap(state.view ?? fit(source().frame, viewer.size), viewer.size));
+  fitting = false;
 }
 
 /** @param {number} factor @param {import("./picture/view.js").Point} [anchor] */

@@ -7,6 +7,8 @@ export class Steps {
   #timer = 0;
   /** @type {string | null} the address that is written once it stays */
   #pending = null;
+  /** Whether it replaces the address of the current step. */
+  #amends = false;
 
   /** @param {() => void} onRestore the address of the page is another, by Back, Forward or the user */
   constructor(onRestore) {
@@ -16,8 +18,8 @@ export class Steps {
     });
   }
 
-  /** The page begins with this address. @param {string} address */
-  begin(address) {
+  /** The current step has this address. @param {string} address */
+  replace(address) {
     this.#forget();
     history.replaceState({ step: this.#step }, "", address);
   }
@@ -28,9 +30,11 @@ export class Steps {
     this.#push(address);
   }
 
-  /** Another step if the address stays for a moment. @param {string} address */
-  settle(address) {
+  /** Another step if the address stays for a moment. @param {string} address
+   * @param {boolean} [amends] the user has not moved, so it is no step of its own */
+  settle(address, amends = false) {
     clearTimeout(this.#timer);
+    this.#amends = amends && (this.#pending === null || this.#amends);
     this.#pending = address;
     this.#timer = setTimeout(() => this.flush(), SETTLED_MILLISECONDS);
   }
@@ -39,7 +43,9 @@ export class Steps {
   flush() {
     const address = this.#pending;
     this.#forget();
-    if (address !== null) this.#push(address);
+    if (address === null) return;
+    if (this.#amends) this.replace(address);
+    else this.#push(address);
   }
 
   undo() {

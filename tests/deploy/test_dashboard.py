@@ -16,8 +16,9 @@ import torch
 
 from model.checkpoint import save_checkpoint
 from model.generator import Generator
-from tests.service.commands.test_serve import TINY, free_port
+from tests.service.commands.test_serve import TINY
 from tests.service.jobs.cluster import Cluster
+from tests.service.ports import free_port
 from tests.service.waiting import LONG, eventually
 
 ROOT = Path(__file__).parents[2]

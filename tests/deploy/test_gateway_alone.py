@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from model.checkpoint import Checkpoint
 from service.models.catalog import DEMO
 from service.runtime.embedded_redis import embedded_redis
 from tests.deploy.conftest import Installed
+from tests.service.ports import free_port
 from tests.service.waiting import LONG, eventually
 
 # It may have to download what it installs. The fast suite proves that the gateway imports no torch: test_operation.py.
@@ -106,9 +106,7 @@ async def test_the_health_check_follows_livez(gateway: str, gateway_image: Insta
         return await check(httpx.URL(gateway).port) == 0
 
     await eventually(is_healthy)  # the check itself has no patience with a machine that stalls
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    assert await check(port) == 1
+    assert await check(free_port()) == 1
 
 
 @pytest.mark.parametrize(

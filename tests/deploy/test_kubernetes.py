@@ -41,6 +41,7 @@ from tests.deploy.manifests import (
     settings_of,
 )
 from tests.service.gateway.stand_in import run_gateway, settings
+from tests.service.waiting import LONG
 
 VERSIONS = (oldest_version(), kubernetes_validate.latest_version())
 """The oldest Kubernetes that the docs name, and the newest whose schemas are published."""
@@ -220,7 +221,8 @@ def test_probes_tell_a_worker_that_hangs() -> None:
     port = HealthServer(0)
     for status, trouble in ((200, None), (503, "the render thread hangs")):
         port.unhealthy_reason = lambda trouble=trouble: trouble  # type: ignore[misc]
-        assert {httpx.get(f"http://127.0.0.1:{port.port}{path}").status_code for path in paths} == {status}
+        urls = [f"http://127.0.0.1:{port.port}{path}" for path in paths]
+        assert {httpx.get(url, trust_env=False, timeout=LONG).status_code for url in urls} == {status}
 
 
 def test_models_fit_the_memory_of_a_worker() -> None:

@@ -25,6 +25,7 @@ def _patience_with_redis() -> Iterator[None]:
     """Redis, or a test process, may stand still for seconds on a busy machine. That is no outage."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redis_module, "REDIS_TIMEOUT", LONG)
+        patch.setattr(redis_module, "CONNECT_TIMEOUT", LONG)
         patch.setattr(supervisor, "MAX_DELAY", supervisor.MIN_DELAY)  # tests kill Redis one after the other
         yield
 

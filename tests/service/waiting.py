@@ -9,7 +9,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-LONG = 60.0
+LONG = 120.0
 """Seconds; enough for anything on a slow machine. Only failing tests wait so long."""
 
 

@@ -27,6 +27,7 @@ from model.generator import Generator
 from model.latents.latent import Latent
 from model.spec import RenderSpec
 from model.viewport import Viewport
+from tests.service.ports import free_port
 from tests.service.waiting import LONG, is_running
 
 TINY = GeneratorConfig(16, z_dim=8, w_dim=8, mapping_layers=1, channel_base=256, channel_max=16, thickness=2)
@@ -62,15 +63,9 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "service", *arguments]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextmanager
 def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    kept = ("CREPS_OUTPUTS",)  # set by conftest.py
+    kept = ("CREPS_OUTPUTS", "CREPS_NATIVE")  # one set by conftest.py, and one that this process has, too
     environment = {name: text for name, text in os.environ.items() if name in kept or not name.startswith("CREPS_")}
     process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True, env=environment)
     try:

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from model.generator import Generator
 from service.queue.client import RenderClient
 from service.queue.messages import RenderFailed
 from service.runtime.supervisor import BAD_INPUT
+from tests.service.ports import free_port
 from tests.service.stand_in import make_spec
 from tests.service.waiting import LONG, eventually
 
@@ -107,8 +107,7 @@ async def test_a_model_that_is_removed_leaves_the_memory(
 ) -> None:
     checkpoint = save_checkpoint(tmp_path / "tiny.safetensors", Generator(CONFIG))
     where = ["--gpus", "0"] if device == "cuda:0" else ["--device", device]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     worker = await run_creps(
         "worker", "--redis-url", redis_url, "--models", str(tmp_path), *where, "--metrics-port", str(port)
     )

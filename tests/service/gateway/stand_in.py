@@ -30,6 +30,7 @@ from service.queue.messages import Priority, RenderResult, WorkerInfo
 from service.runtime.embedded_redis import embedded_redis
 from service.runtime.redis import connect
 from service.runtime.settings import Settings
+from tests.service.waiting import LONG
 
 
 class StandInClient(RenderClient):
@@ -132,8 +133,8 @@ def run_gateway(folder: Path, asked: Settings) -> Iterator[RunningGateway]:
         thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
         thread.start()
         try:
-            with httpx.Client(base_url=address_of(listener), timeout=30, trust_env=False) as http:
-                yield RunningGateway(http, queue, folder, ready.result(timeout=60), loop)
+            with httpx.Client(base_url=address_of(listener), timeout=LONG, trust_env=False) as http:
+                yield RunningGateway(http, queue, folder, ready.result(LONG), loop)
         finally:
             loop.call_soon_threadsafe(stop.set)
             thread.join()

@@ -22,7 +22,7 @@ from tests.service.waiting import LONG, eventually
 
 pytestmark = pytest.mark.anyio
 
-DRAIN_SECONDS = 10.0
+DRAIN_SECONDS = 20.0
 """Enough for what is looked at meanwhile, on any machine."""
 
 

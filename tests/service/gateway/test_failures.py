@@ -14,7 +14,7 @@ from service.queue.messages import DeadlinePassed, QueueFull, RenderFailed, Work
 from service.runtime.logs import make_formatter
 from tests.service.gateway.sockets import exchange
 from tests.service.gateway.stand_in import RunningGateway
-from tests.service.waiting import eventually
+from tests.service.waiting import LONG, eventually
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_the_image_of_a_client_that_goes_away_is_cancelled(gateway: RunningGatew
     with socket.create_connection((url.host, url.port or 80)) as connection:
         head = f"{request_line} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         connection.sendall(f"{head}\r\n\r\n{body}".encode())
-        end = time.monotonic() + 30
+        end = time.monotonic() + LONG
         while not gateway.queue.asked:
             assert time.monotonic() < end
             time.sleep(0.01)
         assert not gateway.queue.cancelled.is_set()
-    assert gateway.queue.cancelled.wait(30)
+    assert gateway.queue.cancelled.wait(LONG)

@@ -237,7 +237,6 @@ async def test_without_an_address_nothing_is_cached(redis_url: str, folder: Path
 async def test_no_failure_of_the_cache_fails_a_request(
     redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_cache, "LOOKUP_TIMEOUT", 0.5)
     monkeypatch.setattr(image_cache, "RETRY_SECONDS", 0.2)
     seeds = itertools.count()
     async with embedded_cache(64 << 20) as url, running(redis_url, folder, url) as http, connect(url) as server:
@@ -258,6 +257,7 @@ async def test_no_failure_of_the_cache_fails_a_request(
         await eventually(server.dbsize)
         assert await is_cached(1000)
         process = (await server.info("server"))["process_id"]
+        monkeypatch.setattr(image_cache, "LOOKUP_TIMEOUT", 0.5)
         os.kill(process, signal.SIGSTOP)  # slow
         await assert_misses()
         os.kill(process, signal.SIGCONT)

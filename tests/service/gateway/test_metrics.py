@@ -1,7 +1,6 @@
 """What a gateway tells Prometheus."""
 
 import asyncio
-import os
 import re
 import signal
 from collections.abc import Iterable
@@ -25,11 +24,13 @@ from service.models.catalog import Catalog
 from service.queue.client import RenderClient
 from service.queue.messages import WorkerInfo
 from service.runtime import metrics
+from service.runtime.redis import connect
 from service.runtime.redis_keys import IMAGES
 from service.worker.gpu_metrics import register_gpu_memory
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.keyed import drawing_worker
 from tests.service.gateway.stand_in import RunningGateway, settings
+from tests.service.jobs.cluster import Cluster
 from tests.service.jobs.stand_in import make_job
 from tests.service.stand_in import WAITS, make_spec, open_gate
 from tests.service.waiting import LONG, eventually
@@ -195,21 +196,27 @@ class TestWithRedis:
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
     async def test_a_server_that_is_dead_or_hangs(
-        self, redis: "Redis", tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async with RenderClient(redis, 256) as client:
-            app_state = self.app_state(client, redis, tmp_path)
-            assert (await self.read(app_state))["creps_redis_up"] == 1
-            monkeypatch.setattr(redis_metrics, "REDIS_TIMEOUT", 0.2)
-            server = (await redis.info("server"))["process_id"]
-            os.kill(server, number)
-            try:
+        cluster = Cluster(tmp_path, worker=())  # whose Redis nobody starts again at once
+        try:
+            await cluster.start("redis")
+            async with connect(cluster.redis_url) as redis, RenderClient(redis, 256) as client:
+                app_state = self.app_state(client, redis, tmp_path)
+                assert (await self.read(app_state))["creps_redis_up"] == 1
+                monkeypatch.setattr(redis_metrics, "REDIS_TIMEOUT", 0.2)
+                cluster.signal("redis", number)
+                if number == signal.SIGKILL:
+                    await cluster.processes["redis"].wait()
                 assert await self.read(app_state) == {"creps_redis_up": 0}
-            finally:
-                if number == signal.SIGSTOP:
-                    os.kill(server, signal.SIGCONT)
+                if number == signal.SIGKILL:
+                    await cluster.start("redis")
+                else:
+                    cluster.signal("redis", signal.SIGCONT)
 
-            async def is_back() -> bool:
-                return (await self.read(app_state))["creps_redis_up"] == 1
+                async def is_back() -> bool:
+                    return (await self.read(app_state))["creps_redis_up"] == 1
 
-            await eventually(is_back)
+                await eventually(is_back)
+        finally:
+            await cluster.stop()

@@ -37,7 +37,10 @@ async def test_who_watches_a_job_does_not_hold_up_the_end_after_an_error(
             raise ZeroDivisionError
 
     with listen("127.0.0.1", 0) as listener:
-        async with embedded_redis() as url, httpx.AsyncClient(base_url=address_of(listener), timeout=LONG) as http:
+        async with (
+            embedded_redis() as url,
+            httpx.AsyncClient(base_url=address_of(listener), timeout=LONG, trust_env=False) as http,
+        ):
             with pytest.raises(ZeroDivisionError):
                 await asyncio.wait_for(fail_while_watched(url, listener, http), LONG)
 

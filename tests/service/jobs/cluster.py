@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from redis.exceptions import RedisError
 from service.runtime.embedded_redis import find_binary
 from service.runtime.redis import connect
 from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.ports import free_port
 from tests.service.waiting import eventually
 
 Process = asyncio.subprocess.Process
@@ -41,9 +41,7 @@ class Cluster:
     def __post_init__(self) -> None:
         for name in ("models", "redis", "cache", "logs"):
             (self.folder / name).mkdir(exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
 
     @property
     def models(self) -> Path:
@@ -77,8 +75,15 @@ class Cluster:
             await self.stop()
 
     async def start(self, name: str) -> None:
-        """Starts a part: ``redis``, ``gateway``, ``worker-1`` … A gateway uses a ``cache`` that was started first."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("CREPS_")}
+        """Starts a part: ``redis``, ``gateway``, ``worker-1`` … A gateway uses a ``cache`` that was started first.
+
+        Waits for the end of the one that was killed before, whose port or socket it takes.
+        """
+        if name in self.processes:
+            await self.processes[name].wait()
+        environment = {
+            key: value for key, value in os.environ.items() if key == "CREPS_NATIVE" or not key.startswith("CREPS_")
+        }
         environment |= {
             "CREPS_REDIS_URL": self.redis_url,
             "CREPS_MODELS": str(self.models),

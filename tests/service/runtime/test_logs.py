@@ -15,8 +15,8 @@ import pytest
 from service.runtime.logs import current_log_context, log_context, make_formatter, merge
 from service.runtime.settings import Settings
 from tests.service.checkpoints import save_hollow_checkpoint
-from tests.service.commands.test_serve import free_port
 from tests.service.jobs.cluster import Cluster
+from tests.service.ports import free_port
 from tests.service.stand_in import BREAKS
 from tests.service.waiting import LONG, eventually
 

@@ -14,7 +14,8 @@ from tests.service.web.stand_in import StandIn, blue_of, colour
 
 T = TypeVar("T")
 
-QUIET_SECONDS = 0.3
+SETTLED = "new Promise((done) => setTimeout(done, 500))"
+"""As long as the page waits before it writes a changed view into its address, by the page's own clock."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ def is_busy(page: Page) -> bool:
 
 def wait_for_full(page: Page, service: StandIn) -> Shown:
     """Waits until the canvas shows what the page's address says, of which something was new since the last call."""
-    quiet_since, count = time.monotonic(), service.seen
 
     def at_rest() -> bool:
-        nonlocal quiet_since, count
-        if is_busy(page) or len(service.asked) != count:
-            quiet_since, count = time.monotonic(), len(service.asked)
-        return count > service.seen and time.monotonic() - quiet_since > QUIET_SECONDS
+        count = len(service.asked)
+        if count == service.seen or is_busy(page):
+            return False
+        page.evaluate(SETTLED)
+        return not is_busy(page) and len(service.asked) == count
 
     eventually(at_rest, page)
     found = eventually(lambda: found if shows(page, found := shown(page)) else None, page)

@@ -56,15 +56,15 @@ class TestImage:
 
     @pytest.mark.slow
     def test_model_and_class(self, page: Page, service: StandIn) -> None:
-        expect(page.get_by_label("Class")).to_be_hidden()
+        expect(page.get_by_label("Class", exact=True)).to_be_hidden()
         page.get_by_label("Model").select_option("animals")
         found = wait_for_full(page, service)
         assert (found.model, found.class_index) == ("animals", 0)
-        page.get_by_label("Class").fill("9")
+        page.get_by_label("Class", exact=True).fill("9")
         assert wait_for_full(page, service).class_index == 9
-        page.get_by_label("Class").fill("10")
-        page.get_by_label("Class").press("Tab")
-        expect(page.get_by_label("Class")).to_have_value("9")
+        page.get_by_label("Class", exact=True).fill("10")
+        page.get_by_label("Class", exact=True).press("Tab")
+        expect(page.get_by_label("Class", exact=True)).to_have_value("9")
         page.get_by_label("Model").select_option("landscapes")
         assert wait_for_full(page, service).class_index is None
         assert {asked.class_index for asked in service.asked if asked.model == "animals"} == {0, 9}
@@ -106,7 +106,7 @@ class TestSteps:
 class TestLink:
     def test_reopens_the_same_view(self, page: Page, new_page: Callable[..., Page], service: StandIn) -> None:
         page.get_by_label("Model").select_option("animals")
-        page.get_by_label("Class").fill("3")
+        page.get_by_label("Class", exact=True).fill("3")
         page.get_by_role("spinbutton", name="Seed").fill("123456")
         page.get_by_role("slider", name="Variety").fill("0.9")
         for _ in range(5):

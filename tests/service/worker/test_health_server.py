@@ -36,7 +36,7 @@ def test_a_worker_that_starts_is_alive_and_tells_its_metrics() -> None:
 def test_head_is_answered_like_get() -> None:
     port = HealthServer(0)
     for path in ("/livez", "/metrics"):
-        head = httpx.head(f"http://127.0.0.1:{port.port}{path}", trust_env=False)
+        head = httpx.head(f"http://127.0.0.1:{port.port}{path}", trust_env=False, timeout=LONG)
         get = ask(port, path)
         assert (head.status_code, head.headers["Content-Type"]) == (200, get.headers["Content-Type"])
         assert int(head.headers["Content-Length"]) > 0
@@ -46,7 +46,7 @@ def test_head_is_answered_like_get() -> None:
 def test_probes_use_ipv4_and_ipv6() -> None:
     port = HealthServer(0).port
     for host in ("127.0.0.1", "[::1]"):
-        assert httpx.get(f"http://{host}:{port}/livez", trust_env=False).status_code == 200
+        assert httpx.get(f"http://{host}:{port}/livez", trust_env=False, timeout=LONG).status_code == 200
 
 
 async def test_an_event_loop_or_a_batch_that_hangs_is_told(

@@ -3,9 +3,9 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,7 @@ from service.queue.messages import WorkerInfo
 from service.worker import multi_gpu
 from service.worker.multi_gpu import choose_gpus, run_workers
 from tests.service.commands.test_worker import run_creps
+from tests.service.ports import free_port
 from tests.service.waiting import LONG, eventually, is_running
 
 pytestmark = pytest.mark.anyio
@@ -55,13 +56,9 @@ def test_gpus_that_are_not_there(asked: str, count: int, message: str) -> None:
 def two_free_ports() -> int:
     """The first of two neighbouring ports that are free."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("", port + 1))
-            except (OSError, OverflowError):
-                continue
+        port = free_port()
+        with suppress(OSError, OverflowError):
+            free_port(port + 1)
             return port
 
 

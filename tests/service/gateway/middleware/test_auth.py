@@ -9,6 +9,7 @@ import pytest
 
 from service.gateway.middleware.request_limits import MAX_BODY
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
+from tests.service.waiting import LONG
 
 JSON = {"Content-Type": "application/json"}
 
@@ -79,7 +80,7 @@ def test_a_body_that_is_no_object(gateway: RunningGateway, body: bytes) -> None:
 
 def test_a_body_that_is_announced_as_too_long_is_not_awaited(gateway: RunningGateway) -> None:
     url = gateway.http.base_url
-    with socket.create_connection((url.host, url.port or 80), timeout=30) as connection:
+    with socket.create_connection((url.host, url.port or 80), timeout=LONG) as connection:
         connection.sendall(b"POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n")
         answer = connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 413 ")
