@@ -22,7 +22,10 @@ from model.latents.styles import layer_styles
 from model.official.generator import convert_state_dict
 from tests import golden_files
 from tests.golden_files import Case
+from tests.kernels.native.available import NEEDS_COMPILER
 from tests.kernels.networks import TINY, VARIANTS, random_network
+
+pytestmark = NEEDS_COMPILER
 
 MIN_PSNR = 100.0
 

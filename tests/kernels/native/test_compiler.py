@@ -16,7 +16,10 @@ from kernels.native.library import load_libraries
 from kernels.native.targets import TARGETS, Target
 from kernels.renderer import Renderer
 from model.errors import InputError
+from tests.kernels.native.available import NEEDS_COMPILER
 from tests.kernels.networks import random_checkpoint
+
+pytestmark = NEEDS_COMPILER
 
 SMALL = Target("small", (), ("pack.cpp",))
 

@@ -18,6 +18,7 @@ from kernels.native.compiler import find_compiler
 from kernels.native.library import Library, load_library, supported_targets
 from kernels.native.targets import FLAGS, SOURCE, TARGETS, TILES, Target
 from model.latents.latent import Latent
+from tests.kernels.native.available import NEEDS_COMPILER
 from tests.kernels.native.test_backend import MODEL_FLAGS
 from tests.kernels.networks import TINY, random_network
 
@@ -25,7 +26,7 @@ ROWS, COLUMNS = np.linspace(0, 1, 11), np.linspace(-0.3, 1.2, 21)
 
 SANITIZERS = "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, NEEDS_COMPILER]
 
 
 class Unpacked(Library):

@@ -50,15 +50,20 @@ def is_busy(page: Page) -> bool:
     return page.locator("#canvas").get_attribute("aria-busy") != "false"
 
 
+def is_settled(page: Page) -> bool:
+    """Whether nothing more is to come: pictures, another size of the canvas, another address."""
+    if is_busy(page):
+        return False
+    page.evaluate(SETTLED)
+    return not is_busy(page)
+
+
 def wait_for_full(page: Page, service: StandIn) -> Shown:
     """Waits until the canvas shows what the page's address says, of which something was new since the last call."""
 
     def at_rest() -> bool:
         count = len(service.asked)
-        if count == service.seen or is_busy(page):
-            return False
-        page.evaluate(SETTLED)
-        return not is_busy(page) and len(service.asked) == count
+        return count > service.seen and is_settled(page) and len(service.asked) == count
 
     eventually(at_rest, page)
     found = eventually(lambda: found if shows(page, found := shown(page)) else None, page)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.service.web.canvas import box, eventually, is_busy, wait_for_full
+from tests.service.web.canvas import box, eventually, is_settled, wait_for_full
 from tests.service.web.npm import npm_file
 from tests.service.web.stand_in import StandIn, new_job
 from tests.service.web.test_jobs import ORDER
@@ -73,8 +73,7 @@ def test_nothing_covers_anything(new_page: Callable[..., Page], service: StandIn
     page.locator("#canvas").focus()
     page.keyboard.press("h")
     expect(page.get_by_role("tabpanel")).to_be_hidden()
-    page.wait_for_timeout(300)  # the canvas is larger now
-    eventually(lambda: not is_busy(page), page)
+    eventually(lambda: is_settled(page), page)  # the canvas is larger now
     service.problems = [(504, {}, {"title": "Timed out", "detail": "The picture was not drawn in 60 s"})]
     page.get_by_role("button", name="Next seed").click()
     expect(page.locator("#notice")).to_be_visible()
@@ -111,7 +110,7 @@ def test_axe_finds_nothing(new_page: Callable[..., Page], service: StandIn, axe:
     page.get_by_role("tab", name="Gallery").click()
     page.locator("#favourites").get_by_role("button", name="Compare").click()
     page.locator("#compare canvas[aria-busy=false]").wait_for()
-    eventually(lambda: not is_busy(page), page)
+    eventually(lambda: is_settled(page), page)
     service.problems = [(504, {}, {"title": "Timed out", "detail": "The picture was not drawn in 60 s"})]
     page.get_by_role("button", name="Next seed").click()
     expect(page.locator("#notice")).to_be_visible()

@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from tests.service.web.canvas import eventually, link, shown
+from tests.service.waiting import LONG
+from tests.service.web.canvas import eventually, is_settled, shown
 
 pytestmark = pytest.mark.slow
+
+
+def open_page(browser: Browser) -> Page:
+    page = browser.new_page(viewport={"width": 720, "height": 400}, reduced_motion="reduce")
+    page.set_default_timeout(1000 * LONG)
+    return page
 
 
 def canvas_pixels(page: Page) -> NDArray[np.int64]:
@@ -24,12 +31,10 @@ def canvas_pixels(page: Page) -> NDArray[np.int64]:
 
 
 def test_shows_and_saves_what_the_service_draws(browser: Browser, address: str, tmp_path: Path) -> None:
-    page = browser.new_page(viewport={"width": 720, "height": 400}, reduced_motion="reduce")
+    page = open_page(browser)
     page.goto(f"{address}/?model=noise&seed=4&psi=0.8&x=0.5&y=0.5&extent=0.6")
-    page.locator("#canvas[aria-busy=false]").wait_for()
-    eventually(lambda: "extent" in link(page), page)
+    eventually(lambda: is_settled(page), page)
     view = shown(page)
-    page.locator("#canvas[aria-busy=false]").wait_for()
 
     region = ",".join(map(str, view.region))
     response = page.request.get(
@@ -54,7 +59,7 @@ def test_shows_and_saves_what_the_service_draws(browser: Browser, address: str, 
 
 def test_the_documentation_is_shown_within_its_policy(browser: Browser, address: str) -> None:
     faults: list[str] = []
-    page = browser.new_page()
+    page = open_page(browser)
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto(f"{address}/docs")
@@ -65,9 +70,9 @@ def test_the_documentation_is_shown_within_its_policy(browser: Browser, address:
 
 
 def test_a_large_image_is_ordered_made_and_looked_at(browser: Browser, address: str, tmp_path: Path) -> None:
-    page = browser.new_page(viewport={"width": 720, "height": 400}, reduced_motion="reduce")
+    page = open_page(browser)
     page.goto(f"{address}/?model=noise&seed=5&psi=0.8")
-    page.locator("#canvas[aria-busy=false]").wait_for()
+    eventually(lambda: is_settled(page), page)
     page.get_by_role("button", name="Save").click()
     page.get_by_label("Format").select_option("dzi")
     page.get_by_label("Pixels", exact=True).select_option("1024")
@@ -75,7 +80,7 @@ def test_a_large_image_is_ordered_made_and_looked_at(browser: Browser, address: 
     newest = page.locator("#job-list li").first
     newest.get_by_role("button", name="Open").click()
     expect(page.locator("#stored")).to_be_visible()
-    page.locator("#canvas[aria-busy=false]").wait_for()
+    eventually(lambda: is_settled(page), page)
 
     view = shown(page)
     response = page.request.get(
