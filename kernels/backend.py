@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,12 +37,8 @@ class RenderBackend(Protocol):
     def render(self, bands: Iterable[Band], progress: Progress | None) -> Iterator[Band]:
         """Render bands and yield each, in order, when its output is complete. Consumes ``bands`` lazily."""
 
-    def warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Output:
-        """Pixels [H, W, 3] at network coordinates [H, W, 2] (vertical, horizontal).
-
-        Raises:
-            InputError: the backend only renders whole rows and columns.
-        """
+    def warp(self, latent: Latent, viewport: Viewport, output: Output, progress: Progress | None) -> None:
+        """Render the crop [h, w, 3] of a warped image, one whose pixels do not lie on common rows and columns."""
 
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
         """Line bundles [bundles, 32, L, D] at network coordinates [L] along one axis, scaled as in the model."""
@@ -53,3 +50,9 @@ class RenderBackend(Protocol):
 def any_latent(config: GeneratorConfig, seed: int = 0) -> Latent:
     """A latent for any network: of class 0 if it is conditional."""
     return Latent(seed=seed, class_index=0 if config.classes else None)
+
+
+def quantise(colours: Tensor) -> NDArray[np.uint8]:
+    """Colours −1 … 1 → 0 … 255 as in the original tools: truncated, not rounded. NaN becomes 0."""
+    levels = colours.mul(127.5).add(128).nan_to_num(nan=0.0).clamp(0, 255)
+    return levels.to(torch.uint8).cpu().numpy()

@@ -3,22 +3,23 @@
 import functools
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.backend import Progress
+from kernels.backend import Progress, quantise
+from kernels.block_warp import BlockWarp, Lattice, lattice_density
 from kernels.line_cache import CACHE_BYTES, LineCache, host_cache
 from kernels.threads import TaskGroup
 from kernels.tiling import BLOCKS_PER_THREAD, Axis, Band, Output, Panel, Tiling, group_panels
-from model.config import FEATURES, RGB, GeneratorConfig
-from model.errors import InputError
-from model.generator import COLUMNS, ROWS
+from model.config import FEATURES, RGB
+from model.generator import COLUMNS, ROWS, Generator
 from model.latents.latent import Latent
 from model.util.threads import default_threads, single_operation_pool
 from model.viewport import Viewport
@@ -51,8 +52,10 @@ class BlockBackend(ABC, Generic[Style]):
     clip = False
     packed_bytes = 0
 
-    def __init__(self, config: GeneratorConfig, device: torch.device, side: int, threads: int | None = None) -> None:
-        self._config = config
+    def __init__(self, generator: Generator, device: torch.device, side: int, threads: int | None = None) -> None:
+        self._config = config = generator.config
+        frequencies = generator.synthesis.input.frequencies
+        self._density = lattice_density(config.resolution, float(frequencies.abs().max()))
         self._device = device
         self._side = side
         self._threads = (threads or default_threads()) if device.type == "cpu" else 1
@@ -61,7 +64,7 @@ class BlockBackend(ABC, Generic[Style]):
         self._cache = host_cache() if shared else LineCache(CACHE_BYTES)
         self._cache_owner = object()
         self.cache_bytes = 0 if shared else CACHE_BYTES
-        self._style = functools.lru_cache(STYLES_KEPT)(self.style)
+        self.cached_style = functools.lru_cache(STYLES_KEPT)(self.style)
         # Positions along either axis whose lines fill half the cache.
         self._line_limit = self._cache.limit // 2 // (4 * config.bundles * FEATURES * config.thickness)
 
@@ -80,8 +83,17 @@ class BlockBackend(ABC, Generic[Style]):
     @torch.no_grad()
     def colours(self, latent: Latent, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Tensor:
         """Colours [H, W, 3] at network coordinates [H] and [W], before quantisation."""
-        style = self._style(latent)
+        style = self.cached_style(latent)
         return self.block_colours(style, self.block_lines(style, rows, ROWS), self.block_lines(style, columns, COLUMNS))
+
+    def cached_lines(self, key: tuple[Hashable, ...], compute: Callable[[], Tensor]) -> Tensor:
+        """Lines from the cache, or computed and kept."""
+        key = (self._cache_owner, *key)
+        lines = self._cache.get(key)
+        if lines is None:
+            lines = compute()
+            self._cache.put(key, lines)
+        return lines
 
     def close(self) -> None:
         self._pool.shutdown()
@@ -99,12 +111,26 @@ class BlockBackend(ABC, Generic[Style]):
             self._render_group(panels, progress)
             yield from complete
 
-    def warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Output:
-        raise InputError("backend", f"{self.name} renders whole rows and columns only; use triton for any coordinates")
+    def warp(self, latent: Latent, viewport: Viewport, output: Output, progress: Progress | None) -> None:
+        warp = BlockWarp(self, self._config, self._pool, self._threads, self._density, self._side)
+        warp.render(latent, viewport, output, progress)
+
+    @torch.no_grad()
+    def warp_colours(self, style: Style, rows: Lattice, columns: Lattice) -> Tensor:
+        """Colours [P, 3] of samples between lines of a lattice."""
+        products = torch.stack(
+            [
+                (_interpolate(rows, k) * _interpolate(columns, k)).view(len(rows.taps), -1, FEATURES).sum(dim=1)
+                for k in range(self._config.bundles)
+            ]
+        )  # [bundles, P, 32]
+        # As lines of thickness 1: products are the columns of a single row of ones.
+        ones = torch.ones(self._config.bundles, FEATURES, 1, 1, device=self._device)
+        return self.block_colours(style, ones, products.transpose(1, 2)[..., None])[0]
 
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
         padded = np.pad(positions, (0, -len(positions) % self._side), mode="edge")
-        style = self._pool.submit(self._style, latent)
+        style = self._pool.submit(self.cached_style, latent)
         blocks = [
             self._pool.submit(self._lines, latent, style, block, axis) for block in padded.reshape(-1, self._side)
         ]
@@ -114,7 +140,7 @@ class BlockBackend(ABC, Generic[Style]):
         # Styles, then lines, then tiles: the pool starts tasks in this order, so a task only waits for started ones.
         with TaskGroup(self._pool) as tasks:
             latents = dict.fromkeys(panel.band.latent for panel in panels)
-            styles = {latent: tasks.submit(0, self._style, latent) for latent in latents}
+            styles = {latent: tasks.submit(0, self.cached_style, latent) for latent in latents}
             requested = []
             for panel in panels:
                 latent, tiling = panel.band.latent, panel.band.tiling
@@ -146,12 +172,9 @@ class BlockBackend(ABC, Generic[Style]):
         ]
 
     def _lines(self, latent: Latent, style: Future[Style], positions: NDArray[np.float64], axis: int) -> Tensor:
-        key = (self._cache_owner, latent, axis, positions.tobytes())
-        lines = self._cache.get(key)
-        if lines is None:
-            lines = self.block_lines(style.result(), positions, axis)
-            self._cache.put(key, lines)
-        return lines
+        return self.cached_lines(
+            (latent, axis, positions.tobytes()), lambda: self.block_lines(style.result(), positions, axis)
+        )
 
     def _render_tile(
         self,
@@ -163,7 +186,7 @@ class BlockBackend(ABC, Generic[Style]):
     ) -> None:
         """Render the tile (row, column) into its place in the band's output."""
         shape = len(band.tiling.rows.drawn(tile[0])), len(band.tiling.columns.drawn(tile[1]))
-        pixels = _quantise(self._tile_colours(band.tiling, shape, style.result(), rows, columns))
+        pixels = quantise(self._tile_colours(band.tiling, shape, style.result(), rows, columns))
         (y, tile_y), (x, tile_x) = band.tiling.rows.place(tile[0]), band.tiling.columns.place(tile[1])
         top = band.tiling.rows.visible(band.rows)[0]
         band.output[y.start - top : y.stop - top, x] = pixels[tile_y, tile_x]
@@ -189,7 +212,7 @@ class BlockBackend(ABC, Generic[Style]):
         return total / (y.factor * x.factor)
 
 
-def _quantise(colours: Tensor) -> NDArray[np.uint8]:
-    """Colours −1 … 1 → 0 … 255 as in the original tools: truncated, not rounded. NaN becomes 0."""
-    levels = colours.mul(127.5).add(128).nan_to_num(nan=0.0).clamp(0, 255)
-    return levels.to(torch.uint8).cpu().numpy()
+def _interpolate(lattice: Lattice, bundle: int) -> Tensor:
+    """The lines [P, D·32] of samples in one bundle."""
+    lines = lattice.lines[bundle].flatten(1)
+    return F.embedding_bag(lattice.taps, lines, mode="sum", per_sample_weights=lattice.weights)

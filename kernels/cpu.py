@@ -36,7 +36,7 @@ class CpuBackend(BlockBackend[Style]):
 
     @torch.no_grad()
     def __init__(self, generator: Generator, threads: int | None = None) -> None:
-        super().__init__(generator.config, torch.device("cpu"), side=64, threads=threads)
+        super().__init__(generator, torch.device("cpu"), side=64, threads=threads)
         self.arithmetic = f"fp32-torch-{torch.backends.cpu.get_cpu_capability().lower()}"
         self._generator = generator
         frequencies = generator.synthesis.input.frequencies
@@ -68,7 +68,7 @@ class CpuBackend(BlockBackend[Style]):
         columns = columns.permute(0, 3, 2, 1)[:, :, None]  # [bundles, D, 1, W, 32]
         g = torch.zeros(rows.shape[2], columns.shape[3], FEATURES)  # G/√2
         for k in range(self._config.bundles):
-            for d in range(self._config.thickness):
+            for d in range(rows.shape[1]):
                 g.addcmul_(rows[k, d], columns[k, d])  # [H, W, 32]
             if self._decoders:
                 for layer in self._decoders[k]:

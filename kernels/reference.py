@@ -18,7 +18,7 @@ class ReferenceBackend(BlockBackend[Tensor]):
 
     def __init__(self, generator: Generator, device: torch.device, threads: int | None = None) -> None:
         # A GPU needs larger blocks to be busy. 256² pixels of 128 channels are 32 MiB.
-        super().__init__(generator.config, device, 64 if device.type == "cpu" else 256, threads)
+        super().__init__(generator, device, 64 if device.type == "cpu" else 256, threads)
         unit = torch.backends.cpu.get_cpu_capability().lower() if device.type == "cpu" else "gpu"
         self.arithmetic = f"fp32-reference-{unit}"
         self._generator = generator.to(device)

@@ -7,6 +7,7 @@ the kind of machine. They do not depend on the crop, the band, other images of a
 import contextlib
 import gc
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,17 +19,24 @@ from kernels.accuracy import AccuracyReport
 from kernels.backend import Progress, RenderBackend
 from kernels.block_renderer import BlockBackend
 from kernels.cpu import CpuBackend
-from kernels.gpu.warp import check_coordinates
 from kernels.native.select_backend import select_backend
 from kernels.reference import ReferenceBackend
 from kernels.tiling import Band, Output
 from model.checkpoint import Checkpoint
 from model.errors import InputError
+from model.geometry.orientation import UPRIGHT
 from model.latents.direction_files import load_directions
 from model.latents.directions import Direction, name_vectors
 from model.latents.latent import Latent
 from model.spec import RenderSpec
 from model.util.device import find_device
+from model.viewport import Viewport
+
+STRIP_PIXELS = 1 << 22
+"""Pixels of a band of a transformed image."""
+
+STRIP_STEP = 64
+"""Height that the heights of these bands are multiples of."""
 
 BackendName = Literal["triton", "native", "cpu", "reference"]
 
@@ -127,11 +135,25 @@ class Renderer:
     def render_batch(self, specs: Sequence[RenderSpec], progress: Progress | None = None) -> list[Output]:
         """Render several images together, which keeps the device busy when they are small."""
         latents = [self._resolve(spec.latent) for spec in specs]
-        outputs = [self._backend.allocate(spec.viewport.crop[3], spec.viewport.crop[2]) for spec in specs]
-        bands = (band for work in zip(specs, latents, outputs, strict=True) for band in self._cut(*work))
+        upright = [spec.viewport.upright for spec in specs]
+        shown = [spec.viewport if found is None else found[0] for spec, found in zip(specs, upright, strict=True)]
+        outputs = [self._backend.allocate(viewport.crop[3], viewport.crop[2]) for viewport in shown]
+        works = list(zip(shown, latents, outputs, upright, strict=True))
+        bands = (
+            band
+            for viewport, latent, output, found in works
+            if found is not None
+            for band in self._cut(viewport, latent, output)
+        )
         for _ in self._backend.render(bands, progress):
             pass
-        return outputs
+        for viewport, latent, output, found in works:
+            if found is None:
+                self._backend.warp(latent, viewport, output, progress)
+        return [
+            output if found is None or found[1] == UPRIGHT else np.ascontiguousarray(found[1].apply(output))
+            for output, found in zip(outputs, upright, strict=True)
+        ]
 
     def bands(self, spec: RenderSpec, progress: Progress | None = None) -> Iterator[Output]:
         """Render the image's crop lazily, from top to bottom, in bands [rows, w, 3].
@@ -140,24 +162,19 @@ class Renderer:
         megapixels on a GPU, and up to 64 if the crop is so wide that its columns' lines exceed half the cache.
         """
         latent = self._resolve(spec.latent)
-        return (band.output for band in self._backend.render(self._cut(spec, latent), progress))
-
-    def warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Output:
-        """Pixels [H, W, 3] at any network coordinates [H, W, 2] (vertical, horizontal); 0 … 1 is the training square.
-
-        Lines are interpolated between samples, so a pixel may differ by one level.
-
-        Raises:
-            InputError: the coordinates are out of bounds, or the backend is not triton.
-        """
-        latent = self._resolve(latent)
-        check_coordinates(coordinates)
-        return self._backend.warp(latent, coordinates)
+        if spec.viewport.upright != (spec.viewport, UPRIGHT):
+            return (self.render(part, progress) for part in _strips(spec))
+        return (band.output for band in self._backend.render(self._cut(spec.viewport, latent), progress))
 
     def cost(self, spec: RenderSpec) -> int:
-        """Multiply-adds of an image, including those of lines that are already in the cache."""
+        """Multiply-adds of an image, including those of lines that are already in the cache.
+
+        Of a warped image, those of its pixels, as if each were one sample.
+        """
         spec.latent.check(self.config)
-        tiling = self._backend.plan(spec.viewport)
+        if spec.viewport.upright is None:
+            return spec.viewport.pixels * self.config.pixel_macs
+        tiling = self._backend.plan(spec.viewport.upright[0])
         return sum(tiling.macs(self.config, rows) for rows in tiling.bands())
 
     def _allocated(self) -> int:
@@ -173,10 +190,19 @@ class Renderer:
             self._directions = load_directions(self.checkpoint)
         return name_vectors(latent, self._directions)
 
-    def _cut(self, spec: RenderSpec, latent: Latent, output: Output | None = None) -> Iterator[Band]:
+    def _cut(self, viewport: Viewport, latent: Latent, output: Output | None = None) -> Iterator[Band]:
         """The image's bands, each with its part of ``output`` or with memory of its own."""
-        tiling = self._backend.plan(spec.viewport)
+        tiling = self._backend.plan(viewport)
         for rows in tiling.bands():
             top, bottom = tiling.rows.visible(rows)
-            part = self._backend.allocate(bottom - top, spec.viewport.crop[2]) if output is None else output[top:bottom]
+            part = self._backend.allocate(bottom - top, viewport.crop[2]) if output is None else output[top:bottom]
             yield Band(latent, tiling, rows, part)
+
+
+def _strips(spec: RenderSpec) -> Iterator[RenderSpec]:
+    """The image's crop as images of full width, from top to bottom."""
+    x, y, w, h = spec.viewport.crop
+    height = max(1, STRIP_PIXELS // (w * STRIP_STEP)) * STRIP_STEP
+    for top in range(y, y + h, height):
+        crop = x, top, w, min(height, y + h - top)
+        yield replace(spec, viewport=replace(spec.viewport, crop=crop))

@@ -76,7 +76,7 @@ class RenderSpec:
         values = {
             "model": self.model,
             "latent": self.latent.to_dict(),
-            "viewport": self.viewport,
+            "viewport": self.viewport.to_dict(),
             "encoding": self.encoding,
         }
         return msgspec.json.encode(values, order="sorted").decode()
@@ -85,11 +85,8 @@ class RenderSpec:
     def from_json(cls, text: str | bytes) -> "RenderSpec":
         """Inverse of :meth:`to_json`, for trusted text."""
         values: dict[str, Any] = json.loads(text)
-        viewport = values["viewport"]
-        for name in ("region", "crop"):
-            viewport[name] = tuple(viewport[name])
-        latent = Latent.from_dict(values["latent"])
-        return cls(values["model"], latent, Viewport(**viewport), Encoding(**values["encoding"]))
+        latent, viewport = Latent.from_dict(values["latent"]), Viewport.from_dict(values["viewport"])
+        return cls(values["model"], latent, viewport, Encoding(**values["encoding"]))
 
     @cached_property
     def key(self) -> str:

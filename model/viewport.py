@@ -5,16 +5,26 @@ Per axis, with N pixels in the whole image and R the training resolution, in flo
 * ``centers``: a_j = x0 + (x1 − x0)(j + ½)/N and u_j = (a_j·R − ½)/(R − 1). Pixel centres of every scale lie at the
   same places of the plane, so a large image averaged down is registered with a small one.
 * ``corners``: u_j = x0 + (x1 − x0)·j/(N − 1), or x0 if N = 1, as in the original tools.
+
+Transforms move the picture in the plane of the region, where it fills the unit square (model/geometry/). What only
+scales and moves becomes part of the region.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import InputError
+from model.geometry.maps import pull_back
+from model.geometry.orientation import UPRIGHT, Orientation, upright_region
+from model.geometry.outside import OUTSIDES, Outside, fold
+from model.geometry.sampling import mean_samples
+from model.geometry.transforms import Transform, check_count, parse_transforms
 
 Grid = Literal["centers", "corners"]
 Region = tuple[float, float, float, float]
@@ -31,6 +41,9 @@ MIN_REGION_EXTENT = 1e-9
 
 FULL_SQUARE: Region = (0.0, 0.0, 1.0, 1.0)
 
+MAX_UPRIGHT_EXTENT = 64.0
+"""Largest region, in squares, that is averaged from all of its positions; a larger one from some samples a pixel."""
+
 
 @dataclass(frozen=True)
 class Viewport:
@@ -41,6 +54,8 @@ class Viewport:
         region: x0, y0, x1, y1, the region of the plane that the whole image shows (x to the right, y downwards).
         crop: x, y, w, h, the pixels of the whole image that are rendered.
         grid: "centers" or "corners".
+        transform: what moves the picture in the plane, in this order.
+        outside: what the plane shows where the picture's unit square is not; "extend": the network goes on.
     """
 
     width: int
@@ -48,6 +63,8 @@ class Viewport:
     region: Region
     crop: Crop
     grid: Grid
+    transform: tuple[Transform, ...] = ()
+    outside: Outside = "extend"
 
     @classmethod
     def resolve(
@@ -57,14 +74,18 @@ class Viewport:
         region: Region | None = None,
         crop: Crop | None = None,
         grid: Grid = "centers",
+        transform: Sequence[Transform] = (),
+        outside: Outside = "extend",
     ) -> "Viewport":
         """Check values and fill in defaults.
 
         The default region is the largest centred window of the image's aspect ratio for ``centers``, and the unit
-        square for ``corners``; the default crop is the whole image.
+        square for ``corners``; the default crop is the whole image. Viewports that show the same are equal where the
+        transforms only scale and move.
 
         Raises:
-            InputError: ``width``, ``height``, ``region``, ``crop`` or ``grid`` is invalid; names its limit.
+            InputError: ``width``, ``height``, ``region``, ``crop``, ``grid``, ``transform`` or ``outside`` is invalid;
+                names its limit.
         """
         for field, side in (("width", width), ("height", height)):
             if not 1 <= side <= MAX_SIDE:
@@ -78,7 +99,61 @@ class Viewport:
             crop = (0, 0, width, height)
         _check_crop(crop, width, height)
         x0, y0, x1, y1 = (float(value) + 0.0 for value in region)  # + 0.0 turns −0.0 into 0.0
-        return cls(width, height, (x0, y0, x1, y1), crop, grid)
+        if outside not in OUTSIDES:
+            raise InputError("outside", f"must be one of {', '.join(OUTSIDES)}, not {outside!r}")
+        check_count(transform)
+        moved = tuple(each for each in transform if not each.is_identity)
+        return cls(width, height, (x0, y0, x1, y1), crop, grid, moved, outside)._simplify()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values, without transforms if there are none: the keys of images then stay what they were."""
+        names = ("width", "height", "region", "crop", "grid")
+        values: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if self.transform:
+            values["transform"] = [each.to_json() for each in self.transform]
+        if self.outside != "extend":
+            values["outside"] = self.outside
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Viewport":
+        """Inverse of :meth:`to_dict`, for trusted values."""
+        sequences = {name: tuple(values[name]) for name in ("region", "crop")}
+        transform = parse_transforms(values.get("transform", []))
+        return cls(**values | sequences | {"transform": transform})
+
+    @cached_property
+    def upright(self) -> tuple["Viewport", Orientation] | None:
+        """A viewport without transforms whose image, once oriented, is this one.
+
+        None if there is none: then pixels lie anywhere, not on common rows and columns, and the image is *warped*.
+        """
+        found = upright_region(self.region, self.transform) if self.transform else (self.region, UPRIGHT)
+        if found is None:
+            return None
+        region, orientation = found
+        x0, y0, x1, y1 = region
+        filled = self.outside == "fill" and not (min(x0, y0) >= 0 and max(x1, y1) <= 1)
+        if filled or max(x1 - x0, y1 - y0) > MAX_UPRIGHT_EXTENT:
+            return None
+        if not self.transform:
+            return self, UPRIGHT
+        width, height = orientation.upright_size(self.width, self.height)
+        crop = orientation.upright_crop(self.crop, self.width, self.height)
+        return Viewport(width, height, region, crop, self.grid, (), self.outside), orientation
+
+    def _simplify(self) -> "Viewport":
+        """Transforms that only scale and move as a region, and no ``outside`` where there is none."""
+        if self.upright is None:
+            return self
+        upright, orientation = self.upright
+        x0, y0, x1, y1 = upright.region
+        if min(x1 - x0, y1 - y0) < MIN_REGION_EXTENT:
+            raise InputError("transform", f"must not enlarge so much that less than {MIN_REGION_EXTENT:g} is shown")
+        low, high = REGION_BOUNDS if self.outside == "extend" else (0.0, 1.0)
+        if not (low <= min(x0, y0) and max(x1, y1) <= high):
+            return self
+        return replace(upright if orientation == UPRIGHT else self, outside="extend")
 
     @property
     def pixels(self) -> int:
@@ -97,36 +172,67 @@ class Viewport:
         """Horizontal and vertical factor m by which the image is rendered larger before it is box-averaged.
 
         m = ⌈R(x1 − x0)/N⌉ on the ``centers`` grid, so that a small image averages the network's detail instead of
-        sampling points of it; 1 on the ``corners`` grid, which samples points as the original tools do.
+        sampling points of it; 1 on the ``corners`` grid, which samples points as the original tools do. Of a warped
+        image, whose pixels have different factors, 1.
         """
-        if self.grid == "corners":
+        if self.grid == "corners" or self.upright is None:
             return 1, 1
+        if self.transform:
+            viewport, orientation = self.upright
+            m_x, m_y = viewport.supersampling(resolution)
+            return (m_y, m_x) if orientation.transposed else (m_x, m_y)
         x0, y0, x1, y1 = self.region
         return _minification(resolution, x1 - x0, self.width), _minification(resolution, y1 - y0, self.height)
 
     def rendered_pixels(self, resolution: int) -> int:
-        """Pixels that the network renders, before averaging."""
+        """Pixels that the network renders, before averaging; an estimate if the image is warped."""
+        if self.upright is None:
+            return math.ceil(self.pixels * self._mean_samples(resolution))
         m_x, m_y = self.supersampling(resolution)
         return self.pixels * m_x * m_y
+
+    def _mean_samples(self, resolution: int) -> float:
+        if self.grid == "corners":
+            return 1.0
+        x, y, w, h = self.crop
+        step = (self.region[2] - self.region[0]) / self.width, (self.region[3] - self.region[1]) / self.height
+        columns, rows = self.plane(x, x + w, axis=0), self.plane(y, y + h, axis=1)
+        return mean_samples(pull_back(self.transform), columns, rows, step, resolution)
 
     def columns(self, start: int, stop: int, resolution: int, supersampling: int = 1) -> NDArray[np.float64]:
         """Horizontal network coordinates u [stop − start] of columns start … stop − 1 of the whole image.
 
         With ``supersampling`` m, of an image m times as wide. Columns may lie beyond the image's edges.
         """
-        return self._positions(start, stop, resolution, self.width * supersampling, axis=0)
+        return self._positions(start, stop, resolution, supersampling, axis=0)
 
     def rows(self, start: int, stop: int, resolution: int, supersampling: int = 1) -> NDArray[np.float64]:
         """Vertical network coordinates u [stop − start] of rows start … stop − 1, as :meth:`columns`."""
-        return self._positions(start, stop, resolution, self.height * supersampling, axis=1)
+        return self._positions(start, stop, resolution, supersampling, axis=1)
 
-    def _positions(self, start: int, stop: int, resolution: int, count: int, axis: int) -> NDArray[np.float64]:
+    def plane(self, start: int, stop: int, axis: int, supersampling: int = 1) -> NDArray[np.float64]:
+        """Plane coordinates [stop − start] of columns (axis 0) or rows (axis 1), before transforms."""
+        count = (self.height if axis else self.width) * supersampling
         low, high = self.region[axis], self.region[axis + 2]
         j = np.arange(start, stop, dtype=np.float64)
         if self.grid == "corners":
             return low + (high - low) * j / (count - 1) if count > 1 else np.full_like(j, low)
-        a = low + (high - low) * (j + 0.5) / count
-        return (a * resolution - 0.5) / (resolution - 1)
+        return low + (high - low) * (j + 0.5) / count
+
+    def edges(self, start: int, stop: int, axis: int) -> NDArray[np.float64]:
+        """Plane coordinates [stop − start + 1] of the edges of columns or rows of pixels on the ``centers`` grid."""
+        low, high = self.region[axis], self.region[axis + 2]
+        return low + (high - low) * np.arange(start, stop + 1) / (self.height if axis else self.width)
+
+    def network_coordinates(self, place: NDArray[np.float64], resolution: int) -> NDArray[np.float64]:
+        """Network coordinates of coordinates of the picture, which are folded into it first. NaN is the fill colour."""
+        a = fold(place, self.outside)
+        return a if self.grid == "corners" else (a * resolution - 0.5) / (resolution - 1)
+
+    def _positions(self, start: int, stop: int, resolution: int, supersampling: int, axis: int) -> NDArray[np.float64]:
+        if self.transform:
+            raise ValueError("only an upright viewport has rows and columns")
+        return self.network_coordinates(self.plane(start, stop, axis, supersampling), resolution)
 
 
 def _centred_window(width: int, height: int) -> Region:

@@ -69,6 +69,8 @@ SMALLER = {
     "full/800,/0/default.jpg\n": "full/64,/0/default.jpg\n",
     "30000, 512, 512]": "30000, 64, 64]",
     '"width": 512, "height": 384': '"width": 64, "height": 48',
+    '"width": 512, "transform"': '"width": 64, "transform"',
+    "--size 512 --rotate": "--size 64 --rotate",
     "width=100000&crop=50000,50000,512,512": "width=100000&crop=50000,50000,64,64",
     '"width": 65536, "height": 65536, "output"': '"width": 256, "height": 256, "output"',
     '"width": 4096, "height": 4096': '"width": 256, "height": 256',

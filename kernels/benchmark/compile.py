@@ -144,7 +144,7 @@ def compile_network(config: GeneratorConfig, architecture: int) -> list[Compiled
             for parts, launch_config in enumerate(LAUNCH_CONFIGS[architecture], start=1):
                 backend = TritonBackend(PackedModel(generator, launch_config, parts, launch=compile_only))
                 backend.warm_up()
-                backend.warp(any_latent(config), np.zeros((1, 1, 2)))
+                backend.warp_colours(any_latent(config), np.zeros((1, 1, 2)))
         found = executor.map(lambda item: read_resources(item[0], architecture, *item[1]), kernels.items())
         return list(found)
 

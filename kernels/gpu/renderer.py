@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.backend import Progress, any_latent
+from kernels.block_warp import average_samples
 from kernels.gpu.cuda_graphs import CAPTURING
 from kernels.gpu.jit.lines import LINE_SCALE
 from kernels.gpu.line_pages import PAGE, LinePages, Lines, Page, pages_of
@@ -27,6 +28,7 @@ from kernels.gpu.upload import Upload
 from kernels.gpu.warp import line_density, sample
 from kernels.line_cache import CACHE_BYTES
 from kernels.tiling import BLOCKS_PER_THREAD, Band, Output, Panel, Tiling, group_panels
+from kernels.warp_tiles import blank, put_blocks, warp_tiles
 from model.config import RGB
 from model.generator import COLUMNS, ROWS
 from model.latents.latent import Latent
@@ -157,32 +159,41 @@ class TritonBackend:
 
         return self._run_synchronously(compute)
 
-    def warp(self, latent: Latent, coordinates: NDArray[np.float64]) -> Output:
+    def warp(self, latent: Latent, viewport: Viewport, output: Output, progress: Progress | None) -> None:
+        for tile in warp_tiles(viewport, self._config.resolution, PAGE):
+            pixels = blank(tile.side)
+            for samples in tile.sample(visible=True):
+                colours = self.warp_colours(latent, samples.coordinates.reshape(-1, *samples.coordinates.shape[2:]))
+                put_blocks(samples, average_samples(colours.reshape(-1, RGB), samples), pixels)
+            tile.place(pixels, output)
+            if progress is not None:
+                progress(tile.pixels * self._config.pixel_macs)
+
+    def warp_colours(self, latent: Latent, coordinates: NDArray[np.float64]) -> Tensor:
+        """Colours [H, W, 3] in fp32 at network coordinates [H, W, 2] (vertical, horizontal)."""
         height, width, _ = coordinates.shape
         places = np.empty(coordinates.shape, np.float32)
 
         def compute() -> Tensor:
             lines = []
             for axis in (ROWS, COLUMNS):
-                positions, places[..., axis] = sample(coordinates[..., axis], self._density)
+                positions, places[..., axis] = sample(coordinates[..., axis], self._density, PAGE)
                 lines.append(self._lines(latent, positions, axis))
             uploaded = to_device_async(places, self._device)
-            buffer = torch.empty(height, width, RGB, dtype=torch.uint8, device=self._device)
+            colours = torch.empty(height, width, RGB, device=self._device)
             upload, tasks = Upload(self._device), PixelTasks(self._model)
             styles = self._pages.prepare([], [latent], upload)
             step = max(LAUNCH_PIXELS // width, 1)  # whole rows, because coordinates are contiguous
             for top in range(0, height, step):
-                part, output = uploaded[top : top + step], (buffer[top].data_ptr(), width)
-                tasks.add((lines[ROWS], 0), (lines[COLUMNS], 0), styles.refinements[latent], output, part)
+                part, address = uploaded[top : top + step], (colours[top].data_ptr(), width)
+                tasks.add((lines[ROWS], 0), (lines[COLUMNS], 0), styles.refinements[latent], address, part)
             tasks.prepare(upload)
             upload.start()
             self._pages.compute(styles, upload)
-            tasks.launch(upload, quantise=True, warp=True)
-            return buffer
+            tasks.launch(upload, quantise=False, warp=True)
+            return colours
 
-        output = self.allocate(height, width)
-        torch.from_numpy(output).copy_(self._run_synchronously(compute))
-        return output
+        return self._run_synchronously(compute)
 
     def close(self) -> None:
         self._pages.close()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.block_renderer import BlockBackend
+from kernels.block_warp import Lattice
 from kernels.native.library import (
     LRELU,
     LRELU_CLAMP,
@@ -28,6 +29,9 @@ from kernels.style import SQRT2, Layer, Style, compute_style, decoder_layers, fu
 from model.config import FEATURES, RGB
 from model.generator import ROWS, Block, Generator
 from model.latents.latent import Latent
+
+PATCH = 8
+"""Rows and columns of pixels that the kernels for matrix units compute together."""
 
 
 class Memory(list[Tensor]):
@@ -60,7 +64,7 @@ class NativeBackend(BlockBackend[NativeStyle]):
 
     @torch.no_grad()
     def __init__(self, generator: Generator, library: Library, threads: int | None = None) -> None:
-        super().__init__(generator.config, torch.device("cpu"), side=64, threads=threads)
+        super().__init__(generator, torch.device("cpu"), side=64, threads=threads)
         self.precision = library.precision
         self.arithmetic = f"{library.precision.replace('×', 'x')}-{library.target}"
         self._generator = generator
@@ -76,6 +80,8 @@ class NativeBackend(BlockBackend[NativeStyle]):
         self._line_weights = [self._pack_line(weight) for weight in _line_weights(generator)]
         decoders = [layer.weight for layers in self._decoders for layer in layers]
         self.packed_bytes = sum(weight.nbytes for weight in (*self._line_weights, *decoders))
+        rows = torch.eye(PATCH) if library.lanes == 1 else torch.ones(1, 1)  # of warped images, see warp_colours
+        self._unit_rows = rows[None, :, :, None].repeat(self._config.bundles, 1, 1, FEATURES).permute(0, 3, 1, 2)
         self._width = max(2 * self._frequencies.shape[1], *(-(-c // 32) * 32 for c in self._config.channels))
 
     @torch.no_grad()
@@ -124,7 +130,7 @@ class NativeBackend(BlockBackend[NativeStyle]):
             style.pixel_layers,
             len(style.pixel_layers),
             1 if self._decoders else self._config.bundles,
-            self._config.thickness,
+            rows.shape[3],
             rows.data_ptr(),
             rows.stride(0),
             columns.data_ptr(),
@@ -134,6 +140,24 @@ class NativeBackend(BlockBackend[NativeStyle]):
             colours.data_ptr(),
         )
         return colours
+
+    def warp_colours(self, style: NativeStyle, rows: Lattice, columns: Lattice) -> Tensor:
+        bundles, count = self._config.bundles, len(rows.taps)
+        # The kernels multiply lines, so the products of P samples become lines: for matrix units P / 8 columns of
+        # thickness 8, each number of which belongs to one of eight rows; else one row of ones and P columns.
+        if self._library.lanes == 1:
+            products = torch.empty(bundles, count // PATCH, PATCH, FEATURES).permute(0, 3, 1, 2)
+            channel, position = products.stride(1), products.stride(3)
+        else:
+            products = torch.empty(bundles, FEATURES, count, 1)
+            channel, position = products.stride(1), products.stride(2)
+        self._library.draw_products(
+            *(rows.lines.data_ptr(), rows.lines.stride(0), rows.taps.data_ptr(), rows.weights.data_ptr()),
+            *(columns.lines.data_ptr(), columns.lines.stride(0), columns.taps.data_ptr(), columns.weights.data_ptr()),
+            *(bundles, self._config.thickness, count),
+            *(products.data_ptr(), products.stride(0), channel, position),
+        )
+        return self.block_colours(style, self._unit_rows, products).transpose(0, 1).reshape(count, RGB)
 
     def _line_layers(self, style: Style, memory: Memory) -> list[LineLayer]:
         scaled = [layer for layers, _ in style.blocks for layer in layers]

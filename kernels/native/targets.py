@@ -11,10 +11,10 @@ SOURCE = Path(__file__).parent / "source"
 # Products and sums of one expression become one instruction everywhere, so that all CPUs round alike.
 FLAGS = "-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared"
 
-VECTORS = "pack.cpp", "lines.cpp", "pixels.cpp"
+VECTORS = "pack.cpp", "lines.cpp", "pixels.cpp", "products.cpp"
 """Sources of the kernels in fp32."""
 
-TILES = "amx_pack.cpp", "amx_lines.cpp", "amx_pixels.cpp"
+TILES = "amx_pack.cpp", "amx_lines.cpp", "amx_pixels.cpp", "products.cpp"
 """Sources of the kernels for matrix units, in bf16×3."""
 
 

@@ -24,6 +24,8 @@ class Picture(TypedDict, total=False):
     region: tuple[float, float, float, float]
     crop: tuple[int, int, int, int]
     grid: Literal["centers", "corners"]
+    transform: list[dict[str, Any]]
+    outside: Literal["extend", "clamp", "mirror", "wrap", "fill"]
     format: Literal["png", "jpeg", "jpg", "webp"]
     quality: int
 

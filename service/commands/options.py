@@ -1,14 +1,18 @@
 """Arguments, argparse types and checks that commands share."""
 
+import json
 import math
 import os
 import re
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from model.errors import InputError
+from model.geometry.outside import OUTSIDES
+from model.geometry.transforms import Transform, parse_transform, parse_transforms
 from model.latents.latent import Edit
 from model.latents.ranges import parse_seeds
 from model.viewport import MAX_SIDE
@@ -87,6 +91,43 @@ def region(text: str) -> tuple[float, ...]:
 def crop(text: str) -> tuple[int, ...]:
     """``x,y,w,h`` in pixels."""
     return tuple(map(integer, _split_four(text)))
+
+
+def add_transforms(parser: ArgumentParser) -> None:
+    """Add --rotate, --translate, --scale, --matrix, --transform, which may be repeated, and --outside."""
+
+    def add(option: str, metavar: str, text: str) -> None:
+        parse = transforms if option == "transform" else partial(transform, option)
+        parser.add_argument(
+            f"--{option}", dest="transform", action="extend", default=[], type=parse, metavar=metavar, help=text
+        )
+
+    add("rotate", "DEGREES", "turn the picture clockwise; this and the next options apply in the order given")
+    add("translate", "X,Y", "move it, in sides of the unit square")
+    add("scale", "FACTOR", "enlarge it about the centre; X,Y for two factors")
+    add("matrix", "A,B,C,D,E,F", "move x, y from the centre to A·x + B·y + C, D·x + E·y + F")
+    add("transform", "JSON", 'more kinds: [{"lens": {"k1": -0.2}}], see docs/geometry.md')
+    text = "what is shown outside of the unit square (default: extend, the network goes on)"
+    parser.add_argument("--outside", choices=OUTSIDES, help=text)
+
+
+def transform(kind: str, text: str) -> tuple[Transform, ...]:
+    """The numbers of one transform, as ``0.1,0``."""
+    numbers = [number(part) for part in text.split(",")]
+    try:
+        return (parse_transform({kind: numbers[0] if len(numbers) == 1 else numbers}),)
+    except InputError as error:
+        raise ArgumentTypeError(error.message) from None
+
+
+def transforms(text: str) -> tuple[Transform, ...]:
+    """A JSON list of transforms."""
+    try:
+        return parse_transforms(json.loads(text))
+    except InputError as error:
+        raise ArgumentTypeError(error.message) from None
+    except (ValueError, RecursionError):
+        raise ArgumentTypeError(f"must be JSON, not {_quote(text)}") from None
 
 
 def edit(text: str) -> Edit:

@@ -25,6 +25,7 @@ from service.commands.options import (
     add_device,
     add_latent_options,
     add_size,
+    add_transforms,
     attach_negative_values,
     check_output,
 )
@@ -161,12 +162,21 @@ def _find_viewport(options: Namespace, resolution: int, like: RenderSpec | None)
     """The viewport of the options. With --like, that of its picture, which may have another size."""
     if like is None:
         width, height = options.size or (resolution, resolution)
-        return Viewport.resolve(width, height, options.region, options.crop, options.grid or "centers")
-    if (options.size, options.region, options.crop) == (None, None, None):
+        return Viewport.resolve(
+            width,
+            height,
+            options.region,
+            options.crop,
+            options.grid or "centers",
+            options.transform,
+            options.outside or "extend",
+        )
+    if (options.size, options.region, options.crop, options.outside) == (None,) * 4 and not options.transform:
         return like.viewport
     width, height = options.size or like.viewport.crop[2:]
     region = options.region or like.viewport.crop_region
-    return Viewport.resolve(width, height, region, options.crop, options.grid or like.viewport.grid)
+    transform, outside = (*like.viewport.transform, *options.transform), options.outside or like.viewport.outside
+    return Viewport.resolve(width, height, region, options.crop, options.grid or like.viewport.grid, transform, outside)
 
 
 def _find_latent(options: Namespace, checkpoint: Checkpoint, like: RenderSpec | None) -> Latent:
@@ -225,6 +235,7 @@ def _parser() -> ArgumentParser:
     )
     add("--crop", type=types.crop, metavar="X,Y,W,H", help="render only these pixels of the whole image")
     add("--grid", choices=get_args(Grid), help="position of the pixels (default: centers)")
+    add_transforms(parser)
     add_device(parser)
     add("--output", type=Path, metavar="FILE", help="default: seedSEED.png, or sheet.png")
     add(

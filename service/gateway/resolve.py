@@ -69,7 +69,9 @@ async def resolve_image(request: ImageRequest, models: ModelLookup) -> ResolvedI
     latent.check(config)
     width = request.width or request.height or config.resolution
     height = request.height or width
-    viewport = Viewport.resolve(width, height, request.region, request.crop, request.grid)
+    viewport = Viewport.resolve(
+        width, height, request.region, request.crop, request.grid, request.transform, request.outside
+    )
     spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(request.format, request.quality, request.metadata))
     return ResolvedImage(checkpoint, seed, spec)
 
@@ -137,7 +139,9 @@ def check_work(viewport: Viewport, resolution: int, max_pixels: int, advice: str
     if viewport.pixels > max_pixels:
         raise TooLargeError("width", f"{w}×{h} is {viewport.pixels} pixels, {limit}")
     m_x, m_y = viewport.supersampling(resolution)
-    if viewport.rendered_pixels(resolution) > max_pixels:
+    if (samples := viewport.rendered_pixels(resolution)) > max_pixels:
+        if viewport.upright is None:
+            raise TooLargeError("transform", f"shows so much that {w}×{h} pixels take about {samples} samples, {limit}")
         rendered = f"{w * m_x}×{h * m_y} pixels, averaged {m_x}×{m_y} to one"
         raise TooLargeError("region", f"is so large that rendering takes {rendered}, {limit}")
 

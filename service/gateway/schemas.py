@@ -21,9 +21,11 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from model.geometry.outside import Outside
 from model.latents.latent import MAX_SEED, PSI_BOUNDS
 from model.spec import DEFAULT_QUALITY, Format, Metadata
 from model.viewport import MAX_SIDE, REGION_BOUNDS, Grid
+from service.gateway.transform_schema import DESCRIPTION, QueryTransforms, Transforms
 from service.imaging.encode import FORMATS_BY_SUFFIX
 from service.imaging.export_spec import DEFAULT_TILE, TILE_BOUNDS, TILE_STEP, Kind
 from service.models.catalog import DEMO_NAME
@@ -55,6 +57,10 @@ _CROP = "x, y, w, h: render only these pixels, which must lie inside the whole i
 _GRID = (
     "`centers` samples pixel centres, and averages if the image is smaller than the network's resolution; "
     "`corners` samples as the original tools do"
+)
+_OUTSIDE = (
+    "what is shown outside of the picture's unit square: `extend`: the network goes on, as far as a region may; "
+    "`clamp`: its edge; `mirror`, `wrap`: the picture again; `fill`: black"
 )
 _FORMAT = "file format, `jpg` as `jpeg`; a JPEG has at most 65,500 pixels a side, a WebP 16,382"
 _OUTPUT = (
@@ -209,6 +215,8 @@ class ImageRequest(StrictModel):
     )
     crop: tuple[Offset, Offset, Side, Side] | None = Field(None, description=_CROP, examples=[[0, 0, 256, 256]])
     grid: Grid = Field("centers", description=_GRID)
+    transform: Transforms = Field((), description=DESCRIPTION, examples=[[{"rotate": 30}, {"scale": 1.2}]])
+    outside: Outside = Field("extend", description=_OUTSIDE)
     format: AnyFormat = Field("png", description=_FORMAT)
     quality: Integer = Field(DEFAULT_QUALITY, ge=1, le=100, description=_QUALITY)
     metadata: Metadata = Field("full", description=_METADATA)
@@ -312,6 +320,8 @@ class ImageQuery(StrictModel):
         None, description=_CROP, examples=["0,0,256,256"], json_schema_extra={"pattern": _CROP_PATTERN}
     )
     grid: Grid = Field("centers", description=_GRID)
+    transform: QueryTransforms = Field((), description=f"JSON: {DESCRIPTION}", examples=['[{"rotate": 30}]'])
+    outside: Outside = Field("extend", description=_OUTSIDE)
     quality: QueryInteger = Field(DEFAULT_QUALITY, ge=1, le=100, description=_QUALITY)
     metadata: Metadata = Field("full", description=_METADATA)
 

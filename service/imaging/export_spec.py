@@ -119,7 +119,13 @@ class ExportSpec:
         viewport = self.spec.viewport
         region = viewport.crop_region
         smaller = (
-            Viewport(level.width, level.height, region, (0, 0, level.width, level.height), viewport.grid)
+            replace(
+                viewport,
+                width=level.width,
+                height=level.height,
+                region=region,
+                crop=(0, 0, level.width, level.height),
+            )
             for level in self.pyramid.levels[:-1]
         )
         return (*smaller, viewport)

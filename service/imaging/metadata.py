@@ -9,6 +9,7 @@ import io
 import json
 import struct
 import zlib
+from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
 from xml.sax.saxutils import escape
@@ -83,7 +84,7 @@ def read_spec(content: bytes) -> RenderSpec:
     try:
         spec = RenderSpec.from_json(json.dumps(description["spec"]))
         shown = spec.viewport
-        Viewport.resolve(shown.width, shown.height, shown.region, shown.crop, shown.grid)  # checks it
+        Viewport.resolve(**{each.name: getattr(shown, each.name) for each in fields(shown)})  # checks it
         if spec.key != description["key"] or not isinstance(spec.latent.seed, int | None):
             raise ValueError("the key is that of another spec")
         return spec

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from model.config import GeneratorConfig
 from model.errors import InputError
+from model.geometry.orientation import Orientation
+from model.geometry.outside import OUTSIDES, Outside
+from model.geometry.transforms import parse_transforms
 from model.latents.latent import MAX_SEED, Edit, Latent, LayerStyles, Weighted, pack_floats
 from model.spec import Encoding, RenderSpec
 from model.viewport import MAX_SIDE, MIN_REGION_EXTENT, Crop, Grid, Region, Viewport
@@ -332,3 +335,77 @@ def test_encodings_are_checked(encoding: tuple[Any, int], field: str) -> None:
     with pytest.raises(InputError) as caught:
         Encoding(*encoding)
     assert caught.value.field == field
+
+
+class TestTransforms:
+    """What only scales, moves and mirrors is a region, with the bytes of that region."""
+
+    def test_none_leave_the_text_as_it_was(self) -> None:
+        assert set(Viewport.resolve(8, 8).to_dict()) == {"width", "height", "region", "crop", "grid"}
+
+    @given(viewports())
+    def test_identities_are_the_plain_viewport(self, viewport: Viewport) -> None:
+        transform = parse_transforms([{"rotate": 360}, {"scale": 1}, {"lens": {"k1": 0}}])
+        values = {field.name: getattr(viewport, field.name) for field in dataclasses.fields(viewport)}
+        assert Viewport.resolve(**values | {"transform": transform}) == viewport
+
+    @given(sides, sides, grids, st.sampled_from(OUTSIDES))
+    def test_enlarging_and_moving_is_a_region(self, width: int, height: int, grid: Grid, outside: Outside) -> None:
+        transform = parse_transforms([{"scale": 4}, {"translate": [0.5, -0.25]}])
+        found = Viewport.resolve(width, height, (0.25, 0.25, 0.75, 0.75), None, grid, transform, outside)
+        assert found == Viewport.resolve(width, height, (0.3125, 0.5, 0.4375, 0.625), None, grid)
+
+    def test_outside_of_the_square_each_position_is_folded(self) -> None:
+        found = Viewport.resolve(4, 4, (-1, 0, 1, 1), outside="wrap")
+        assert found.columns(0, 4, 64).tolist() == [*found.columns(2, 4, 64)] * 2
+        mirrored = Viewport.resolve(4, 4, (-1, 0, 1, 1), outside="mirror")
+        assert mirrored.columns(0, 4, 64).tolist() == mirrored.columns(0, 4, 64).tolist()[::-1]
+        assert Viewport.resolve(4, 4, (0, 0, 1, 1), outside="wrap") == Viewport.resolve(4, 4)
+
+    @pytest.mark.parametrize(
+        ("transform", "orientation"),
+        [
+            ([{"rotate": 90}], Orientation(transposed=True, mirror_y=True)),
+            ([{"rotate": 180}], Orientation(mirror_x=True, mirror_y=True)),
+            ([{"rotate": 270}], Orientation(transposed=True, mirror_x=True)),
+            ([{"scale": [-1, 1]}], Orientation(mirror_x=True)),
+            ([{"matrix": [0, 1, 0, 1, 0, 0]}], Orientation(transposed=True)),
+        ],
+    )
+    def test_quarter_turns(self, transform: list[dict[str, Any]], orientation: Orientation) -> None:
+        turned = Viewport.resolve(30, 20, crop=(3, 4, 5, 6), transform=parse_transforms(transform))
+        assert turned.upright is not None
+        plain, found = turned.upright
+        assert found == orientation
+        assert plain.transform == ()
+        whole = np.arange(plain.width * plain.height).reshape(plain.height, plain.width, 1)
+        x, y, w, h = plain.crop
+        assert np.array_equal(found.apply(whole[y : y + h, x : x + w]), found.apply(whole)[4:10, 3:8])
+
+    def test_a_quarter_turn_clockwise(self) -> None:
+        image = np.array([[[1], [2]], [[3], [4]]])
+        upright = Viewport.resolve(2, 2, transform=parse_transforms([{"rotate": 90}])).upright
+        assert upright is not None
+        assert upright[1].apply(image)[..., 0].tolist() == [[3, 1], [4, 2]]
+
+    @pytest.mark.parametrize("transform", [[{"rotate": 30}], [{"lens": {"k1": 0.1}}], [{"scale": 1 / 100}]])
+    def test_warped_viewports(self, transform: list[dict[str, Any]]) -> None:
+        viewport = Viewport.resolve(30, 20, transform=parse_transforms(transform))
+        assert viewport.upright is None
+        with pytest.raises(ValueError, match="upright"):
+            viewport.columns(0, 3, 64)
+
+    def test_an_enlargement_beyond_float64(self) -> None:
+        with pytest.raises(InputError, match=r"^transform: must not enlarge"):
+            Viewport.resolve(8, 8, (0.0, 0.0, 1e-6, 1e-6), transform=parse_transforms([{"scale": 1024}] * 2))
+
+    def test_an_unknown_outside(self) -> None:
+        with pytest.raises(InputError, match=r"^outside: must be one of extend"):
+            Viewport.resolve(8, 8, outside="repeat")  # type: ignore[arg-type]
+
+    @given(viewports(), st.sampled_from(OUTSIDES))
+    def test_a_spec_survives_its_text(self, viewport: Viewport, outside: Outside) -> None:
+        transform = parse_transforms([{"rotate": 30}, {"polar": {}}])
+        moved = dataclasses.replace(viewport, transform=transform, outside=outside)
+        spec = RenderSpec("model", Latent(seed=1), moved)
+        assert RenderSpec.from_json(spec.to_json()) == spec

@@ -22,8 +22,8 @@ from kernels.gpu.renderer import TritonBackend
 from kernels.gpu.styles import launch
 from kernels.renderer import Renderer
 from model.checkpoint import Checkpoint
-from model.errors import InputError
 from model.generator import COLUMNS, ROWS, Generator
+from model.geometry.transforms import parse_transforms
 from model.latents.latent import Latent, pack_floats
 from model.latents.styles import layer_styles
 from model.official.generator import convert_state_dict
@@ -31,6 +31,7 @@ from model.spec import RenderSpec
 from model.viewport import Viewport
 from tests import golden_files
 from tests.golden_files import Case
+from tests.kernels.direct import direct_colours, to_levels
 from tests.kernels.kernel_runs import DEVICE, ON_GPU, PARTS, fast_if, pack, relative_error
 from tests.kernels.networks import TINY, random_checkpoint
 
@@ -298,54 +299,33 @@ class TestProgress:
 
 
 class TestWarp:
-    """Pictures at any coordinates."""
+    """Images whose pixels lie anywhere."""
 
     @pytest.mark.slow
     def test_whole_rows_and_columns_are_the_image(self, renderer: Renderer) -> None:
         spec = make_spec(20, 18, grid="corners")
         rows, columns = spec.viewport.rows(0, 18, TINY.resolution), spec.viewport.columns(0, 20, TINY.resolution)
         coordinates = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
-        difference = np.abs(renderer.warp(Latent(seed=1), coordinates).astype(int) - renderer.render(spec).astype(int))
-        assert difference.max() <= 1
+        found = to_levels(backend_of(renderer).warp_colours(Latent(seed=1), coordinates).double().cpu().numpy())
+        assert np.abs(found - renderer.render(spec)).max() <= 1
 
-    def test_a_rotated_image(self, renderer: Renderer) -> None:
-        y, x = np.mgrid[0:17, 0:16] / 80
-        coordinates = np.stack([0.5 + 0.6 * y - 0.8 * x, 0.8 * y + 0.6 * x], axis=-1)
-        expected = exact_at(renderer.checkpoint.load(), Latent(seed=1), coordinates)
-        difference = np.abs(renderer.warp(Latent(seed=1), coordinates).astype(int) - expected)
+    def test_a_rotated_image_and_its_part(self, renderer: Renderer) -> None:
+        transform = parse_transforms([{"rotate": 53}])
+        spec = make_spec(100, 100, crop=(40, 41, 17, 16), transform=transform)
+        expected = to_levels(direct_colours(renderer.checkpoint.load(), Latent(seed=1), spec.viewport))
+        found = renderer.render(spec)
+        difference = np.abs(found.astype(int) - expected)
         assert expected.std() > 10
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.15
+        part = make_spec(100, 100, crop=(45, 50, 4, 5), transform=transform)
+        assert np.array_equal(renderer.render(part), found[9:14, 5:9])
 
-    @pytest.mark.parametrize(
-        "coordinates",
-        [
-            np.zeros((3, 4)),
-            np.zeros((0, 4, 2)),
-            np.full((1, 1, 2), np.nan),
-            np.full((1, 1, 2), 2.01),
-            -np.ones((1, 1, 2)) * 3,
-        ],
-    )
-    def test_bad_coordinates(self, renderer: Renderer, coordinates: NDArray[np.float64]) -> None:
-        with pytest.raises(InputError, match=r"^coordinates: "):
-            renderer.warp(Latent(seed=1), coordinates)
-
-    def test_other_backends_refuse(self, checkpoint: Checkpoint) -> None:
-        with pytest.raises(InputError, match=r"^backend: cpu "):
-            Renderer(checkpoint, "cpu", "cpu").warp(Latent(seed=1), np.zeros((1, 1, 2)))
-
-
-def exact_at(generator: Generator, latent: Latent, coordinates: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Levels [H, W, 3] of the network at each pixel's own coordinates."""
-    height, width, _ = coordinates.shape
-    synthesis, ws = generator.synthesis, layer_styles(generator.config, generator.mapping, latent)
-    rows, columns = (  # [H·W, bundles, 32, 1, D]: an image of one pixel each
-        synthesis.lines(ws, torch.from_numpy(coordinates[..., axis].ravel()), axis).transpose(0, 3)
-        for axis in (ROWS, COLUMNS)
-    )
-    colours = synthesis.pixels(ws.expand(height * width, -1, -1), rows, columns).view(height, width, 3)
-    return (colours * 127.5 + 128).clamp(0, 255).long().numpy()
+    @pytest.mark.slow
+    def test_averages_of_several_samples(self, renderer: Renderer) -> None:
+        spec = make_spec(8, 8, transform=parse_transforms([{"rotate": 30}]), outside="fill")
+        expected = to_levels(direct_colours(renderer.checkpoint.load(), Latent(seed=1), spec.viewport, 2))
+        assert np.abs(renderer.render(spec).astype(int) - expected).max() <= 1
 
 
 class TestPinnedMemory:

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.accuracy import make_probes, measure
+from kernels.block_warp import Lattice
 from kernels.native.backend import NativeBackend
 from kernels.native.compiler import compile_library, find_compiler
 from kernels.native.library import Library, load_library, supported_targets
 from kernels.native.targets import TARGETS, TILES
+from kernels.reference import ReferenceBackend
 from model.config import GeneratorConfig
 from model.generator import COLUMNS, ROWS, Generator
 from model.latents.latent import Latent, pack_floats
@@ -132,6 +134,27 @@ def test_a_pixel_does_not_depend_on_its_place(library: Library) -> None:
     for _ in range(20):
         (y0, y1), (x0, x1) = (sorted(numbers.choice(n + 1, 2, replace=False)) for n in (37, 53))
         assert torch.equal(backend.colours(Latent(seed=3), rows[y0:y1], columns[x0:x1]), whole[y0:y1, x0:x1])
+
+
+@pytest.mark.parametrize("network", ["plain", "thickness 5", "last fusion, no decoders"])
+def test_samples_between_lines(network: str, library: Library) -> None:
+    """As torch computes them; and a sample does not depend on its place."""
+    generator = NETWORKS[network]()
+    backend = NativeBackend(generator, library, threads=1)
+    style, numbers = backend.style(Latent(seed=1)), np.random.default_rng(0)
+    lattices = []
+    for axis in (ROWS, COLUMNS):
+        lines = backend.block_lines(style, np.linspace(0, 1, 64), axis).permute(0, 2, 3, 1).contiguous()
+        index = torch.from_numpy(numbers.integers(0, 64, (256, 4), dtype=np.int32))
+        lattices.append(Lattice(lines, index, torch.from_numpy(numbers.random((256, 4), np.float32)) / 2))
+    found = backend.warp_colours(style, *lattices)
+    assert found.shape == (256, 3)
+    expected = ReferenceBackend(generator, torch.device("cpu"), threads=1).warp_colours(
+        layer_styles(generator.config, generator.mapping, Latent(seed=1)), *lattices
+    )
+    assert float((found - expected).norm() / expected.norm()) < 1e-4
+    last = [each._replace(taps=each.taps[96:112].clone(), weights=each.weights[96:112].clone()) for each in lattices]
+    assert torch.equal(backend.warp_colours(style, *last), found[96:112])
 
 
 def test_lines_of_both_axes(library: Library) -> None:

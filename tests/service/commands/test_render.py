@@ -24,6 +24,7 @@ from PIL import Image
 from kernels.renderer import Renderer
 from kernels.tiling import Band
 from model.checkpoint import Checkpoint
+from model.geometry.transforms import parse_transforms
 from model.latents.latent import Latent
 from model.spec import RenderSpec
 from model.viewport import Viewport
@@ -88,6 +89,36 @@ class TestImages:
         viewport = Viewport.resolve(80, 60, (-0.5, -0.25, 1.5, 1.0), (3, 5, 70, 40), "corners")
         assert np.array_equal(read(output), expect(conditional, latent, viewport))
         assert [path.name for path in output.parent.iterdir()] == ["a.picture"]
+
+    def test_transforms_in_the_order_given(self, checkpoint: Checkpoint, tmp_path: Path) -> None:
+        output = tmp_path / "a.png"
+        arguments = "--size 40x30 --rotate -30 --translate -0.1,0 --scale 1.5,0.5 --matrix 1,0.1,0,0,1,0 --rotate 5"
+        given = [*arguments.split(), "--transform", '[{"lens": {"k1": 0.1}}]', "--outside", "fill"]
+        assert main(["render", str(checkpoint.path), *given, "--output", str(output)]) == 0
+        kinds: list[dict[str, Any]] = [{"rotate": -30}, {"translate": [-0.1, 0]}, {"scale": [1.5, 0.5]}]
+        kinds += [{"matrix": [1, 0.1, 0, 0, 1, 0]}, {"rotate": 5}, {"lens": {"k1": 0.1}}]
+        viewport = Viewport.resolve(40, 30, transform=parse_transforms(kinds), outside="fill")
+        assert np.array_equal(read(output), expect(checkpoint, Latent(seed=0), viewport))
+        again = tmp_path / "again.png"
+        assert main(["render", str(checkpoint.path), "--like", str(output), "--output", str(again)]) == 0
+        assert np.array_equal(read(again), read(output))
+
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("--rotate", "a"),
+            ("--rotate", "1,2"),
+            ("--scale", "0"),
+            ("--matrix", "1,2,0,2,4,0"),
+            ("--transform", "[{"),
+            ("--transform", '[{"spin": 1}]'),
+        ],
+    )
+    def test_what_is_no_transform(self, option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as error:
+            parse(["demo", option, value])
+        assert error.value.code == 2
+        assert option in capsys.readouterr().err
 
     @pytest.mark.parametrize(("name", "found"), [("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WEBP")])
     def test_format_by_ending(self, name: str, found: str, checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -53,6 +53,25 @@ def test_get_and_post_of_the_same_image_are_one_spec(gateway: RunningGateway) ->
     assert Image.open(io.BytesIO(got.content)).size == (30, 40)
 
 
+def test_transforms_in_bodies_and_addresses(gateway: RunningGateway) -> None:
+    transform = [{"rotate": 30}, {"lens": {"k1": 0.1}}]
+    posted = gateway.post(model="plain", seed=7, width=48, transform=transform, outside="mirror")
+    got = gateway.image("plain/7.png", width=48, transform=json.dumps(transform), outside="mirror")
+    plain = gateway.image("plain/7.png", width=48)
+    assert posted.status_code == got.status_code == 200
+    first, second, _ = gateway.queue.asked
+    assert first == second
+    assert [each.to_json() for each in first.viewport.transform] == [{"rotate": 30}, {"lens": {"k1": 0.1, "k2": 0}}]
+    assert first.viewport.outside == "mirror"
+    assert got.headers["ETag"] == posted.headers["ETag"] != plain.headers["ETag"]
+
+
+def test_a_transform_that_only_scales_is_a_region(gateway: RunningGateway) -> None:
+    scaled = gateway.post(model="plain", seed=7, width=48, transform=[{"scale": 2}])
+    region = gateway.post(model="plain", seed=7, width=48, region=[0.25, 0.25, 0.75, 0.75])
+    assert scaled.headers["ETag"] == region.headers["ETag"]
+
+
 @pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
 def test_headers_of_an_image(gateway: RunningGateway, image_format: str) -> None:
     response = gateway.image(f"plain/5.{image_format}", width=48)
@@ -114,6 +133,11 @@ class TestDefaultModel:
 
 
 BAD_BODIES: list[tuple[dict[str, Any], str]] = [
+    ({"transform": {"rotate": 30}}, "transform"),
+    ({"transform": [{"rotate": "30"}]}, "transform"),
+    ({"transform": [{"matrix": [1, 2, 0, 2, 4, 0]}]}, "transform"),
+    ({"transform": [{"scale": 1024}] * 8}, "transform"),
+    ({"outside": "repeat"}, "outside"),
     ({"width": 0}, "width"),
     ({"width": -5}, "width"),
     ({"width": 262145}, "width"),
@@ -315,6 +339,14 @@ class TestLimits:
         response = gateway.post(model="large", width=512)  # 2 × 2 samples to a pixel
         assert response.status_code == 413
         assert "1024×1024" in response.json()["detail"]
+
+    def test_samples_of_transformed_images_count(self, gateway: RunningGateway) -> None:
+        transform: list[dict[str, Any]] = [{"rotate": 30}]
+        assert gateway.post(model="plain", width=1000, height=1000, transform=transform).status_code == 200
+        response = gateway.post(model="plain", width=200, transform=[*transform, {"scale": 0.002}])  # 8 × 8 to a pixel
+        assert response.status_code == 413
+        assert response.json()["field"] == "transform"
+        assert "2560000 samples" in response.json()["detail"]
 
     @pytest.mark.parametrize(("image_format", "largest"), [("jpeg", 65_500), ("webp", 16_382)])
     def test_sides_of_a_format(self, gateway: RunningGateway, image_format: str, largest: int) -> None:
