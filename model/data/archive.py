@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from model.data.images import SUFFIXES, reason
-from model.data.labels import LABELS, MAX_LABELS_BYTES, Labels, parse_labels
+from model.data.labels import LABELS, MAX_LABELS_BYTES, Labels, parse_labels, parse_sizes
 from model.data.storage import open_storage
 from model.errors import InputError
 from model.util.text import printable
@@ -39,6 +39,9 @@ class Archive:
         self._storage = open_storage(path, field)
         self._files = self._storage.files
         self.names = sorted(self._files)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
 
     @property
     def images(self) -> list[str]:
@@ -73,6 +76,13 @@ class Archive:
     def labels(self) -> Labels:
         """The labels in ``dataset.json``, empty if there is none. Raises InputError if they are invalid."""
         return parse_labels(self._read_labels(), self.field) if LABELS in self._files else Labels()
+
+    def sizes(self) -> dict[str, int]:
+        """Sides of images that keep their own size (model/data/pyramid.py), from ``dataset.json``; empty for others.
+
+        Raises InputError if they are invalid.
+        """
+        return parse_sizes(self._read_labels(), self.field) if LABELS in self._files else {}
 
     def digest(self) -> str:
         """SHA-256, 64 hex digits, that identifies a data set without reading its images.

@@ -1,10 +1,12 @@
-"""Classes of images: from StyleGAN's ``dataset.json`` or from folders."""
+"""Classes and sizes of images: from StyleGAN's ``dataset.json``, and classes from folders."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from model.data.images import MAX_IMAGE_PIXELS
 from model.errors import InputError
 from model.util.text import printable
 
@@ -16,6 +18,9 @@ MAX_LABELS_BYTES = 1 << 28
 
 MAX_CLASSES = 100_000
 """Most classes of a generator (model/config.py)."""
+
+MAX_SIDE = math.isqrt(MAX_IMAGE_PIXELS)
+"""Largest side of a square image in pixels."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,13 @@ class Labels:
             others = f" and {len(missing) - 1} other images" if missing[1:] else ""
             raise InputError(where, f"{LABELS} has no class for {printable(missing[0])}{others}")
 
-    def to_json(self) -> bytes:
-        """The content of ``dataset.json``, as StyleGAN's, with the names of the classes if they are known."""
+    def to_json(self, sizes: Mapping[str, int] | None = None) -> bytes:
+        """The content of ``dataset.json``, as StyleGAN's, with the names of the classes and the sizes if known."""
         document: dict[str, Any] = {"labels": [[name, label] for name, label in self.by_name.items()] or None}
         if self.class_names:
             document["classes"] = self.class_names
+        if sizes:
+            document["sizes"] = list(sizes.items())
         return json.dumps(document).encode()
 
 
@@ -52,12 +59,7 @@ def parse_labels(content: bytes, where: str) -> Labels:
     Raises:
         InputError: the content is malformed, or an image's label is not one class from 0 to ``MAX_CLASSES`` − 1.
     """
-    try:
-        document = json.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise InputError(where, f"{LABELS} is not UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(where, f"{LABELS} is not JSON: {printable(str(error))}") from None
+    document = _parse_json(content, where)
     labels = document.get("labels") if isinstance(document, dict) else ""
     if labels is None:
         return Labels()
@@ -78,6 +80,33 @@ def parse_labels(content: bytes, where: str) -> Labels:
     return Labels(classes, _class_names(document.get("classes"), classes, where))
 
 
+def parse_sizes(content: bytes, where: str) -> dict[str, int]:
+    """Parse ``{"sizes": [["00000/img00000000.png", 1024], …]}``: side in pixels of each square image by its name.
+
+    Empty if there is no "sizes": then the images are files of one size.
+
+    Raises:
+        InputError: the content is malformed, or a size is not from 1 to ``MAX_SIDE``.
+    """
+    document = _parse_json(content, where)
+    given = document.get("sizes") if isinstance(document, dict) else None
+    if given is None:
+        return {}
+    if not isinstance(given, list) or not given or not all(map(_is_pair, given)):
+        raise InputError(where, f'{LABELS}: "sizes" is not [[name, side], …]')
+    sizes: dict[str, int] = {}
+    for name, side in given:
+        name = name.replace("\\", "/")
+        if type(side) is not int or not 1 <= side <= MAX_SIDE:
+            shown = printable(json.dumps(side))
+            raise InputError(
+                where, f"{LABELS} gives {printable(name)} the size {shown}, not an integer from 1 to {MAX_SIDE}"
+            )
+        if sizes.setdefault(name, side) != side:
+            raise InputError(where, f"{LABELS} gives {printable(name)} two sizes, {sizes[name]} and {side}")
+    return sizes
+
+
 def labels_from_folders(names: Sequence[str]) -> Labels:
     """Labels with every top-level folder as a class, numbered in the order of their names.
 
@@ -94,6 +123,15 @@ def labels_from_folders(names: Sequence[str]) -> Labels:
         raise InputError("class-folders", f"there are {len(folders)} folders, more than {MAX_CLASSES} classes")
     numbers = {folder: number for number, folder in enumerate(folders)}
     return Labels({name: numbers[name.partition("/")[0]] for name in names}, folders)
+
+
+def _parse_json(content: bytes, where: str) -> Any:
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InputError(where, f"{LABELS} is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(where, f"{LABELS} is not JSON: {printable(str(error))}") from None
 
 
 def _is_pair(item: object) -> bool:

@@ -1,4 +1,7 @@
-"""``creps dataset``: converts images of any size to square images of one size in StyleGAN's layout, a zip or folder."""
+"""``creps dataset``: converts images of any size to square ones in StyleGAN's layout, a zip or folder.
+
+The square images have one size, or each its own (model/data/pyramid.py).
+"""
 
 import argparse
 import re
@@ -16,8 +19,9 @@ from pathlib import Path
 from PIL import ImageColor
 
 from model.data.archive import Archive
-from model.data.convert import convert_all
+from model.data.convert import Files, convert, convert_all, convert_at_own_size
 from model.data.labels import LABELS, Labels, labels_from_folders
+from model.data.pyramid import describe_sizes
 from model.errors import InputError
 from model.util.arguments import ArgumentParser, run
 from model.util.cpus import available_cpus
@@ -45,12 +49,14 @@ class Prepared:
         written, skipped: numbers of images in the data set, and of those that could not be read.
         others: files that are no images, counted by suffix; see :meth:`model.data.archive.Archive.others`.
         labels: classes of the written images by their new names.
+        sizes: sides of the written images by their new names, if they were kept.
     """
 
     written: int
     skipped: int
     others: str
     labels: Labels
+    sizes: dict[str, int]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -72,6 +78,11 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--resolution", type=_side, choices=RESOLUTIONS, required=True, metavar="R", help="8, 16 … 4096, or 8x8 …"
+    )
+    parser.add_argument(
+        "--keep-size",
+        action="store_true",
+        help="keep the images' own sizes for training with patches; those with fewer than R pixels a side are skipped",
     )
     parser.add_argument("--pad", action="store_true", help="take whole images, with the background on two sides")
     parser.add_argument("--max-images", type=int, metavar="N", help="take only the first N files")
@@ -101,8 +112,10 @@ def main(arguments: Sequence[str]) -> None:
         options.class_folders,
         pad=options.pad,
         max_images=options.max_images,
+        keep_size=options.keep_size,
     )
-    print(f"{options.destination}: {_images(prepared.written)} of {options.resolution}², {prepared.skipped} skipped")
+    size = describe_sizes(prepared.sizes.values() or [options.resolution])
+    print(f"{options.destination}: {_images(prepared.written)} of {size}, {prepared.skipped} skipped")
     if prepared.others:
         print(f"left out, in no known format: {prepared.others}")
     for line in _class_counts(prepared.labels):
@@ -119,6 +132,7 @@ def prepare(
     workers: int | None = None,
     pad: bool = False,
     max_images: int | None = None,
+    keep_size: bool = False,
 ) -> Prepared:
     """Write every readable image as a PNG [R, R], in the order of the names, and the labels.
 
@@ -132,6 +146,7 @@ def prepare(
         workers: threads that convert. Default: one for each core.
         pad: take whole images, with the background on two sides, instead of centred squares.
         max_images: take only so many files, from the first.
+        keep_size: write images at their own size, as several PNGs. Images with fewer than R pixels a side are skipped.
 
     Raises:
         InputError: source or destination is invalid, or no image is left.
@@ -139,30 +154,43 @@ def prepare(
     """
     _check_destination(destination, source)
     archive = Archive(source, "source")
+    if archive.sizes():
+        raise InputError("source", f"{source} is a data set of images in tiles; start from the original images")
     names = [name for name in archive.images if match.search(name)][:max_images]
     others = archive.others(match.search)
     if not names:
         but = f", only {others}" if others else ""
         raise InputError("source", f"{source} holds no image{' that matches' if match.pattern else ''}{but}")
     labels = _find_labels(archive, names, class_folders)
+
+    def convert_one(content: bytes) -> tuple[int, Files]:
+        if keep_size:
+            return convert_at_own_size(content, resolution, background, pad)
+        return resolution, {".png": convert(content, resolution, background, pad)}
+
     new_labels: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     written = 0
-    results = convert_all(archive, names, resolution, background, pad, workers or available_cpus())
+    results = convert_all(archive, names, convert_one, workers or available_cpus())
     with _new_data_set(destination) as store, closing(results):
-        for name, content in progress(results, len(names), "preparing"):
-            if isinstance(content, str):
-                say(f"skipped {printable(name)}: {content}")
+        for name, converted in progress(results, len(names), "preparing"):
+            if isinstance(converted, str):
+                say(f"skipped {printable(name)}: {converted}")
                 continue
-            stored = f"{written // 1000:05d}/img{written:08d}.png"
-            store(stored, content)
+            stored = f"{written // 1000:05d}/img{written:08d}"
+            side, files = converted
+            for suffix, content in files.items():
+                store(stored + suffix, content)
             written += 1
             if labels.by_name:
-                new_labels[stored] = labels.by_name[name]
+                new_labels[f"{stored}.png"] = labels.by_name[name]
+            if keep_size:
+                sizes[f"{stored}.png"] = side
         if not written:
             raise InputError("source", f"{source} holds no usable image")
         kept = Labels(new_labels, labels.class_names)
-        store(LABELS, kept.to_json())
-    return Prepared(written, len(names) - written, others, kept)
+        store(LABELS, kept.to_json(sizes))
+    return Prepared(written, len(names) - written, others, kept, sizes)
 
 
 def _check_destination(destination: Path, source: Path) -> None:
