@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -55,7 +56,7 @@ class BlockBackend(ABC, Generic[Style]):
     def __init__(self, generator: Generator, device: torch.device, side: int, threads: int | None = None) -> None:
         self._config = config = generator.config
         frequencies = generator.synthesis.input.frequencies
-        self._density = lattice_density(config.resolution, float(frequencies.abs().max()))
+        self._density = lattice_density(math.ceil(config.resolution * config.max_scale), float(frequencies.abs().max()))
         self._device = device
         self._side = side
         self._threads = (threads or default_threads()) if device.type == "cpu" else 1
@@ -100,8 +101,10 @@ class BlockBackend(ABC, Generic[Style]):
         self._cache.remove(self._cache_owner)
 
     def plan(self, viewport: Viewport) -> Tiling:
-        limit, resolution = self._line_limit, self._config.resolution
-        return Tiling.plan(viewport, resolution, self._side, limit, self._threads, clip=self.clip)
+        config, limit, threads = self._config, self._line_limit, self._threads
+        return Tiling.plan(
+            viewport, config.resolution, self._side, limit, threads, clip=self.clip, max_scale=config.max_scale
+        )
 
     def allocate(self, height: int, width: int) -> Output:
         return np.empty((height, width, RGB), np.uint8)

@@ -95,7 +95,10 @@ class BlockWarp(Generic[Style]):
 
     def render(self, latent: Latent, viewport: Viewport, output: Output, progress: Progress | None) -> None:
         """Render an image's crop into ``output`` [h, w, 3]."""
-        for tiles in _batches(warp_tiles(viewport, self.config.resolution, self.side), TILES_PER_THREAD * self.threads):
+        for tiles in _batches(
+            warp_tiles(viewport, self.config.resolution, self.side, self.config.max_scale),
+            TILES_PER_THREAD * self.threads,
+        ):
             # Coordinates, then lines, then tiles: the pool starts tasks in this order, so a task only waits for
             # started ones.
             with TaskGroup(self.pool) as tasks:

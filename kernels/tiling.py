@@ -34,7 +34,7 @@ class Axis:
 
     Attributes:
         axis: ROWS or COLUMNS.
-        resolution: R, the training resolution.
+        resolution, max_scale: R, the training resolution, and the scale of the network's finest detail.
         side: maximum number of positions in a block.
         clip: whether tiles end at the crop.
     """
@@ -44,11 +44,12 @@ class Axis:
     resolution: int
     side: int
     clip: bool = False
+    max_scale: float = 1.0
 
     @cached_property
     def factor(self) -> int:
         """m, network positions per output pixel (supersampling)."""
-        horizontal, vertical = self.viewport.supersampling(self.resolution)
+        horizontal, vertical = self.viewport.supersampling(self.resolution, self.max_scale)
         return horizontal if self.axis == COLUMNS else vertical
 
     @cached_property
@@ -166,18 +167,26 @@ class Tiling:
 
     @classmethod
     def plan(
-        cls, viewport: Viewport, resolution: int, side: int, line_limit: int, threads: int, *, clip: bool = False
+        cls,
+        viewport: Viewport,
+        resolution: int,
+        side: int,
+        line_limit: int,
+        threads: int,
+        *,
+        clip: bool = False,
+        max_scale: float = 1.0,
     ) -> "Tiling":
         """Choose the lowest bands that keep ``threads`` busy, and panels whose lines fit the cache.
 
         Args:
-            resolution: R, the training resolution.
+            resolution, max_scale: R, the training resolution, and the scale of the network's finest detail.
             side: maximum number of positions along a block's side.
             line_limit: maximum number of positions along either axis whose lines may be kept.
             threads: number of blocks rendered at once.
             clip: whether tiles end at the crop.
         """
-        rows, columns = (Axis(viewport, axis, resolution, side, clip) for axis in (ROWS, COLUMNS))
+        rows, columns = (Axis(viewport, axis, resolution, side, clip, max_scale) for axis in (ROWS, COLUMNS))
         panel = max(1, line_limit // (columns.block * columns.parts))
         if len(columns.tiles) <= panel:
             band = -(-BLOCKS_PER_THREAD * threads // (rows.parts * columns.parts * len(columns.tiles)))

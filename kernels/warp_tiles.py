@@ -50,6 +50,7 @@ class WarpTile:
     side: int
     row: int
     column: int
+    max_scale: float = 1.0
 
     @property
     def crop(self) -> tuple[slice, slice]:
@@ -101,7 +102,7 @@ class WarpTile:
             self.viewport.edges(index * self.side, (index + 1) * self.side, axis)
             for axis, index in ((0, self.column), (1, self.row))
         )
-        return sample_counts(self._pull_back, x, y, self.resolution)
+        return sample_counts(self._pull_back, x, y, self.resolution, self.max_scale)
 
     def _sample(self, corners: NDArray[np.int64], m: int) -> Samples:
         x, y = (
@@ -119,12 +120,12 @@ class WarpTile:
         return Samples(corners, coordinates, filled)
 
 
-def warp_tiles(viewport: Viewport, resolution: int, side: int) -> Iterator[WarpTile]:
+def warp_tiles(viewport: Viewport, resolution: int, side: int, max_scale: float = 1.0) -> Iterator[WarpTile]:
     """The tiles that an image's crop touches. ``side`` is a multiple of BLOCK."""
     x, y, w, h = viewport.crop
     for row in range(y // side, -(-(y + h) // side)):
         for column in range(x // side, -(-(x + w) // side)):
-            yield WarpTile(viewport, resolution, side, row, column)
+            yield WarpTile(viewport, resolution, side, row, column, max_scale)
 
 
 def blank(side: int) -> Output:

@@ -24,8 +24,8 @@ CLAMP = 256.0
 EPSILON = 1e-8
 """ε, added under the square root when normalising (StyleGAN2)."""
 
-BANDWIDTHS = (0.01, 1000.0)
-"""Limits of the standard deviation of frequencies, in cycles over the image."""
+_NUMBERS: dict[str, tuple[float, float]] = {"bandwidth": (0.01, 1000.0), "max_scale": (1.0, 1024.0)}
+"""Limits of the settings that need not be integers."""
 
 Fusion = Literal["layerwise", "last"]
 
@@ -59,6 +59,8 @@ class GeneratorConfig:
         last_block: name of the last block if it is not R. A network that was trained at 512² and continues at 1024²
             keeps its blocks 4 … 512 and computes twice as many positions.
         bandwidth: standard deviation of the input's random frequencies, in cycles over the image.
+        max_scale: the network has learnt the detail of images of up to ``max_scale``·R pixels a side, from patches; 1
+            if it was trained on whole images alone.
 
     Raises:
         InputError: a value has the wrong type or is outside its limits.
@@ -76,6 +78,7 @@ class GeneratorConfig:
     fusion: Fusion = "layerwise"
     last_block: int | None = None
     bandwidth: float = 10.0
+    max_scale: float = 1.0
 
     def __post_init__(self) -> None:
         limits = _LIMITS if self.last_block is None else _LIMITS | {"last_block": _LIMITS["resolution"]}
@@ -86,12 +89,10 @@ class GeneratorConfig:
         for name in ("resolution", "last_block"):
             if (value := getattr(self, name) or 1) & (value - 1):
                 raise InputError(f"config.{name}", f"must be a power of two, not {value}")
-        low_bandwidth, high_bandwidth = BANDWIDTHS
-        if type(self.bandwidth) not in (int, float) or not low_bandwidth <= self.bandwidth <= high_bandwidth:
-            raise InputError(
-                "config.bandwidth",
-                f"must be a number from {low_bandwidth:g} to {high_bandwidth:g}, not {self.bandwidth!r}",
-            )
+        for name, (least, most) in _NUMBERS.items():
+            number = getattr(self, name)
+            if type(number) not in (int, float) or not least <= number <= most:
+                raise InputError(f"config.{name}", f"must be a number from {least:g} to {most:g}, not {number!r}")
         if type(self.decoders) is not bool:
             raise InputError("config.decoders", f"must be true or false, not {self.decoders!r}")
         if self.fusion not in get_args(Fusion):
@@ -149,10 +150,11 @@ class GeneratorConfig:
         return macs * self.thickness
 
     def to_dict(self) -> dict[str, Any]:
-        """The config as JSON-ready values. The default bandwidth is left out: earlier versions do not know it."""
+        """The config as JSON-ready values. Defaults of numbers that earlier versions do not know are left out."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
-        if self.bandwidth == type(self).bandwidth:
-            del values["bandwidth"]
+        for name in _NUMBERS:
+            if values[name] == getattr(type(self), name):
+                del values[name]
         return values
 
     @classmethod

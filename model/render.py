@@ -20,14 +20,14 @@ def render(generator: Generator, ws: Tensor, viewport: Viewport) -> Tensor:
 
     Args:
         ws: styles [N, num_ws, w_dim].
-        viewport: below the training resolution, a multiple of its size is rendered and averaged.
+        viewport: below the resolution of the network's detail, a multiple of its size is rendered and averaged.
 
     Returns:
         The viewport's crop, [N, 3, h, w], about −1 … 1.
     """
     synthesis, resolution = generator.synthesis, generator.config.resolution
     x, y, w, h = viewport.crop
-    m_x, m_y = viewport.supersampling(resolution)
+    m_x, m_y = viewport.supersampling(resolution, generator.config.max_scale)
     row_positions = viewport.rows(y * m_y, (y + h) * m_y, resolution, m_y)  # [h·m_y]
     column_positions = viewport.columns(x * m_x, (x + w) * m_x, resolution, m_x)  # [w·m_x]
     rows = synthesis.lines(ws, torch.from_numpy(row_positions).to(ws.device), ROWS)  # [N, bundles, 32, h·m_y, D]

@@ -23,7 +23,7 @@ from model.errors import InputError
 from model.geometry.maps import pull_back
 from model.geometry.orientation import UPRIGHT, Orientation, upright_region
 from model.geometry.outside import OUTSIDES, Outside, fold
-from model.geometry.sampling import mean_samples
+from model.geometry.sampling import MAX_DETAIL_SAMPLES, mean_samples
 from model.geometry.transforms import Transform, check_count, parse_transforms
 
 Grid = Literal["centers", "corners"]
@@ -168,10 +168,10 @@ class Viewport:
         y0, y1 = _interval(self.region[1], self.region[3], y, h, self.height, self.grid)
         return x0, y0, x1, y1
 
-    def supersampling(self, resolution: int) -> tuple[int, int]:
+    def supersampling(self, resolution: int, max_scale: float = 1.0) -> tuple[int, int]:
         """Horizontal and vertical factor m by which the image is rendered larger before it is box-averaged.
 
-        m = ⌈R(x1 − x0)/N⌉ on the ``centers`` grid, so that a small image averages the network's detail instead of
+        See :func:`minification` for the ``centers`` grid, where a small image averages the network's detail instead of
         sampling points of it; 1 on the ``corners`` grid, which samples points as the original tools do. Of a warped
         image, whose pixels have different factors, 1.
         """
@@ -179,25 +179,28 @@ class Viewport:
             return 1, 1
         if self.transform:
             viewport, orientation = self.upright
-            m_x, m_y = viewport.supersampling(resolution)
+            m_x, m_y = viewport.supersampling(resolution, max_scale)
             return (m_y, m_x) if orientation.transposed else (m_x, m_y)
         x0, y0, x1, y1 = self.region
-        return _minification(resolution, x1 - x0, self.width), _minification(resolution, y1 - y0, self.height)
+        return (
+            minification(resolution, max_scale, x1 - x0, self.width),
+            minification(resolution, max_scale, y1 - y0, self.height),
+        )
 
-    def rendered_pixels(self, resolution: int) -> int:
+    def rendered_pixels(self, resolution: int, max_scale: float = 1.0) -> int:
         """Pixels that the network renders, before averaging; an estimate if the image is warped."""
         if self.upright is None:
-            return math.ceil(self.pixels * self._mean_samples(resolution))
-        m_x, m_y = self.supersampling(resolution)
+            return math.ceil(self.pixels * self._mean_samples(resolution, max_scale))
+        m_x, m_y = self.supersampling(resolution, max_scale)
         return self.pixels * m_x * m_y
 
-    def _mean_samples(self, resolution: int) -> float:
+    def _mean_samples(self, resolution: int, max_scale: float) -> float:
         if self.grid == "corners":
             return 1.0
         x, y, w, h = self.crop
         step = (self.region[2] - self.region[0]) / self.width, (self.region[3] - self.region[1]) / self.height
         columns, rows = self.plane(x, x + w, axis=0), self.plane(y, y + h, axis=1)
-        return mean_samples(pull_back(self.transform), columns, rows, step, resolution)
+        return mean_samples(pull_back(self.transform), columns, rows, step, resolution, max_scale)
 
     def columns(self, start: int, stop: int, resolution: int, supersampling: int = 1) -> NDArray[np.float64]:
         """Horizontal network coordinates u [stop − start] of columns start … stop − 1 of the whole image.
@@ -249,10 +252,17 @@ def _interval(low: float, high: float, start: int, length: int, count: int, grid
     return low + (high - low) * start / steps, low + (high - low) * last / steps
 
 
-def _minification(resolution: int, extent: float, pixels: int) -> int:
+def minification(resolution: int, max_scale: float, extent: float, pixels: int) -> int:
+    """Samples a pixel along an axis that shows ``extent`` of the unit square with N ``pixels``.
+
+    m = ⌈R·extent/N⌉, so that no detail of the training resolution R is skipped. A network that was trained on patches
+    has detail of up to R·max_scale pixels: m = ⌈R·max_scale·extent/N⌉ if that is more, but not above
+    MAX_DETAIL_SAMPLES.
+    """
     ratio = resolution * extent / pixels
     # A region such as 0.1 … 0.4 with an extent of 0.30000000000000004 must not cost four times the work.
-    return max(1, math.ceil(ratio - 1e-9))
+    detail = math.ceil(ratio * max_scale - 1e-9)
+    return max(1, math.ceil(ratio - 1e-9), min(detail, MAX_DETAIL_SAMPLES))
 
 
 def _check_region(region: Region) -> None:

@@ -234,7 +234,7 @@ def measure_baseline(baseline: NaiveBaseline, viewport: Viewport, batch: int) ->
     median = low = high = (time.perf_counter() - start) * 1e3
     if median < SLOW_MILLISECONDS:
         median, low, high = quantiles(lambda: baseline.render(ws, viewport))
-    height = viewport.height * viewport.supersampling(config.resolution)[1]
+    height = viewport.height * viewport.supersampling(config.resolution, config.max_scale)[1]
     return Measurement.of(
         baseline.variant,
         config,

@@ -37,7 +37,10 @@ class NaiveBaseline:
 
     def lines(self, ws: Tensor, viewport: Viewport) -> tuple[Tensor, Tensor]:
         """Row lines [N, bundles, 32, H·m_y, D] and column lines [N, bundles, 32, W·m_x, D] of ws [N, num_ws, w_dim]."""
-        resolution, (m_x, m_y) = self.config.resolution, viewport.supersampling(self.config.resolution)
+        resolution, (m_x, m_y) = (
+            self.config.resolution,
+            viewport.supersampling(self.config.resolution, self.config.max_scale),
+        )
         rows = torch.from_numpy(viewport.rows(0, viewport.height * m_y, resolution, m_y)).to(self._device)
         columns = torch.from_numpy(viewport.columns(0, viewport.width * m_x, resolution, m_x)).to(self._device)
         with torch.autocast(self._device.type, torch.float16, enabled=self._autocast):
@@ -45,12 +48,12 @@ class NaiveBaseline:
 
     def band(self, batch: int, viewport: Viewport) -> int:
         """Rows of network positions per band, a multiple of m_y."""
-        m_x, m_y = viewport.supersampling(self.config.resolution)
+        m_x, m_y = viewport.supersampling(self.config.resolution, self.config.max_scale)
         return max(self._band_pixels // (batch * viewport.width * m_x) // m_y, 1) * m_y
 
     def pixels(self, ws: Tensor, lines: tuple[Tensor, Tensor], viewport: Viewport) -> Tensor:
         """Pixels uint8 [N, H, W, 3] of lines."""
-        m_x, m_y = viewport.supersampling(self.config.resolution)
+        m_x, m_y = viewport.supersampling(self.config.resolution, self.config.max_scale)
         output = torch.empty((len(ws), viewport.height, viewport.width, RGB), dtype=torch.uint8, device=self._device)
         height = self.band(len(ws), viewport)
         with torch.autocast(self._device.type, torch.float16, enabled=self._autocast):

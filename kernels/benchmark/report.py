@@ -182,6 +182,6 @@ class Report:
 
 def count_flops(config: GeneratorConfig, viewport: Viewport) -> int:
     """Multiplications and additions of an image, without what a backend computes beyond its edges."""
-    m_x, m_y = viewport.supersampling(config.resolution)
+    m_x, m_y = viewport.supersampling(config.resolution, config.max_scale)
     width, height = viewport.width * m_x, viewport.height * m_y
     return 2 * ((width + height) * config.line_macs + width * height * config.pixel_macs)

@@ -5,6 +5,7 @@ for tests.
 """
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -85,7 +86,9 @@ class TritonBackend:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
         self._lock = threading.Lock()
         self._pages = LinePages(model)
-        self._density = line_density(model.config.resolution, model.highest_frequency)
+        self._density = line_density(
+            math.ceil(model.config.resolution * model.config.max_scale), model.highest_frequency
+        )
 
     @property
     def graph_sizes(self) -> list[int]:
@@ -93,7 +96,8 @@ class TritonBackend:
         return self._pages.graph_sizes
 
     def plan(self, viewport: Viewport) -> Tiling:
-        return Tiling.plan(viewport, self._config.resolution, PAGE, self._pages.limit, threads=1)
+        resolution, max_scale = self._config.resolution, self._config.max_scale
+        return Tiling.plan(viewport, resolution, PAGE, self._pages.limit, threads=1, max_scale=max_scale)
 
     def allocate(self, height: int, width: int) -> Output:
         pinned = self._on_gpu and height * width * RGB <= PINNED_BYTES
@@ -160,7 +164,7 @@ class TritonBackend:
         return self._run_synchronously(compute)
 
     def warp(self, latent: Latent, viewport: Viewport, output: Output, progress: Progress | None) -> None:
-        for tile in warp_tiles(viewport, self._config.resolution, PAGE):
+        for tile in warp_tiles(viewport, self._config.resolution, PAGE, self._config.max_scale):
             pixels = blank(tile.side)
             for samples in tile.sample(visible=True):
                 colours = self.warp_colours(latent, samples.coordinates.reshape(-1, *samples.coordinates.shape[2:]))

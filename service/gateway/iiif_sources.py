@@ -1,6 +1,7 @@
 """The images behind IIIF identifiers: rendered on request, or stored as tiles by a job."""
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -78,7 +79,8 @@ class LiveSource:
 
     def __init__(self, named: LiveIdentifier, image: ResolvedImage, request: Request, app_state: AppState) -> None:
         self.width = self.height = named.side
-        self.limits = live_limits(_limits(app_state), named.side, image.checkpoint.config.resolution)
+        config = image.checkpoint.config
+        self.limits = live_limits(_limits(app_state), named.side, config.resolution, config.max_scale)
         self.tile = live_tile(self.limits, named.side)
         self.digest = image.checkpoint.digest
         self.seed = image.seed
@@ -113,8 +115,7 @@ class LiveSource:
 
     def _resolve(self, request: ResolvedRequest) -> ResolvedImage:
         viewport = live_viewport(self.width, request.box, request.sides)
-        resolution = self._image.checkpoint.config.resolution
-        check_limits(viewport, resolution, self._app_state.settings.max_image_pixels)
+        check_limits(viewport, self._image.checkpoint.config, self._app_state.settings.max_image_pixels)
         encoding = Encoding(request.format if request.is_plain else "png", metadata="none")  # mostly tiles
         return replace(self._image, spec=replace(self._image.spec, viewport=viewport, encoding=encoding))
 
@@ -127,16 +128,19 @@ def _limits(app_state: AppState, least: int = 1) -> Limits:
     return Limits(side, side, area)
 
 
-def live_limits(limits: Limits, side: int, resolution: int) -> Limits:
+def live_limits(limits: Limits, side: int, resolution: int, max_scale: float = 1.0) -> Limits:
     """The limits in which a square image of ``side`` pixels can be rendered at the size ``max``, whole or in part.
     Raises TooLargeError if the whole image is above the limits at every size."""
-    limits = replace(limits, resolution=resolution)
+    limits = replace(limits, resolution=resolution, max_scale=max_scale)
     largest = limits.largest_rendered(side)
     if not largest:
         pixels = f"{resolution}×{resolution} pixels"
         raise TooLargeError("identifier", f"has a model that renders {pixels}, above the limit of {limits.area}")
-    # At the training resolution and above nothing is averaged, so that the limits are those of the answer.
-    return limits if largest == side or largest >= resolution else replace(limits, width=largest, height=largest)
+    # At the resolution of the finest detail and above nothing is averaged: the limits are those of the answer.
+    reaches_finest = min(limits.width, limits.height, math.isqrt(limits.area)) >= resolution * max_scale
+    if reaches_finest and (largest == side or largest >= resolution * max_scale):
+        return limits
+    return replace(limits, width=largest, height=largest)
 
 
 def live_tile(limits: Limits, side: int) -> int:

@@ -34,7 +34,8 @@ async def render_image(image: ResolvedImage, request: Request, app_state: AppSta
     async def render(seconds: float) -> RenderResult:
         app_state.in_flight.require_room()
         await app_state.workers.require()
-        pixels = spec.viewport.rendered_pixels(image.checkpoint.config.resolution)
+        config = image.checkpoint.config
+        pixels = spec.viewport.rendered_pixels(config.resolution, config.max_scale)
         await app_state.rate_limits.charge_pixels(key, pixels)
         try:
             return await app_state.client.render(spec, seconds, priority)

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from fastapi import HTTPException, Request
 
 from model.checkpoint import Checkpoint
+from model.config import GeneratorConfig
 from model.errors import InputError
 from model.latents.latent import MAX_SEED, Latent
 from model.spec import Encoding, RenderSpec
@@ -47,7 +48,7 @@ async def resolve_request(request: ImageRequest, models: ModelLookup, max_pixels
     """
     image = await resolve_image(request, models)
     image.spec.encoding.check_size(*image.spec.viewport.crop[2:])
-    check_limits(image.spec.viewport, image.checkpoint.config.resolution, max_pixels)
+    check_limits(image.spec.viewport, image.checkpoint.config, max_pixels)
     return image
 
 
@@ -132,25 +133,25 @@ def _repeated_keys(body: bytes) -> list[str]:
     return repeated
 
 
-def check_work(viewport: Viewport, resolution: int, max_pixels: int, advice: str = USE_JOBS) -> None:
+def check_work(viewport: Viewport, config: GeneratorConfig, max_pixels: int, advice: str = USE_JOBS) -> None:
     """Raise TooLargeError if an image has, or is averaged from, more than ``max_pixels``."""
     _, _, w, h = viewport.crop
     limit = f"above the limit of {max_pixels}{advice}"
     if viewport.pixels > max_pixels:
         raise TooLargeError("width", f"{w}×{h} is {viewport.pixels} pixels, {limit}")
-    m_x, m_y = viewport.supersampling(resolution)
-    if (samples := viewport.rendered_pixels(resolution)) > max_pixels:
+    m_x, m_y = viewport.supersampling(config.resolution, config.max_scale)
+    if (samples := viewport.rendered_pixels(config.resolution, config.max_scale)) > max_pixels:
         if viewport.upright is None:
             raise TooLargeError("transform", f"shows so much that {w}×{h} pixels take about {samples} samples, {limit}")
         rendered = f"{w * m_x}×{h * m_y} pixels, averaged {m_x}×{m_y} to one"
         raise TooLargeError("region", f"is so large that rendering takes {rendered}, {limit}")
 
 
-def check_limits(viewport: Viewport, resolution: int, max_pixels: int) -> None:
+def check_limits(viewport: Viewport, config: GeneratorConfig, max_pixels: int) -> None:
     """Raise TooLargeError if an image is above the limits of one request: pixels, or rows plus columns."""
-    check_work(viewport, resolution, max_pixels)
+    check_work(viewport, config, max_pixels)
     _, _, w, h = viewport.crop
-    m_x, m_y = viewport.supersampling(resolution)
+    m_x, m_y = viewport.supersampling(config.resolution, config.max_scale)
     if (positions := w * m_x + h * m_y) > MAX_POSITIONS:
         limit = f"above the limit of {MAX_POSITIONS}{USE_JOBS}"
         raise TooLargeError("width", f"{w}×{h} takes {positions} rows and columns, {limit}")

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from model.errors import InputError
+from model.geometry.sampling import MAX_DETAIL_SAMPLES
 from model.spec import Format
+from model.viewport import minification
 from service.imaging.encode import FORMATS_BY_SUFFIX
 from service.imaging.pyramid import Box, Sides
 
@@ -43,12 +45,14 @@ class Limits:
         resolution: training resolution R of the network that renders the responses, 1 for stored images. A whole image
             of fewer than R pixels a side is averaged from an integer multiple of its size, at least R, which must not
             exceed ``area`` either.
+        max_scale: scale of the network's finest detail, for which larger images are averaged, too.
     """
 
     width: int
     height: int
     area: int
     resolution: int = 1
+    max_scale: float = 1.0
 
     def allow(self, sides: Sides) -> bool:
         width, height = sides
@@ -57,7 +61,7 @@ class Limits:
     def allow_rendering(self, sides: Sides, fraction: float = 1.0) -> bool:
         """Whether both the response and the rendering it is averaged from are within the limits. The region shows
         ``fraction`` of each side of the image."""
-        rendered = math.prod(side * max(1, math.ceil(self.resolution * fraction / side - 1e-9)) for side in sides)
+        rendered = math.prod(side * minification(self.resolution, self.max_scale, fraction, side) for side in sides)
         return self.allow(sides) and rendered <= self.area
 
     def largest_rendered(self, side: int) -> int:
@@ -66,7 +70,7 @@ class Limits:
         if longest < self.resolution:
             return 0
         most = min(side, self.width, self.height, longest)
-        factors = range(-(-self.resolution // most), self.resolution + 1)
+        factors = range(-(-self.resolution // most), max(self.resolution, MAX_DETAIL_SAMPLES) + 1)
         sides = (min(most, longest // factor) for factor in factors)
         return next(found for found in sides if self.allow_rendering((found, found)))
 

@@ -66,9 +66,9 @@ class ExportSpec:
         smallest = {"dzi": 1, "tiff": self.tile, "png": max(width, height)}[self.kind]
         return Pyramid(width, height, self.tile, smallest)
 
-    def rendered_pixels(self, resolution: int) -> int:
+    def rendered_pixels(self, resolution: int, max_scale: float = 1.0) -> int:
         """Pixels that the network renders for all levels."""
-        return sum(level.rendered_pixels(resolution) for level in self._levels)
+        return sum(level.rendered_pixels(resolution, max_scale) for level in self._levels)
 
     @property
     def name(self) -> str:

@@ -200,7 +200,8 @@ function showView(view) {
 /** @param {import("./picture/view.js").View} view */
 function describe(view) {
   const { frame } = source();
-  const resolution = models.find(({ name }) => name === state.image.model)?.resolution ?? null;
+  const model = models.find(({ name }) => name === state.image.model);
+  const resolution = model ? Math.round(model.resolution * model.max_scale) : null;
   describeMagnification(view, viewer.size, frame);
   describeDetail(view, state.job ? null : resolution);
   describeView(view, viewer.size, state.job);

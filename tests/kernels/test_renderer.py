@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def make_spec(latent: Latent, width: int, height: int, **viewport: Any) -> Rende
 def draw_at_once(generator: Generator, spec: RenderSpec) -> NDArray[np.uint8]:
     """The whole picture as model.generator alone draws it, averaged and quantised."""
     viewport, resolution = spec.viewport, generator.config.resolution
-    m_x, m_y = viewport.supersampling(resolution)
+    m_x, m_y = viewport.supersampling(resolution, generator.config.max_scale)
     rows = viewport.rows(0, viewport.height * m_y, resolution, m_y)
     columns = viewport.columns(0, viewport.width * m_x, resolution, m_x)
     colours = generator.synthesis(
@@ -113,6 +114,16 @@ class TestFaithfulness:
         assert spec.viewport.supersampling(64) == (96, 192)
         drawn = Renderer(checkpoint, "cpu", "cpu").render(spec)
         assert largest_difference(drawn, draw_at_once(checkpoint.load(), spec)) <= 1
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_detail_of_patches_is_averaged(self, backend: BackendName, tmp_path: Path) -> None:
+        """A network trained with patches is rendered at four times its resolution, and a crop has the same bytes."""
+        checkpoint = random_checkpoint(tmp_path, replace(TINY, max_scale=4.0))
+        renderer, whole = Renderer(checkpoint, "cpu", backend), make_spec(Latent(seed=1), 16, 20)
+        assert whole.viewport.supersampling(16, 4.0) == (4, 4)
+        drawn = renderer.render(whole)
+        assert largest_difference(drawn, draw_at_once(checkpoint.load(), whole)) <= 1
+        assert (renderer.render(make_spec(Latent(seed=1), 16, 20, crop=(3, 5, 7, 6))) == drawn[5:11, 3:10]).all()
 
     @pytest.mark.parametrize("form", ["z", "w", "w of every layer"])
     def test_given_latents(self, form: str, renderers: dict[BackendName, Renderer]) -> None:

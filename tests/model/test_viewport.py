@@ -176,6 +176,26 @@ def test_supersampling_examples(width: int, expected: int) -> None:
     assert Viewport.resolve(width, 64, full, grid="corners").supersampling(64) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("width", "max_scale", "expected"),
+    [(64, 1.0, 1), (64, 2.0, 2), (64, 3.5, 4), (64, 16.0, 4), (256, 4.0, 1), (255, 4.0, 2), (16, 8.0, 4), (8, 8.0, 8)],
+)
+def test_finer_detail_is_averaged_from_up_to_four_samples(width: int, max_scale: float, expected: int) -> None:
+    """Of a network of 64²: beyond what its resolution takes, no more than that."""
+    full = (0.0, 0.0, 1.0, 1.0)
+    viewport = Viewport.resolve(width, 1024, full)
+    assert viewport.supersampling(64, max_scale)[0] == expected
+    assert viewport.rendered_pixels(64, max_scale) == viewport.pixels * expected
+    assert Viewport.resolve(width, 64, full, grid="corners").supersampling(64, max_scale) == (1, 1)
+
+
+def test_finer_detail_of_warped_images_is_averaged_too() -> None:
+    turned = Viewport.resolve(64, 64, transform=parse_transforms([{"rotate": 30}]))
+    assert turned.upright is None
+    assert turned.rendered_pixels(64) == 64 * 64
+    assert turned.rendered_pixels(64, 4.0) == 16 * 64 * 64
+
+
 def test_rounding_of_a_region_costs_no_supersampling() -> None:
     """0.4 − 0.1 is a little more than 0.3."""
     region = (0.1, 0.0, 0.4, 1.0)

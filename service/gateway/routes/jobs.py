@@ -132,9 +132,9 @@ async def _resolve(body: JobRequest, app_state: AppState, key: str | None) -> tu
         seed = int.from_bytes(_digest("seed", key)[:4], "big") % (MAX_SEED + 1)
         body = body.model_copy(update={"seed": seed})
     image = await resolve_image(body, app_state.models)
-    export, resolution = ExportSpec(image.spec, body.output, body.tile), image.checkpoint.config.resolution
-    check_work(image.spec.viewport, resolution, app_state.settings.max_job_pixels, " for one job")
-    return export, image.checkpoint.name, export.rendered_pixels(resolution)
+    export, config = ExportSpec(image.spec, body.output, body.tile), image.checkpoint.config
+    check_work(image.spec.viewport, config, app_state.settings.max_job_pixels, " for one job")
+    return export, image.checkpoint.name, export.rendered_pixels(config.resolution, config.max_scale)
 
 
 def _webhook(body: JobRequest, request: Request, app_state: AppState) -> Webhook | None:

@@ -21,6 +21,9 @@ class Model(BaseModel):
     resolution: int = Field(
         description="side of the training images in pixels; images of any size can be rendered", examples=[64]
     )
+    max_scale: float = Field(
+        description="the network has learnt the detail of images of this many times the resolution", examples=[1.0]
+    )
     classes: int = Field(description="number of classes; 0 for an unconditional model", examples=[0])
     class_names: list[str] = Field(
         description="names of the first classes, which requests may use; may be empty", examples=[[]]
@@ -65,6 +68,7 @@ def _model(checkpoint: Checkpoint, loaded: set[str]) -> Model:
         name=checkpoint.name,
         digest=checkpoint.digest,
         resolution=checkpoint.config.resolution,
+        max_scale=checkpoint.config.max_scale,
         classes=checkpoint.config.classes,
         class_names=checkpoint.class_names,
         styles=checkpoint.config.num_ws,

@@ -6,6 +6,7 @@
  * @property {string} name
  * @property {string} digest
  * @property {number} resolution training resolution
+ * @property {number} max_scale of the finest detail, relative to that
  * @property {number | null} classes number of classes; 0 or null for an unconditional network
  *
  * @typedef {object} Limits of the service

@@ -52,6 +52,7 @@ def test_models(gateway: RunningGateway) -> None:
         "name": "kinds",
         "digest": gateway.checkpoints["kinds"].digest,
         "resolution": 64,
+        "max_scale": 1.0,
         "classes": 3,
         "class_names": ["ape", "cat", "dog"],
         "styles": 11,

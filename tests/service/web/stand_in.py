@@ -27,8 +27,8 @@ from service.gateway.schemas import ImageAddress
 WEB = Path(__file__).parents[3] / "service" / "web"
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 MODELS = [
-    {"name": "landscapes", "digest": "a" * 64, "resolution": 128, "classes": 0, "state": "loaded"},
-    {"name": "animals", "digest": "b" * 64, "resolution": 128, "classes": 10, "state": "loaded"},
+    {"name": "landscapes", "digest": "a" * 64, "resolution": 128, "max_scale": 1, "classes": 0, "state": "loaded"},
+    {"name": "animals", "digest": "b" * 64, "resolution": 128, "max_scale": 1, "classes": 10, "state": "loaded"},
 ]
 
 

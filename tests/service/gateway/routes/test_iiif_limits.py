@@ -16,25 +16,26 @@ from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import run_gateway, settings
 
 
-def drawn_pixels(viewport: Viewport, resolution: int) -> int:
-    across, down = viewport.supersampling(resolution)
+def drawn_pixels(viewport: Viewport, resolution: int, max_scale: float) -> int:
+    across, down = viewport.supersampling(resolution, max_scale)
     return viewport.pixels * across * down
 
 
 @given(
     resolution=st.sampled_from((8, 32, 256, 1024, 4096)),
+    max_scale=st.sampled_from((1.0, 2.0, 3.7, 16.0)),
     room=st.floats(0.9, 4.5),  # four times the training resolution's pixels are enough for everything
     zoom=st.floats(0.01, 1.5),
     upscale=st.booleans(),
     data=st.data(),
 )
 def test_max_can_be_drawn_of_any_square_region(
-    resolution: int, room: float, zoom: float, upscale: bool, data: st.DataObject
+    resolution: int, max_scale: float, room: float, zoom: float, upscale: bool, data: st.DataObject
 ) -> None:
     area, side = int(room * resolution**2), max(1, int(zoom * resolution))
     longest = min(16_382, area)
     try:
-        limits = live_limits(Limits(longest, longest, area), side, resolution)
+        limits = live_limits(Limits(longest, longest, area), side, resolution, max_scale)
     except TooLargeError:
         assert resolution**2 > area
         return
@@ -43,7 +44,7 @@ def test_max_can_be_drawn_of_any_square_region(
         st.just(side) | st.integers(1, side)
     )  # square: rounding distorts thin ones, which may take a factor more
     sides = Size("max", upscale).resolve((part, part), limits)
-    assert drawn_pixels(live_viewport(side, (0, 0, part, part), sides), resolution) <= area
+    assert drawn_pixels(live_viewport(side, (0, 0, part, part), sides), resolution, max_scale) <= area
 
 
 @pytest.mark.parametrize(
