@@ -145,7 +145,7 @@ class ModulatedOutputLayer(ModulatedLayer):
 
 
 class FourierInput(nn.Module):
-    """Fourier features of one axis, modulated by the style: positions [L] and w [N, w_dim] → [N, C, L, D].
+    """Fourier features of one axis, modulated by the style: positions [L] or [N, L] and w [N, w_dim] → [N, C, L, D].
 
     γ(u) = [sin(2π f u), cos(2π f u)] with random frequencies f (Tancik et al.), C/2 for each of the D terms.
     """
@@ -160,10 +160,10 @@ class FourierInput(nn.Module):
 
     def forward(self, positions: Tensor, w: Tensor, axis: int) -> Tensor:
         # float64 up to the fraction of a cycle: float32 would blur the pixels of very large images.
-        cycles = self.frequencies.double()[:, None, :] * positions.double()[None, :, None]  # [C/2, L, D]
-        phase = ((cycles - cycles.floor()) * (2 * math.pi)).to(self.weight.dtype)  # [C/2, L, D]
-        features = torch.cat([phase.sin(), (phase + math.pi / 2).sin()])  # [C, L, D]
-        channels = features.shape[0]
+        cycles = self.frequencies.double()[:, None, :] * positions.double()[..., None, :, None]  # [(N,) C/2, L, D]
+        phase = ((cycles - cycles.floor()) * (2 * math.pi)).to(self.weight.dtype)  # [(N,) C/2, L, D]
+        features = torch.cat([phase.sin(), (phase + math.pi / 2).sin()], dim=-3)  # [(N,) C, L, D]
+        channels = features.shape[-3]
         style: Tensor = self.affine(w).view(-1, *self.weight.shape)  # [N, C, 2, D]
         scale = (self.weight * style)[:, :, axis, None, :] / math.sqrt(channels)  # [N, C, 1, D]
         return features * scale  # [N, C, L, D]
@@ -241,7 +241,7 @@ class SynthesisNetwork(nn.Module):
 
         Args:
             ws: styles [N, num_ws, w_dim].
-            positions: network coordinates u [L] in float64; training images cover 0 … 1.
+            positions: network coordinates u in float64, [L], or [N, L] of each image; training images cover 0 … 1.
             axis: ROWS or COLUMNS.
 
         Returns:

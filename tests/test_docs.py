@@ -40,6 +40,7 @@ NOT_RUN = {
     r"python -m kernels.first_run": "takes minutes; tests/kernels/test_first_run.py runs a tiny network",
     r"pytest tests/(kernels|service/commands/test_worker.py)": "these tests are part of the suite",
     r"creps train .* runs/(16|32)\b": "tests/model/training/test_transfer.py takes these steps with tiny networks",
+    r"creps (dataset|train) .* data/large.zip": "tests/model/training/test_patches.py takes these steps, too",
     r"torchrun ": "needs eight GPUs; tests/model/training/test_distributed.py uses two processes on a CPU",
 }
 """Commands that are not run, and why."""
@@ -287,5 +288,5 @@ def test_pages(block: Block, newcomer: Newcomer, tmp_path: Path) -> None:
 
 
 def test_presets_are_those_of_the_table() -> None:
-    rows = re.findall(r"^\| `(\w+-\d+)` \|", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+-\d+(?:-patches)?)` \|", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE)
     assert rows == list(PRESETS)

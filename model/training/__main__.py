@@ -22,10 +22,13 @@ from model.errors import InputError
 from model.evaluation import METRICS
 from model.training.config import TrainingConfig
 from model.training.distributed import Distributed, init_distributed
+from model.training.ladder import Stage, parse_sizes, plan_ladder
 from model.training.loop import MetricFn, train
+from model.training.patches import check_patches
 from model.training.presets import PRESETS, resolve
 from model.training.profiling.estimate import estimate
 from model.training.run_metadata import RUN_METADATA, read_run_config
+from model.training.state import list_states
 from model.training.threads import choose_threads
 from model.training.transfer import TransferSource, discriminator_shape
 from model.util.arguments import ArgumentParser, run
@@ -65,60 +68,79 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: a signal ended the run, with the status EX_TEMPFAIL: the same command goes on with it.
     """
     options = _parser().parse_args(arguments)
-    config = _resolve_config(options)
+    stages = _plan_stages(options)
     with init_distributed(find_device(options.device)) as (distributed, device):
-        config.check_processes(distributed.size)
+        for stage in stages:
+            stage.config.check_processes(distributed.size)
         if not options.dry_run:
-            _train(options, config, distributed, device)
+            _train(options, stages, distributed, device)
             return
-        dataset = None if options.data is None else _open_dataset(options, config, distributed)
+        dataset = None if options.data is None else _open_dataset(options, stages, distributed)
         if distributed.is_main:
-            print(json.dumps(config.to_dict(), indent=2))
+            print(json.dumps(stages[-1].config.to_dict(), indent=2))
             if dataset is not None:
                 print(f"data    {len(dataset.names)} images in {options.data}", file=sys.stderr)
-            print(estimate(config, distributed.size, device), file=sys.stderr)
+            for stage in stages:
+                if options.ladder:
+                    print(f"{stage.config.generator.resolution}²", file=sys.stderr)
+                print(estimate(stage.config, distributed.size, device), file=sys.stderr)
 
 
-def _open_dataset(options: argparse.Namespace, config: TrainingConfig, distributed: Distributed) -> ImageDataset:
+def _open_dataset(options: argparse.Namespace, stages: Sequence[Stage], distributed: Distributed) -> ImageDataset:
     """The images to train on. A new run decodes all of them first. Raises InputError for unusable data."""
+    config, outdir = stages[-1].config, stages[0].outdir
     dataset = ImageDataset(options.data, config.generator.resolution, config.mirror, config.generator.classes > 0)
+    check_patches(config, dataset)
     classes = config.generator.classes
     if classes and not dataset.classes:
         raise InputError("data", "has no classes, which a conditional network needs")
     if classes and dataset.classes > classes:
         raise InputError("classes", f"the data has {dataset.classes} classes, not {classes}")
-    started = options.outdir is not None and (options.outdir / RUN_METADATA).exists()
+    if options.ladder and not dataset.keeps_sizes:
+        advice = (
+            f"creps dataset ORIGINALS NEW.zip --keep-size --resolution {config.generator.resolution} makes such data"
+        )
+        raise InputError("data", f"has images of one size only, but a ladder reads them at several; {advice}")
+    started = outdir is not None and (outdir / RUN_METADATA).exists()
     if distributed.broadcast(options.check_images and not started):
         dataset.check_pixels(distributed.rank, distributed.size)
     return dataset
 
 
-def _train(options: argparse.Namespace, config: TrainingConfig, distributed: Distributed, device: torch.device) -> None:
+def _train(
+    options: argparse.Namespace, stages: Sequence[Stage], distributed: Distributed, device: torch.device
+) -> None:
     for name in ("data", "outdir"):
         if getattr(options, name) is None:
             raise InputError(name, "is required without --dry-run")
-    dataset = _open_dataset(options, config, distributed)
-    if device.type == "cpu" and distributed.size == 1 and (choice := choose_threads(config)):
-        say(choice)
+    dataset = _open_dataset(options, stages, distributed)
+    metric_fns = [_make_metric_fn(options, stage.config, device) if distributed.is_main else None for stage in stages]
     workers = options.workers
     if workers is None:  # none on the CPU, where they would compete with training for the cores
         workers = 0 if device.type == "cpu" else min(4, available_cpus())
-    last = train(
-        config,
-        dataset,
-        options.outdir,
-        device,
-        workers,
-        distributed=distributed,
-        transfer=options.transfer,
-        metric_fn=_make_metric_fn(options, config, device) if distributed.is_main else None,
-    )
-    if int(last.stem.rpartition("-")[2]) < round(config.total_kimg * 1000):
-        sys.exit(os.EX_TEMPFAIL)
+    transfer = options.transfer
+    for stage, metric_fn in zip(stages, metric_fns, strict=True):
+        config, outdir = stage.config, stage.outdir
+        assert outdir is not None  # noqa: S101 - checked above
+        if device.type == "cpu" and distributed.size == 1 and (choice := choose_threads(config)):
+            say(choice)
+        last = train(
+            config,
+            dataset.at(config.generator.resolution) if options.ladder else dataset,
+            outdir,
+            device,
+            workers,
+            distributed=distributed,
+            transfer=transfer,
+            metric_fn=metric_fn,
+        )
+        if int(last.stem.rpartition("-")[2]) < round(config.total_kimg * 1000):
+            sys.exit(os.EX_TEMPFAIL)
+        transfer = next(iter(list_states(outdir)), None)
 
 
 def _parser() -> ArgumentParser:
-    presets = "\n".join(f"  {name:11} {preset.purpose}" for name, preset in PRESETS.items())
+    presets = "\n".join(f"  {name:16} {preset.purpose}" for name, preset in PRESETS.items())
     parser = ArgumentParser(
         prog="creps train",
         description="Train a CREPS network, or resume a run that was stopped.",
@@ -131,6 +153,12 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--preset", choices=PRESETS, required=True, help="the settings to start from")
     parser.add_argument(
         "--transfer", type=Path, metavar="FILE", help="start from this checkpoint or training state (state-….pt)"
+    )
+    parser.add_argument(
+        "--ladder",
+        type=parse_sizes,
+        metavar="SIZES",
+        help="train at these sizes one after the other, such as 16,32,64, each in a folder of outdir",
     )
     parser.add_argument("--dry-run", action="store_true", help="check --data; print the settings and what they need")
     parser.add_argument("--device", default="auto", help="cuda, cuda:1, cpu or auto (default)")
@@ -178,10 +206,11 @@ def _attribute_texts(config_class: type[Any]) -> dict[str, str]:
     return {name: " ".join(text.split()).replace("%", "%%") for names, text in entries for name in names.split(", ")}
 
 
-def _resolve_config(options: argparse.Namespace) -> TrainingConfig:
-    """The preset with the settings of the command line and, for --transfer, the trained networks' architecture.
+def _plan_stages(options: argparse.Namespace) -> list[Stage]:
+    """The runs of the command: one, or one for each size of a ladder.
 
-    A run that was started already has that architecture in its run.json, so that the source is not needed again.
+    Settings are the preset's and those of the command line and, for --transfer, the trained networks' architecture. A
+    run that was started already has that architecture in its run.json, so that the source is not needed again.
     """
 
     def overrides(config_class: type[Any]) -> dict[str, Any]:
@@ -189,17 +218,22 @@ def _resolve_config(options: argparse.Namespace) -> TrainingConfig:
         return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
     network, training = overrides(GeneratorConfig), overrides(TrainingConfig)
+    if options.ladder:
+        if options.transfer is not None:
+            raise InputError("transfer", "cannot be combined with --ladder, which starts from new networks")
+        return plan_ladder(options.ladder, options.preset, training, network, options.outdir)
     if options.transfer is None:
-        return resolve(options.preset, training, network)
+        return [Stage(resolve(options.preset, training, network), options.outdir)]
     if options.outdir is not None and (started := read_run_config(options.outdir)) is not None:
         training, network = discriminator_shape(started) | training, asdict(started.generator) | network
-        return resolve(options.preset, training, network, transfer=True)
+        return [Stage(resolve(options.preset, training, network, transfer=True), options.outdir)]
     source = TransferSource(options.transfer)
-    resolution = network.get("resolution", PRESETS[options.preset].config.generator.resolution)
-    training, network = source.discriminator | training, asdict(source.generator_at(resolution)) | network
+    preset = PRESETS[options.preset].config.generator
+    resolution, max_scale = (network.get(name, getattr(preset, name)) for name in ("resolution", "max_scale"))
+    training, network = source.discriminator | training, asdict(source.generator_at(resolution, max_scale)) | network
     config = resolve(options.preset, training, network, transfer=True)
     source.check(config)
-    return config
+    return [Stage(config, options.outdir)]
 
 
 def _make_metric_fn(options: argparse.Namespace, config: TrainingConfig, device: torch.device) -> MetricFn | None:

@@ -145,14 +145,49 @@ class ClassEmbedding(nn.Module):
         return x
 
 
+class PlaceEmbedding(nn.Module):
+    """Places [N, 3] of patches, log₂ of the scale and the centre → the vector [N, C] that features are projected on.
+
+    Zero at first, so that a discriminator of whole images goes on as it is.
+    """
+
+    OCTAVES = 4
+    """Fourier features per number: half a cycle over its range, 1, 2 and 4 cycles."""
+
+    LOG_RANGE = 8.0
+    """Range of log₂ of the scale; that of the centre is 1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.hidden = FullyConnectedLayer(3 * 2 * self.OCTAVES, channels)
+        self.out = FullyConnectedLayer(channels, channels)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, place: Tensor) -> Tensor:
+        place = place / place.new_tensor([self.LOG_RANGE, 1.0, 1.0])  # [N, 3]
+        frequencies = math.pi * 2.0 ** torch.arange(self.OCTAVES, device=place.device)
+        phase = (place[:, :, None] * frequencies).flatten(1)  # [N, 3·OCTAVES]
+        features = torch.cat([phase.sin(), phase.cos()], dim=1).to(self.hidden.weight.dtype)
+        embedding: Tensor = self.out(lrelu(self.hidden(features)))
+        return embedding
+
+
 class Discriminator(nn.Module):
     """Images [N, 3, R, R] in −1 … 1 and, if conditional, one-hot classes [N, classes] → logits [N], positive for real.
 
-    With ``half``, the four highest resolutions are computed in fp16. The logits have the dtype of the weights.
+    With ``patches``, images are patches at places [N, 3] (see :class:`PlaceEmbedding`), on which features are projected
+    as on classes. With ``half``, the four highest resolutions are computed in fp16. The logits have the dtype of the
+    weights.
     """
 
     def __init__(
-        self, resolution: int, channel_base: int, channel_max: int, classes: int = 0, minibatch_group: int = 4
+        self,
+        resolution: int,
+        channel_base: int,
+        channel_max: int,
+        classes: int = 0,
+        minibatch_group: int = 4,
+        patches: bool = False,
     ) -> None:
         super().__init__()
         self.minibatch_group = minibatch_group
@@ -165,12 +200,15 @@ class Discriminator(nn.Module):
         self.dense = FullyConnectedLayer(last * FINAL_RESOLUTION**2, last)
         self.out = FullyConnectedLayer(last, last if classes else 1)
         self.classes = ClassEmbedding(classes, last) if classes else None
+        self.place = PlaceEmbedding(last) if patches else None
 
     def layers(self) -> list[nn.Module]:
         """The layers that can be frozen, from the input on, as the original counts them."""
         return [self.from_rgb, *(layer for block in self.blocks for layer in block.children())]
 
-    def forward(self, images: Tensor, label: Tensor | None = None, half: bool = False) -> Tensor:
+    def forward(
+        self, images: Tensor, label: Tensor | None = None, place: Tensor | None = None, half: bool = False
+    ) -> Tensor:
         with torch.autocast(images.device.type, torch.float16) if half else nullcontext():
             x: Tensor = self.from_rgb(images.contiguous(memory_format=torch.channels_last))  # [N, C, R, R]
             for block in self.blocks[:HALF_BLOCKS]:
@@ -181,11 +219,21 @@ class Discriminator(nn.Module):
             x = block(x)  # … [N, C, 4, 4]
         x = minibatch_std(x, self.minibatch_group)  # [N, C + 1, 4, 4]
         x = self.conv(x)  # [N, C, 4, 4]
-        x = lrelu(self.dense(x.flatten(1)))  # [N, C]
-        x = self.out(x).to(self.out.weight.dtype)  # [N, 1], or [N, C] if conditional
+        features = lrelu(self.dense(x.flatten(1)))  # [N, C]
+        x = self.out(features).to(self.out.weight.dtype)  # [N, 1], or [N, C] if conditional
         if self.classes is None:
-            return x[:, 0]
-        if label is None:
+            logits = x[:, 0]
+        elif label is None:
             raise ValueError("a conditional discriminator requires a label")
-        embedding: Tensor = self.classes(label)  # [N, C]
-        return (x * embedding).sum(dim=1) / math.sqrt(x.shape[1])
+        else:
+            logits = _project(x, self.classes(label))
+        if self.place is None:
+            return logits
+        if place is None:
+            raise ValueError("a discriminator of patches requires their places")
+        return logits + _project(features.to(logits.dtype), self.place(place))
+
+
+def _project(features: Tensor, embedding: Tensor) -> Tensor:
+    """Features and embeddings [N, C] → [N] (Miyato and Koyama 2018, arXiv:1802.05637)."""
+    return (features * embedding).sum(dim=1) / math.sqrt(features.shape[1])

@@ -36,9 +36,10 @@ GAIN = math.sqrt(2.0)
 SLOPE = 0.2
 
 
-def lines(synthesis: SynthesisNetwork, ws: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """The line bundles of both axes at the same positions [L]: rows and columns, [N, bundles, 32, L, D] each."""
-    x = torch.stack([synthesis.input(positions, ws[:, 0], axis) for axis in (ROWS, COLUMNS)], dim=2)  # [N, C, 2, L, D]
+def lines(synthesis: SynthesisNetwork, ws: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """The line bundles of both axes, [N, bundles, 32, L, D] each, at positions [L], or [N, L] of each image."""
+    inputs = [synthesis.input(positions, ws[:, 0], axis) for positions, axis in ((rows, ROWS), (columns, COLUMNS))]
+    x = torch.stack(inputs, dim=2)  # [N, C, 2, L, D]
     shape = x.shape[2:]
     x = x.flatten(2)  # [N, C, 2·L·D]
     running: Tensor | None = None
@@ -53,8 +54,8 @@ def lines(synthesis: SynthesisNetwork, ws: Tensor, positions: Tensor) -> tuple[T
         running = addition if running is None else running + addition
         bundles.append(running)
     kept = torch.stack(bundles[-synthesis.config.bundles :], dim=1) * math.sqrt(0.5)  # [N, bundles, 32, 2·L·D]
-    rows, columns = kept.reshape(*kept.shape[:3], *shape).unbind(3)
-    return rows, columns
+    row_lines, column_lines = kept.reshape(*kept.shape[:3], *shape).unbind(3)
+    return row_lines, column_lines
 
 
 def fuse(synthesis: SynthesisNetwork, rows: Tensor, columns: Tensor) -> Tensor:

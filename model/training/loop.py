@@ -15,12 +15,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from model.checkpoint import save_checkpoint
 from model.data.dataset import ImageDataset, shuffled_batches
+from model.data.pyramid import Patch
 from model.errors import InputError
 from model.generator import Generator
 from model.training.config import TrainingConfig
 from model.training.device import reader_context, set_arithmetic, to_device
 from model.training.distributed import Distributed
 from model.training.metrics_log import MetricsLog, plot_curves
+from model.training.patches import choose_patches
 from model.training.run_lock import lock_run
 from model.training.run_metadata import check_same_data, describe_run, write_run_metadata
 from model.training.sample_grids import one_hot, save_data_grid, save_sample_grids
@@ -36,8 +38,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 T = TypeVar("T")
 
-Batch = tuple[Tensor, Tensor]
-"""This process's share of a batch: images [batch / processes, 3, R, R] in −1 … 1 and one-hot classes."""
+Batch = tuple[Tensor, Tensor, list[Patch]]
+"""This process's share of a batch: images [batch / processes, 3, R, R] in −1 … 1, one-hot classes, what is shown."""
 
 
 def train(
@@ -184,11 +186,10 @@ def _read_batches(
 ) -> collections.abc.Generator[Batch | InputError, None, None]:
     """Endless batches on the device; an InputError in place of one that cannot be read."""
     config = state.config
-    batches = shuffled_batches(len(dataset), config.batch, config.seed, start=state.images)
     loader = DataLoader(
         _Batches(dataset),
-        batch_size=None,  # the sampler yields the indices of a whole batch
-        sampler=(batch[distributed.rank :: distributed.size] for batch in batches),
+        batch_size=None,  # the sampler yields the indices and patches of a whole batch
+        sampler=(batch[distributed.rank :: distributed.size] for batch in _choose_batches(dataset, state)),
         collate_fn=_as_it_is,
         num_workers=workers,
         # Not forked: this process has threads, of torch and CUDA, which a fork leaves in any state.
@@ -200,9 +201,19 @@ def _read_batches(
         if isinstance(batch, InputError):
             yield batch
             continue
-        images, labels = map(torch.from_numpy, batch)
+        images, labels = map(torch.from_numpy, batch[:2])
         real = to_device(images, state.device).float() / 127.5 - 1
-        yield real, to_device(one_hot(labels, config.generator.classes), state.device)
+        patches = [Patch(*numbers) for numbers in batch[2].tolist()]
+        yield real, to_device(one_hot(labels, config.generator.classes), state.device), patches
+
+
+def _choose_batches(dataset: ImageDataset, state: TrainingState) -> Iterator[list[tuple[int, Patch]]]:
+    """Endless batches of indices and what is shown of their images, from the state's position in the data on."""
+    config, first = state.config, state.images
+    for indices in shuffled_batches(len(dataset), config.batch, config.seed, start=first):
+        patches = choose_patches(config, [dataset.side(index) for index in indices], first)
+        yield list(zip(indices, patches, strict=True))
+        first += config.batch
 
 
 def _survive_lost_workers(loader: Iterable[T]) -> Iterator[T | InputError]:
@@ -233,7 +244,7 @@ def _as_it_is(batch: T) -> T:
 
 
 class _Batches(Dataset[list[NDArray[np.generic]] | InputError]):
-    """Batches of a data set by their indices: images [N, 3, R, R] and classes [N].
+    """Batches of a data set by indices and patches: images [N, 3, R, R], classes [N] and the patches [N, 3] again.
 
     Arrays come from workers through pipes; tensors would need shared memory, of which containers have little. An
     InputError is returned: raised in a worker, its type would be lost.
@@ -242,12 +253,12 @@ class _Batches(Dataset[list[NDArray[np.generic]] | InputError]):
     def __init__(self, dataset: ImageDataset) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, indices: list[int]) -> list[NDArray[np.generic]] | InputError:
+    def __getitem__(self, parts: list[tuple[int, Patch]]) -> list[NDArray[np.generic]] | InputError:
         try:
-            images, labels = zip(*(self._dataset[index] for index in indices), strict=True)
+            images, labels = zip(*(self._dataset.read(*part) for part in parts), strict=True)
         except InputError as error:
             return error
-        return [np.stack(images), np.array(labels)]
+        return [np.stack(images), np.array(labels), np.array([patch for _, patch in parts])]
 
 
 def _crossed(images: int, batch: int, interval_kimg: float) -> bool:

@@ -28,9 +28,12 @@ ADVICE = "earlier snapshots are kept; try a larger gamma, a smaller learning_rat
 PANELS: dict[str, tuple[str, ...]] = {
     "losses": ("loss_generator", "loss_discriminator"),
     "penalties": ("r1_penalty", "r2_penalty", "path_length_penalty"),
-    "signs of the logits and augmentation": ("sign_real", "sign_fake", "augment_p"),
+    "signs of the logits and augmentation": ("sign_real", "sign_real_patches", "sign_fake", "augment_p"),
     "FID": ("fid",),
     "KID": ("kid",),
+    "FID of patches": ("pfid_1", "pfid_2", "pfid_4", "pfid_8"),
+    "difference of spectra, dB": ("spectra_1", "spectra_2", "spectra_4", "spectra_8"),
+    "width of edges, pixels": ("edges_1", "edges_2", "edges_4", "edges_8"),
     "precision and recall": ("precision", "recall"),
     "scale consistency, dB": ("scale", "scale_worst"),
 }

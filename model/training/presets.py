@@ -62,12 +62,25 @@ _FFHQ_512 = TrainingConfig(GENERATORS["creps-512"])
 PRESETS: dict[str, Preset] = {
     "tiny-32": Preset(_TINY, "a first try within minutes, also without a GPU"),
     "small-64": Preset(_SMALL_64, "64×64 on a CPU within hours; the bundled demo"),
+    "small-64-patches": Preset(
+        replace(
+            _SMALL_64,
+            generator=replace(GENERATORS["small-64"], max_scale=4.0),
+            patches=True,
+            supersampling=2,
+        ),
+        "64×64 and patches of up to 256×256, on from small-64 with --transfer",
+    ),
     "small-128": Preset(_SMALL_128, "128×128 on one GPU within a day"),
     "ffhq-128": Preset(
         replace(_FFHQ_512, generator=GENERATORS["creps-128"], batch=128, gamma=0.5, ema_kimg=40.0),
         "the paper's 128×128",
     ),
     "ffhq-512": Preset(_FFHQ_512, "the paper's 512×512"),
+    "ffhq-512-patches": Preset(
+        replace(_FFHQ_512, generator=replace(GENERATORS["creps-512"], max_scale=2.0), patches=True),
+        "512×512 and patches of 1024×1024, on from ffhq-512 with --transfer",
+    ),
     "ffhq-1024": Preset(
         replace(_FFHQ_512, generator=GENERATORS["creps-1024"], batch=8, gamma=32.0, ema_kimg=2.5),
         "the paper's 1024×1024; with --transfer also its MetFaces and AFHQ-Dog",

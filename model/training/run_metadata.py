@@ -12,9 +12,11 @@ from typing import Any, cast
 import torch
 
 from model.data.dataset import ImageDataset
+from model.data.pyramid import describe_sizes
 from model.errors import InputError
 from model.training.config import TrainingConfig
 from model.training.device import uses_tf32
+from model.training.patches import describe_patches
 from model.util.files import write_json
 from model.util.text import printable
 
@@ -40,7 +42,10 @@ def read_run_config(folder: Path) -> TrainingConfig | None:
 def describe_run(config: TrainingConfig, dataset: ImageDataset, device: torch.device, processes: int) -> Iterator[str]:
     """Lines that tell with what a run trains: data, recipe and devices."""
     mirrored = "and their mirror images" if config.mirror else "not mirrored"
-    yield f"data: {dataset.archive.path}, {len(dataset.names):,} images of {dataset.resolution}², {mirrored}"
+    size = describe_sizes(dataset.sides)
+    yield f"data: {dataset.archive.path}, {len(dataset.names):,} images of {size}, {mirrored}"
+    if config.patches:
+        yield describe_patches(config)
     if dataset.classes and not config.generator.classes:
         names = f" ({printable(', '.join(dataset.class_names))})" if dataset.class_names else ""
         yield (

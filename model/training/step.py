@@ -5,18 +5,22 @@ batch in microbatches, whose gradients add up, so neither their number nor that 
 Shapes are those of one microbatch of N images at resolution R.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from model.data.pyramid import Patch
+from model.training.augment.ada import BLITTING_NUMBERS, ada, adjust_probability, move_centers
 from model.training.augment.ada import NUMBERS as ADA_NUMBERS
-from model.training.augment.ada import ada, adjust_probability
 from model.training.augment.diffaugment import NUMBERS as DIFFAUGMENT_NUMBERS
 from model.training.augment.diffaugment import diffaugment
+from model.training.device import to_device
 from model.training.distributed import Distributed
 from model.training.losses import path_length, r3gan, stylegan2
 from model.training.losses.gradient_penalty import gradient_penalty
+from model.training.patches import draw_patches, place_of
 from model.training.state import TrainingState
 from model.training.synthesis import TrainingSynthesis
 
@@ -36,6 +40,24 @@ Scalars = dict[str, Tensor]
 """Scalar tensors by name, for the log."""
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What the real and the generated image of each row of a batch have in common.
+
+    Attributes:
+        label: one-hot classes [N, classes]; no columns for an unconditional network.
+        patches: the part of the image that is shown.
+        place: the same as the discriminator is told, [N, 3].
+    """
+
+    label: Tensor
+    patches: Sequence[Patch]
+    place: Tensor
+
+    def __getitem__(self, rows: slice) -> "Condition":
+        return Condition(self.label[rows], self.patches[rows], self.place[rows])
+
+
 class TrainingStep:
     """Takes one training step per call and updates the state."""
 
@@ -49,21 +71,25 @@ class TrainingStep:
         self._synthesize_fp32 = TrainingSynthesis(synthesis, "fp32", config.chunk_pixels)
         self._discriminator = torch.compile(state.discriminator) if config.compile else state.discriminator
 
-    def __call__(self, real: Tensor, label: Tensor) -> Scalars:
+    def __call__(self, real: Tensor, label: Tensor, patches: Sequence[Patch] = ()) -> Scalars:
         """Takes one step.
 
         Args:
             real: this process's share of the images, [batch / processes, 3, R, R] in −1 … 1.
             label: their one-hot classes, [batch / processes, classes]; no columns for an unconditional network.
+            patches: what they show of their images, if the run has patches.
 
         Returns:
             Scalars of this process for the log.
         """
         state, config = self._state, self._config
-        scalars = self._train_generator(real, label)
+        side = config.generator.resolution
+        patches = patches or [Patch(side, 0, 0)] * len(real)
+        condition = Condition(label, patches, to_device(torch.from_numpy(place_of(patches, side)), state.device))
+        scalars = self._train_generator(real, condition)
         if config.path_length_weight and state.steps % config.path_length_interval == 0:
             scalars |= self._regularize_path_length(label)
-        scalars |= self._train_discriminator(real, label)
+        scalars |= self._train_discriminator(real, condition)
         state.images += config.batch
         state.steps += 1
         self._update_ema()
@@ -71,7 +97,7 @@ class TrainingStep:
             scalars |= self._adjust_augmentation(scalars["sign_real"])
         return scalars
 
-    def _train_generator(self, real: Tensor, label: Tensor) -> Scalars:
+    def _train_generator(self, real: Tensor, condition: Condition) -> Scalars:
         state, relativistic = self._state, self._config.loss == "r3gan"
         state.discriminator.requires_grad_(False)
         fake_numbers = self._draw_augmentation()
@@ -79,12 +105,12 @@ class TrainingStep:
         z = self._draw_z()
         means_of_w, losses = [], []
         for mb in self._microbatches:
-            w = state.generator.mapping(z[mb], label[mb])  # [N, w_dim]
+            w = state.generator.mapping(z[mb], condition.label[mb])  # [N, w_dim]
             means_of_w.append(w.detach().mean(dim=0))
-            fake = self._synthesize(self._to_ws(w))  # [N, 3, R, R]
-            fake_logits = self._run_discriminator(fake, label[mb], fake_numbers[mb])  # [N]
+            fake = self._draw(w, condition[mb])  # [N, 3, R, R]
+            fake_logits = self._run_discriminator(fake, condition[mb], fake_numbers[mb])  # [N]
             if relativistic:
-                real_logits = self._run_discriminator(real[mb], label[mb], real_numbers[mb])  # [N]
+                real_logits = self._run_discriminator(real[mb], condition[mb], real_numbers[mb])  # [N]
                 loss = r3gan.generator_loss(real_logits, fake_logits)
             else:
                 loss = stylegan2.generator_loss(fake_logits)
@@ -97,7 +123,10 @@ class TrainingStep:
         return {"loss_generator": _mean(losses)}
 
     def _regularize_path_length(self, label: Tensor) -> Scalars:
-        """Path length penalty on a part of the batch; losses/path_length.py explains how its gradient is computed."""
+        """Path length penalty on a part of the batch; losses/path_length.py explains how its gradient is computed.
+
+        Its images are whole, with one sample a pixel.
+        """
         state, config, distributed = self._state, self._config, self._distributed
         count = max(1, config.batch // distributed.size // path_length.BATCH_SHRINK)
         side = config.generator.resolution
@@ -125,41 +154,49 @@ class TrainingStep:
         self._optimizer_step(state.generator_optimizer)
         return {"path_length": batch_mean, "path_length_penalty": torch.stack(penalties).sum()}
 
-    def _train_discriminator(self, real: Tensor, label: Tensor) -> Scalars:
+    def _train_discriminator(self, real: Tensor, condition: Condition) -> Scalars:
         state, config = self._state, self._config
         adversarial = r3gan if config.loss == "r3gan" else stylegan2
         fake_numbers, real_numbers = self._draw_augmentation(), self._draw_augmentation()
         z = self._draw_z()
-        fakes, losses, real_signs, fake_signs = [], [], [], []
+        fakes, losses, real_signs, fake_signs, patch_signs = [], [], [], [], []
+        patches = (condition.place[:, 0] > 0).float() * (
+            config.batch / max(1, config.batch - config.whole_images)
+        )  # [N]
         for mb in self._microbatches:
             with torch.no_grad():
-                fake = self._synthesize(self._to_ws(state.generator.mapping(z[mb], label[mb])))  # [N, 3, R, R]
+                fake = self._draw(state.generator.mapping(z[mb], condition.label[mb]), condition[mb])  # [N, 3, R, R]
             fakes.append(fake)
             # Two passes, because the minibatch standard deviation must not mix real and generated images.
-            fake_logits = self._run_discriminator(fake, label[mb], fake_numbers[mb])  # [N]
-            real_logits = self._run_discriminator(real[mb], label[mb], real_numbers[mb])  # [N]
+            fake_logits = self._run_discriminator(fake, condition[mb], fake_numbers[mb])  # [N]
+            real_logits = self._run_discriminator(real[mb], condition[mb], real_numbers[mb])  # [N]
             losses.append(self._backward(adversarial.discriminator_loss(real_logits, fake_logits)))
             real_signs.append(real_logits.detach().sign().mean())
             fake_signs.append(fake_logits.detach().sign().mean())
+            patch_signs.append((real_logits.detach().sign() * patches[mb]).mean())
         penalties_due = bool(config.gamma) and state.steps % config.r1_interval == 0
         if not penalties_due or config.r1_interval > 1:  # at an interval of 1 the penalties share the loss's step
             self._optimizer_step(state.discriminator_optimizer)
         penalties = {}
         if penalties_due:
-            penalties["r1_penalty"] = self._penalize_gradients([real[mb] for mb in self._microbatches], label)
+            penalties["r1_penalty"] = self._penalize_gradients([real[mb] for mb in self._microbatches], condition)
             if config.loss == "r3gan":
-                penalties["r2_penalty"] = self._penalize_gradients(fakes, label)
+                penalties["r2_penalty"] = self._penalize_gradients(fakes, condition)
             self._optimizer_step(state.discriminator_optimizer)
         signs = {"sign_real": _mean(real_signs), "sign_fake": _mean(fake_signs)}
+        if config.patches:
+            signs["sign_real_patches"] = _mean(patch_signs)
         return {"loss_discriminator": _mean(losses), **signs, **penalties}
 
-    def _penalize_gradients(self, images: Iterable[Tensor], label: Tensor) -> Tensor:
+    def _penalize_gradients(self, images: Iterable[Tensor], condition: Condition) -> Tensor:
         """Backward pass of γ · the gradient penalty in fp32, for microbatches [N, 3, R, R] before augmentation."""
         config, penalties = self._config, []
         numbers = self._draw_augmentation()
         for mb, x in zip(self._microbatches, images, strict=True):
             x = x.detach().requires_grad_(True)
-            logits = self._state.discriminator(self._augment(x, numbers[mb]), label[mb])  # [N]
+            part = condition[mb]
+            place = self._augment_place(part.place, numbers[mb])
+            logits = self._state.discriminator(self._augment(x, numbers[mb]), part.label, place)  # [N]
             penalty = gradient_penalty(x, logits)
             self._backward(penalty * (config.gamma * config.r1_interval))
             penalties.append(penalty.detach())
@@ -206,17 +243,32 @@ class TrainingStep:
         """Repeats w [N, w_dim] for every layer: [N, num_ws, w_dim]."""
         return self._state.generator.mapping.truncate(w, self._config.generator.num_ws)
 
+    def _draw(self, w: Tensor, condition: Condition) -> Tensor:
+        """w [N, w_dim] → the part of each image that the condition says, [N, 3, R, R]."""
+        ws = self._to_ws(w)
+        if not self._config.patches:
+            return self._synthesize(ws)
+        return draw_patches(self._synthesize, ws, condition.patches, self._config)
+
     def _augment(self, images: Tensor, numbers: Tensor) -> Tensor:
         """[N, 3, R, R] → [N, 3, R, R]."""
         if self._config.augmentation == "ada":
             return ada(images, numbers, self._state.augment_p, self._config.ada_kinds)
         return diffaugment(images, numbers) if self._config.augmentation == "diffaugment" else images
 
-    def _run_discriminator(self, images: Tensor, label: Tensor, numbers: Tensor) -> Tensor:
+    def _augment_place(self, place: Tensor, numbers: Tensor) -> Tensor:
+        """[N, 3] → [N, 3]: flips and quarter turns of the image also move the centre of what it shows."""
+        if self._config.augmentation != "ada" or "b" not in self._config.ada_kinds:
+            return place
+        centers = move_centers(place[:, 1:], numbers[:, :BLITTING_NUMBERS], self._state.augment_p)  # [N, 2]
+        return torch.cat([place[:, :1], centers], dim=1)
+
+    def _run_discriminator(self, images: Tensor, condition: Condition, numbers: Tensor) -> Tensor:
         """Logits [N] of augmented images [N, 3, R, R] in the configured precision."""
         images, precision = self._augment(images, numbers), self._config.precision
+        place = self._augment_place(condition.place, numbers)
         with torch.autocast(self._state.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits: Tensor = self._discriminator(images, label, half=precision == "fp16")
+            logits: Tensor = self._discriminator(images, condition.label, place, half=precision == "fp16")
         return logits
 
     def _backward(self, loss: Tensor) -> Tensor:

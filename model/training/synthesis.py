@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.autograd.forward_ad as forward_ad
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -25,7 +26,7 @@ PIXELS_PER_LINE = 32
 
 
 class TrainingSynthesis:
-    """The synthesis network at its training resolution.
+    """The synthesis network at its training resolution: whole images, or patches of larger ones.
 
     Args:
         precision: "bf16" runs it under autocast, "fp16" only the refinement, as in the original.
@@ -43,14 +44,24 @@ class TrainingSynthesis:
         self._lines: Callable[..., Any] = torch.compile(self._run_lines) if compiled else self._run_lines
         self._pixels: Callable[..., Tensor] = torch.compile(self._run_pixels) if compiled else self._run_pixels
 
-    def __call__(self, ws: Tensor) -> Tensor:
-        """Styles [N, num_ws, w_dim] → images [N, 3, R, R] of the same dtype, about −1 … 1."""
+    def __call__(self, ws: Tensor, positions: tuple[Tensor, Tensor] | None = None, samples: int = 1) -> Tensor:
+        """Styles [N, num_ws, w_dim] → images [N, 3, R, R] of the same dtype, about −1 … 1.
+
+        Args:
+            positions: of the rows and columns of each image, float64 [N, R·m] each; whole images by default.
+            samples: m, samples a pixel along each axis, which are averaged.
+        """
+        side = self.synthesis.config.resolution
+        rows, columns = positions or (self._whole(ws), self._whole(ws))  # [N, R·m] or [R] each
         with torch.autocast(ws.device.type, torch.bfloat16) if self._precision == "bf16" else nullcontext():
-            chunks = zip(*_checkpointed(self._lines, [(ws, chunk) for chunk in self._positions(ws)]), strict=True)
-            rows, columns = (torch.cat(parts, dim=3) for parts in chunks)  # [N, bundles, 32, R, D] each
-            height = self._chunk_size(len(ws) * self.synthesis.config.resolution)
-            calls = [(ws, chunk, columns) for chunk in torch.split(rows, height, dim=3)]
-            colors = _checkpointed(self._pixels, calls)  # [N, 3, height, R] each
+            length = self._chunk_size(len(ws) * PIXELS_PER_LINE * samples) * samples
+            parts = (torch.split(axis, length, dim=-1) for axis in (rows, columns))
+            calls = [(ws, *chunk) for chunk in zip(*parts, strict=True)]
+            chunks = zip(*_checkpointed(self._lines, calls), strict=True)
+            row_lines, column_lines = (torch.cat(axis, dim=3) for axis in chunks)  # [N, bundles, 32, R·m, D] each
+            height = self._chunk_size(len(ws) * side * samples**2) * samples
+            pixel_calls = [(ws, chunk, column_lines, samples) for chunk in torch.split(row_lines, height, dim=3)]
+            colors = _checkpointed(self._pixels, pixel_calls)  # [N, 3, height / m, R] each
             return torch.cat(colors, dim=2).to(ws.dtype)  # [N, 3, R, R]
 
     def derivative(self, ws: Tensor, direction: Tensor, weights: Tensor) -> Tensor:
@@ -64,7 +75,8 @@ class TrainingSynthesis:
         """
         lines: list[Tensor] = []  # rows, their tangents, columns, their tangents: [N, bundles, 32, R, D] each
         for axis in (ROWS, COLUMNS):
-            calls = [(ws, direction, chunk, axis) for chunk in self._positions(ws)]
+            positions = torch.split(self._whole(ws), self._chunk_size(len(ws) * PIXELS_PER_LINE))
+            calls = [(ws, direction, chunk, axis) for chunk in positions]
             lines += [torch.cat(chunks, dim=3) for chunks in zip(*_checkpointed(self._jvp_lines, calls), strict=True)]
         rows, rows_tangent, *columns = lines
         height = self._chunk_size(len(ws) * self.synthesis.config.resolution)
@@ -73,28 +85,28 @@ class TrainingSynthesis:
         return torch.stack(sums).sum()
 
     def _chunk_size(self, pixels: int) -> int:
-        """Lines in one chunk if each counts for ``pixels``: a power of two, so that all chunks have one shape."""
+        """Lines, of R, in one chunk if each counts for ``pixels``: a power of two, so all chunks have one shape."""
         side = self.synthesis.config.resolution
         if not self._chunk_pixels:
             return side
         return int(min(side, 1 << (max(1, self._chunk_pixels // pixels).bit_length() - 1)))
 
-    def _positions(self, ws: Tensor) -> Sequence[Tensor]:
-        """Positions along one axis in chunks, float64 [L] each."""
-        positions = torch.linspace(0.0, 1.0, self.synthesis.config.resolution, dtype=torch.float64, device=ws.device)
-        return torch.split(positions, self._chunk_size(len(ws) * PIXELS_PER_LINE))
+    def _whole(self, ws: Tensor) -> Tensor:
+        """Positions of whole images along one axis, float64 [R]."""
+        return torch.linspace(0.0, 1.0, self.synthesis.config.resolution, dtype=torch.float64, device=ws.device)
 
-    def _run_lines(self, ws: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows and columns at positions [L]: [N, bundles, 32, L, D] each."""
-        return fused_layers.lines(self.synthesis, ws, positions)
+    def _run_lines(self, ws: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Lines at positions [L] or [N, L]: [N, bundles, 32, L, D] each."""
+        return fused_layers.lines(self.synthesis, ws, rows, columns)
 
-    def _run_pixels(self, ws: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Rows [N, bundles, 32, H, D] and columns [N, bundles, 32, W, D] → colors [N, 3, H, W]."""
+    def _run_pixels(self, ws: Tensor, rows: Tensor, columns: Tensor, samples: int) -> Tensor:
+        """Rows [N, bundles, 32, m·H, D] and columns [N, bundles, 32, m·W, D] → colors [N, 3, H, W]."""
         g = fused_layers.fuse(self.synthesis, rows, columns)  # [N, 32, H·W]
         rgb = self.synthesis.to_rgb(g)  # [N, 3, H·W]
         with torch.autocast(ws.device.type, torch.float16) if self._precision == "fp16" else nullcontext():
             rgb = fused_layers.refine(self.synthesis, g, rgb, ws[:, -1])  # [N, 3, H·W]
-        return rgb.reshape(*rgb.shape[:2], rows.shape[3], columns.shape[3])
+        rgb = rgb.reshape(*rgb.shape[:2], rows.shape[3], columns.shape[3])  # [N, 3, m·H, m·W]
+        return rgb if samples == 1 else F.avg_pool2d(rgb.to(torch.promote_types(rgb.dtype, torch.float32)), samples)
 
     def _jvp_lines(self, ws: Tensor, direction: Tensor, positions: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         """Lines and their tangents, [N, bundles, 32, L, D] each."""

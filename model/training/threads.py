@@ -58,6 +58,6 @@ def _discriminator_pass(config: TrainingConfig) -> Callable[[], None]:
     images, label = torch.zeros(count, 3, side, side), torch.zeros(count, config.generator.classes)
 
     def work() -> None:
-        torch.autograd.backward(discriminator(images, label).sum())
+        torch.autograd.backward(discriminator(images, label, torch.zeros(count, 3)).sum())
 
     return work

@@ -48,14 +48,16 @@ class TransferSource:
     def has_discriminator(self) -> bool:
         return self._state is not None
 
-    def generator_at(self, resolution: int) -> GeneratorConfig:
-        """The generator's config for training at another resolution with the same blocks."""
+    def generator_at(self, resolution: int, max_scale: float = 1.0) -> GeneratorConfig:
+        """The generator's config for training at another resolution, and with patches, with the same blocks."""
         last = self.config.block_resolutions[-1]
-        return replace(self.config, resolution=resolution, last_block=None if last == resolution else last)
+        last_block = None if last == resolution else last
+        return replace(self.config, resolution=resolution, max_scale=max_scale, last_block=last_block)
 
     def check(self, config: TrainingConfig) -> None:
         """Raises InputError if ``config`` has another generator, or freezes layers of a new discriminator."""
-        trained, wanted = (c.to_dict() for c in (self.generator_at(config.generator.resolution), config.generator))
+        wanted = config.generator.to_dict()
+        trained = self.generator_at(config.generator.resolution, config.generator.max_scale).to_dict()
         for name in {**trained, **wanted}:
             if trained.get(name) != wanted.get(name):
                 raise InputError(

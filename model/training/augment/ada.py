@@ -18,6 +18,9 @@ from torch import Tensor
 NUMBERS = 28
 """Uniform random numbers in [0, 1) for one image: 4 for pixel blitting, 14 for geometry, 10 for color."""
 
+BLITTING_NUMBERS = 4
+"""Those for pixel blitting, which come first."""
+
 TRANSLATION = 1 / 8
 """Maximum integer translation, and standard deviation of the fractional translation, relative to the side."""
 
@@ -64,7 +67,7 @@ def ada(images: Tensor, numbers: Tensor, p: Tensor | float, kinds: str = "bgc") 
         [N, 3, H, H], differentiable any number of times with respect to the images.
     """
     numbers = numbers.to(images.dtype).clamp(max=1 - 2**-24)  # rounding to float32 may give 1
-    blitting, geometry, color = torch.split(numbers, [4, 14, 10], dim=1)
+    blitting, geometry, color = torch.split(numbers, [BLITTING_NUMBERS, 14, 10], dim=1)
     if "b" in kinds:
         images = flip_and_rotate(images, blitting, p)  # [N, 3, H, H]
     if "g" in kinds:
@@ -93,13 +96,28 @@ def flip_and_rotate(images: Tensor, numbers: Tensor, p: Tensor | float) -> Tenso
 
     They are done as exact permutations of the pixels; the filter of :func:`resample` is not symmetric.
     """
-    flip, flip_way, quarter, quarter_count = numbers.unbind(1)  # [N] each
-    flips = _applied(flip, p, (2 * flip_way).floor())  # [N], 0 or 1
-    quarters = _applied(quarter, p, (4 * quarter_count).floor())  # [N], 0 … 3
+    flips, quarters = _blitting(numbers, p)
     images = _where(flips == 1, images.flip(-1), images)
     images = _where(quarters % 2 == 1, images.transpose(-1, -2), images)
     images = _where((quarters == 1) | (quarters == 2), images.flip(-2), images)
     return _where(quarters >= 2, images.flip(-1), images)
+
+
+def move_centers(centers: Tensor, numbers: Tensor, p: Tensor | float) -> Tensor:
+    """Where :func:`flip_and_rotate` with the same numbers [N, 4] moves points (x, y) [N, 2] of the unit square."""
+    flips, quarters = _blitting(numbers.to(centers.dtype).clamp(max=1 - 2**-24), p)
+    x, y = centers.unbind(1)
+    x = torch.where(flips == 1, 1 - x, x)
+    x, y = torch.where(quarters % 2 == 1, y, x), torch.where(quarters % 2 == 1, x, y)
+    y = torch.where((quarters == 1) | (quarters == 2), 1 - y, y)
+    x = torch.where(quarters >= 2, 1 - x, x)
+    return torch.stack((x, y), dim=1)
+
+
+def _blitting(numbers: Tensor, p: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Flips, 0 or 1, and quarter turns, 0 … 3, from ``numbers`` [N, 4]: [N] each."""
+    flip, flip_way, quarter, quarter_count = numbers.unbind(1)  # [N] each
+    return _applied(flip, p, (2 * flip_way).floor()), _applied(quarter, p, (4 * quarter_count).floor())
 
 
 def geometry_matrices(numbers: Tensor, p: Tensor | float, side: int) -> Tensor:

@@ -1,12 +1,14 @@
 """Estimates the memory and the minimum time of a run, for ``creps train --dry-run``."""
 
 import time
+from statistics import fmean
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.training.config import Precision, TrainingConfig
 from model.training.losses.path_length import BATCH_SHRINK
+from model.training.patches import choose_patches, samples_per_pixel
 from model.training.profiling.memory import estimate_peak_memory
 from model.training.state import new_discriminator
 from model.util.device import installed_memory
@@ -39,10 +41,13 @@ def training_flops(config: TrainingConfig) -> float:
     forward pass. The gradient of a gradient penalty costs twice a forward and backward pass.
     """
     shape = config.generator
-    generator = 2.0 * (shape.resolution**2 * shape.pixel_macs + 2 * shape.resolution * shape.line_macs)
-    recompute = generator if config.chunk_pixels and shape.resolution**2 * config.batch > config.chunk_pixels else 0.0
+    pixels, positions = _mean_samples(config)
+    generator = 2.0 * (pixels * shape.pixel_macs + positions * shape.line_macs)
+    recompute = generator if config.chunk_pixels and pixels * config.batch > config.chunk_pixels else 0.0
     with torch.device("meta"), FlopCounterMode(display=False) as counter:  # one image
-        new_discriminator(config)(torch.zeros(1, 3, shape.resolution, shape.resolution), torch.zeros(1, shape.classes))
+        new_discriminator(config)(
+            torch.zeros(1, 3, shape.resolution, shape.resolution), torch.zeros(1, shape.classes), torch.zeros(1, 3)
+        )
     discriminator = float(counter.get_total_flops())
     relativistic = config.loss == "r3gan"
     generator_step = 3 * generator + recompute + (3 if relativistic else 2) * discriminator
@@ -52,6 +57,15 @@ def training_flops(config: TrainingConfig) -> float:
     path_length = (2 * generator + recompute) + (3 * 2 * generator + 2 * recompute)
     rate = 1 / (BATCH_SHRINK * config.path_length_interval) if config.path_length_weight else 0.0
     return generator_step + discriminator_step + penalties + path_length * rate
+
+
+def _mean_samples(config: TrainingConfig) -> tuple[float, float]:
+    """Samples, and rows plus columns, that the network computes for an image of the batch on average."""
+    side = config.generator.resolution
+    large = round(side * config.generator.max_scale)
+    patches = [patch for first in range(100) for patch in choose_patches(config, [large] * config.batch, first)]
+    factors = [samples_per_pixel(config, patch) for patch in patches]
+    return fmean(m * m for m in factors) * side**2, fmean(factors) * 2 * side
 
 
 def measure_matmul_rate(device: torch.device, precision: Precision) -> float:

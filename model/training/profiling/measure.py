@@ -14,6 +14,7 @@ from model.generator import Generator
 from model.render import render
 from model.training.config import TrainingConfig
 from model.training.distributed import Distributed
+from model.training.patches import choose_patches
 from model.training.sample_grids import one_hot
 from model.training.state import TrainingState
 from model.training.step import TrainingStep
@@ -43,11 +44,12 @@ def measure_training(config: TrainingConfig, device_name: str, steps: int) -> Co
     step = TrainingStep(state, Distributed())
     side = config.generator.resolution
     real = torch.rand(config.batch, 3, side, side, device=device) * 2 - 1
+    patches = choose_patches(config, [round(side * config.generator.max_scale)] * config.batch, 0)
     label = one_hot(torch.zeros(config.batch, dtype=torch.int64, device=device), config.generator.classes)
 
     def seconds(number: int) -> float:
         state.steps = number
-        return _timed(lambda: step(real, label), device)
+        return _timed(lambda: step(real, label, patches), device)
 
     kinds = step_kinds(config)
     seconds(0)

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from model.training.augment.ada import sym6_taps
 from model.training.config import TrainingConfig
 from model.training.distributed import Distributed
+from model.training.patches import choose_patches
 from model.training.state import TrainingState
 from model.training.step import TrainingStep
 
@@ -33,7 +34,8 @@ def estimate_peak_memory(config: TrainingConfig, processes: int = 1) -> int:
     with FakeTensorMode(allow_non_fake_inputs=True), MemoryTracker() as memory, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # done by torch itself
         state = TrainingState(config, torch.device("cpu"))
-        TrainingStep(state, Distributed())(torch.zeros(batch, 3, side, side), torch.zeros(batch, classes))
+        patches = choose_patches(config, [round(side * config.generator.max_scale)] * batch, 0)
+        TrainingStep(state, Distributed())(torch.zeros(batch, 3, side, side), torch.zeros(batch, classes), patches)
         sym6_taps.cache_clear()  # it holds fake tensors now
     return memory.peak
 

@@ -1,16 +1,18 @@
 """Training steps of a tiny network in fp64, where rounding neither hides nor causes a difference.
 
-Also a program: torchrun --nproc-per-node 2 -m tests.model.training.exact_steps LOSS FILE
+Also a program: torchrun --nproc-per-node 2 -m tests.model.training.exact_steps LOSS FILE [patches]
 """
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from model.training.config import TrainingConfig
 from model.training.distributed import Distributed, init_distributed
+from model.training.patches import choose_patches
 from model.training.state import TrainingState
 from model.training.step import TrainingStep
 from tests.model.data.images import tiny_config
@@ -19,9 +21,12 @@ STEPS = 5
 """More than the interval of every penalty and running mean of :func:`exact_config`."""
 
 
-def exact_config(loss: str, microbatch: int = 0) -> TrainingConfig:
+def exact_config(loss: str, microbatch: int = 0, patches: bool = False) -> TrainingConfig:
     """With every penalty and running mean on which microbatches and processes have to agree."""
     return tiny_config(
+        generator=replace(tiny_config().generator, max_scale=4.0 if patches else 1.0),
+        patches=patches,
+        supersampling=3,
         seed=3,
         batch=8,
         minibatch_group=2,
@@ -42,7 +47,8 @@ def take_steps(config: TrainingConfig, distributed: Distributed) -> TrainingStat
     step, random = TrainingStep(state, distributed), torch.Generator().manual_seed(5)
     for _ in range(STEPS):
         real = distributed.shard(torch.rand(config.batch, 3, 8, 8, generator=random, dtype=torch.float64) * 2 - 1)
-        step(real, torch.zeros(len(real), 0))
+        patches = choose_patches(config, [40] * config.batch, state.images)[distributed.rank :: distributed.size]
+        step(real, torch.zeros(len(real), 0), patches)
     return state
 
 
@@ -60,7 +66,7 @@ def gloo_threads(timeout: float = 60.0) -> list[str]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with init_distributed(torch.device("cpu")) as (processes, _):
-        result = take_steps(exact_config(sys.argv[1]), processes)
+        result = take_steps(exact_config(sys.argv[1], patches="patches" in sys.argv[3:]), processes)
         if processes.is_main:
             torch.save(result.to_dict(), Path(sys.argv[2]))
     if threads := gloo_threads():

@@ -28,6 +28,26 @@ def test_the_class_changes_the_logits() -> None:
     assert (first - second).abs().min() > 1e-6
 
 
+def test_the_place_changes_the_logits_once_it_is_learnt() -> None:
+    torch.manual_seed(0)
+    plain, discriminator = Discriminator(8, 64, 8, classes=2), Discriminator(8, 64, 8, classes=2, patches=True)
+    discriminator.load_state_dict(plain.state_dict(), strict=False)
+    images, label = torch.randn(4, 3, 8, 8), torch.eye(2)[[0, 1, 0, 1]]
+    places = [
+        torch.tensor([place] * 4) for place in ([0.0, 0.5, 0.5], [1.0, 0.5, 0.5], [1.0, 0.3, 0.5], [1.0, 0.5, 0.4])
+    ]
+    for place in places:  # at first it is the discriminator of whole images
+        torch.testing.assert_close(discriminator(images, label, place), plain(images, label))
+    assert discriminator.place is not None
+    torch.nn.init.normal_(discriminator.place.out.weight)
+    logits = [discriminator(images, label, place) for place in places]
+    for i, first in enumerate(logits):
+        for second in logits[:i]:
+            assert (first - second).abs().min() > 1e-6
+    with pytest.raises(ValueError, match="places"):
+        discriminator(images, label)
+
+
 def test_minibatch_std_by_hand() -> None:
     x = torch.zeros(4, 2, 1, 1)
     x[2:, 0] = 2.0  # group 2: images 0 and 2 differ by 2 in one of two channels, so do 1 and 3

@@ -74,6 +74,20 @@ def test_microbatches_train_as_the_whole_batch_with_r3gan() -> None:
     _assert_same(*states)
 
 
+def test_microbatches_train_as_the_whole_batch_with_patches() -> None:
+    states = [take_steps(exact_config("stylegan2", mb, patches=True), Distributed()).to_dict() for mb in (0, 2)]
+    _assert_same(*states)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_patches(tmp_path: Path) -> None:
+    process = _torchrun("tests.model.training.exact_steps", ["stylegan2", str(tmp_path / "two.pt"), "patches"])
+    _, printed = process.communicate(timeout=200)
+    assert process.returncode == 0, printed
+    expected = take_steps(exact_config("stylegan2", patches=True), Distributed()).to_dict()
+    _assert_same(torch.load(tmp_path / "two.pt"), expected)
+
+
 def test_two_processes_train_as_one(tmp_path: Path, whole: dict[str, Any]) -> None:
     process = _torchrun("tests.model.training.exact_steps", ["stylegan2", str(tmp_path / "two.pt")])
     _, printed = process.communicate(timeout=200)

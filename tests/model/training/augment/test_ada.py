@@ -23,6 +23,7 @@ from model.training.augment.ada import (
     color_matrices,
     flip_and_rotate,
     geometry_matrices,
+    move_centers,
     resample,
 )
 from model.training.config import AdaKinds
@@ -133,6 +134,17 @@ def test_flips_and_turns_move_every_pixel_to_its_place() -> None:
         numbers = torch.tensor([[0.0, flip / 2 + 0.25, 0.0, quarters / 4 + 0.125]])
         expected = torch.rot90(images.flip(-1) if flip else images, quarters, (2, 3))
         assert torch.equal(flip_and_rotate(images, numbers, 1.0), expected)
+
+
+def test_centres_move_with_the_pixels() -> None:
+    """Of images that are black but for one pixel."""
+    numbers = torch.rand(64, 4, generator=torch.Generator().manual_seed(0))
+    images = torch.zeros(64, 3, 8, 8)
+    images[:, :, 1, 5] = 1.0
+    moved = flip_and_rotate(images, numbers, 0.8)[:, 0].flatten(1).argmax(dim=1)
+    found = move_centers(torch.tensor([[5.5 / 8, 1.5 / 8]]).repeat(64, 1), numbers, 0.8)
+    torch.testing.assert_close(found, torch.stack((moved % 8 + 0.5, moved // 8 + 0.5), dim=1) / 8)
+    assert len({tuple(place) for place in found.tolist()}) == 8
 
 
 def test_at_the_highest_probability_all_orientations_are_as_likely() -> None:
