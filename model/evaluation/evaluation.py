@@ -9,10 +9,12 @@ import torch
 from model.config import GeneratorConfig
 from model.data.dataset import ImageDataset
 from model.errors import InputError
-from model.evaluation import DATA_METRICS, DEFAULT_COUNT, METRICS, SCALE_COUNT
+from model.evaluation import DATA_METRICS, DEFAULT_COUNT, METRICS, PATCH_METRICS, SCALE_COUNT
 from model.evaluation.image_sets import MAX_SIDE, GeneratedImages, RealImages, Sampler, sample_classes
 from model.evaluation.metrics import DistributionMetrics
+from model.evaluation.patch_metrics import PatchMetrics
 from model.evaluation.scale_consistency import scale_consistency
+from model.viewport import Grid
 
 MAX_COUNT = 1_000_000
 """Most generated images: their Inception features are 8 GB."""
@@ -28,19 +30,21 @@ class Evaluation:
 
     Args:
         metrics: names in METRICS.
-        data: real images, required by DATA_METRICS, and the distribution of a conditional network's classes. The
-            original tools compare with images that are not mirrored.
+        data: real images, required by DATA_METRICS and PATCH_METRICS, and the distribution of a conditional network's
+            classes. The original tools compare with images that are not mirrored.
         count: generated images, of seeds 0 … count − 1; at most SCALE_COUNT of them are compared between scales.
         size: side of generated images in pixels. Default: the data's, and the training resolution between scales.
         device: where features are computed.
-        inception_weights, vgg_weights: files of weights, for fid and kid, and for pr.
+        inception_weights, vgg_weights: files of weights, for fid, kid and pfid, and for pr.
         batch: most images at a time.
 
     Attributes:
         classes: class of every seed for the sampler; None for an unconditional network.
         size: side of the images that are compared with the data.
+        grid: of those images. On ``corners``, as in the original tools, detail finer than their pixels would alias.
         scale_size, scale_count: side and number of those that are compared with images of twice the side.
         distribution: the metrics that compare with the data; None if there are none.
+        patches: those that compare patches with it; None if there are none.
 
     Raises:
         InputError: an argument is invalid; names it.
@@ -63,6 +67,7 @@ class Evaluation:
         self.data = data
         self.count = count
         self.size = size or (config.resolution if data is None else data.resolution)
+        self.grid: Grid = "corners" if config.max_scale == 1 else "centers"
         self.scale_size = size or config.resolution
         self.scale_count = min(count, SCALE_COUNT)
         self.classes = sample_classes(config.classes, data, count)
@@ -81,20 +86,28 @@ class Evaluation:
                     "ones, or kid",
                     file=sys.stderr,
                 )
+        self.patches: PatchMetrics | None = None
+        if compared := [metric for metric in metrics if metric in PATCH_METRICS]:
+            if data is None:
+                raise InputError("data", f"is needed by {', '.join(compared)}")
+            self.patches = PatchMetrics(data, compared, count, inception_weights, device, batch)
 
     def measure(self, sampler: Sampler) -> dict[str, float]:
-        """The requested ones of ``fid``, ``kid``, ``precision``, ``recall``, and ``scale`` and ``scale_worst`` in dB.
+        """The requested ones of ``fid``, ``kid``, ``precision``, ``recall``, and ``scale`` and ``scale_worst`` in dB,
+        and those of PatchMetrics.
 
         Raises:
             InputError: a real image cannot be read.
         """
         values: dict[str, float] = {}
         if self.distribution is not None:
-            values |= self.distribution.measure(GeneratedImages(sampler, self.count, self.size))
+            values |= self.distribution.measure(GeneratedImages(sampler, self.count, self.size, self.grid))
         if "scale" in self.metrics:
             values["scale"], values["scale_worst"] = scale_consistency(
                 sampler, self.scale_size, self.scale_count, self._batch
             )
+        if self.patches is not None:
+            values |= self.patches.measure(sampler)
         return values
 
 

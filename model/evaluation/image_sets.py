@@ -16,7 +16,7 @@ from model.data.dataset import ImageDataset, name_errors
 from model.data.images import open_image
 from model.errors import InputError
 from model.util.cpus import available_cpus
-from model.viewport import Viewport
+from model.viewport import Grid, Viewport
 
 MAX_SIDE = 8192
 """Largest side in pixels of evaluated images; scale consistency renders twice that."""
@@ -63,12 +63,12 @@ class RealImages(ImageSet):
 
 
 class GeneratedImages(ImageSet):
-    """Images of seeds 0 … count − 1 on the ``corners`` grid, as the original tools render them."""
+    """Images of seeds 0 … count − 1, by default on the ``corners`` grid, as the original tools render them."""
 
-    def __init__(self, sampler: Sampler, count: int, side: int) -> None:
+    def __init__(self, sampler: Sampler, count: int, side: int, grid: Grid = "corners") -> None:
         super().__init__(count, side)
         self._sampler = sampler
-        self._viewport = Viewport.resolve(side, side, grid="corners")
+        self._viewport = Viewport.resolve(side, side, grid=grid)
 
     def make(self, indices: Sequence[int]) -> list[Tensor]:
         images = self._sampler(indices, self._viewport)
@@ -81,18 +81,19 @@ def limit_batch(batch: int, side: int) -> int:
     return max(1, min(batch, MAX_BATCH_PIXELS // side**2))
 
 
-def open_dataset(path: Path, conditional: bool = True) -> ImageDataset:
+def open_dataset(path: Path, conditional: bool = True, resolution: int = 1) -> ImageDataset:
     """Open a folder or zip of images, at the size of the first one.
 
     Args:
         conditional: whether their classes are needed.
+        resolution: side to which images that keep their own size are averaged.
 
     Raises:
         InputError: it cannot be read, or its images are too large.
     """
     archive = Archive(path)
-    side = 1  # if there is no image, which ImageDataset reports
-    for name in archive.images[:1]:
+    side = resolution  # also if there is no image, which ImageDataset reports
+    for name in () if archive.sizes() else archive.images[:1]:
         with name_errors(name), archive.open(name) as file, open_image(file) as image:
             side = image.width
     if side > MAX_SIDE:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.errors import InputError
-from model.evaluation import DEFAULT_COUNT, METRICS, SCALE_COUNT
+from model.evaluation import DEFAULT_COUNT, METRICS, PATCH_METRICS, SCALE_COUNT
 from model.latents.latent import Latent
 from model.spec import RenderSpec
 from model.util.arguments import ArgumentParser
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from kernels.renderer import Renderer
     from model.evaluation.evaluation import Evaluation
     from model.evaluation.image_sets import Sampler
+
+UNITS = {"scale": "dB", "spectra": "dB", "edges": "px"}
 
 FIGURE_SEEDS = range(3)
 """Seeds of the rows of the figure."""
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> ArgumentParser:
-    listing = "\n".join(f"  {name:6} {meaning}" for name, meaning in METRICS.items())
+    listing = "\n".join(f"  {name:7} {meaning}" for name, meaning in METRICS.items())
     parser = ArgumentParser(
         prog="creps evaluate",
         description="Measures the quality of a checkpoint's images. Nothing is downloaded.",
@@ -79,7 +81,7 @@ def _parser() -> ArgumentParser:
     add("--count", type=int, default=DEFAULT_COUNT, metavar="N", help=seeds)
     add("--size", type=int, metavar="S", help="render S×S pixels (default: as the data; scale: as it was trained)")
     add("--psi", type=float, default=1.0, help="truncation: 1 for none (default), towards 0 the mean image")
-    add("--inception-weights", type=Path, metavar="FILE", help="weights of the feature network of fid and kid")
+    add("--inception-weights", type=Path, metavar="FILE", help="weights of the feature network of fid, kid and pfid")
     add("--vgg-weights", type=Path, metavar="FILE", help="weights of the feature network of pr")
     add("--json", type=Path, metavar="FILE", help="write the values and all settings they depend on")
     add("--figure", type=Path, metavar="PNG", help="render details beside Lanczos upscalings of the small image")
@@ -98,7 +100,7 @@ def _prepare(options: Namespace, checkpoint: Checkpoint, metrics: Sequence[str])
     from model.evaluation.image_sets import open_dataset
     from model.util.device import find_device
 
-    config = checkpoint.config
+    config, data = checkpoint.config, options.data
     try:
         Latent(seed=0, class_index=0 if config.classes else None, psi=options.psi).check(config)
     except InputError as error:
@@ -106,7 +108,7 @@ def _prepare(options: Namespace, checkpoint: Checkpoint, metrics: Sequence[str])
     return Evaluation(
         config,
         metrics,
-        None if options.data is None else open_dataset(options.data, config.classes > 0),
+        None if data is None else open_dataset(data, config.classes > 0, options.size or config.resolution),
         options.count,
         options.size,
         find_device(options.device),
@@ -130,15 +132,20 @@ def _as_text(evaluation: "Evaluation", values: dict[str, float]) -> str:
     """One line for each value, with the images it was measured on."""
     rendered = f"{evaluation.count:,} images of {evaluation.size}²"
     pairs = f"{evaluation.scale_count:,} images of {evaluation.scale_size}² and of twice that"
-    rows = [
-        (
-            name,
-            f"{value:.2f} dB" if name.startswith("scale") else f"{value:.5g}",
-            pairs if "scale" in name else rendered,
-        )
-        for name, value in values.items()
-    ]
-    return "\n".join(f"{name:12} {value:>10}   {measured}" for name, value, measured in rows)
+
+    def measured(name: str) -> str:
+        metric, _, scale = name.removesuffix("_data").partition("_")
+        if metric == "scale":
+            return pairs
+        if metric not in PATCH_METRICS or evaluation.data is None:
+            return rendered
+        side = evaluation.data.resolution
+        return f"patches of {side}² of images of {int(scale) * side}²"
+
+    def shown(name: str, value: float) -> str:
+        return f"{value:.2f} {UNITS[unit]}" if (unit := name.partition("_")[0]) in UNITS else f"{value:.5g}"
+
+    return "\n".join(f"{name:12} {shown(name, value):>10}   {measured(name)}" for name, value in values.items())
 
 
 def _as_json(options: Namespace, renderer: "Renderer", evaluation: "Evaluation", values: dict[str, float]) -> bytes:
@@ -155,10 +162,12 @@ def _as_json(options: Namespace, renderer: "Renderer", evaluation: "Evaluation",
     if data is not None:
         report["data"] = {"path": str(options.data), "digest": data.digest, "count": len(data), "size": data.resolution}
     if (distribution := evaluation.distribution) is not None:
-        report["drawn"] = {"count": evaluation.count, "size": evaluation.size, "grid": "corners"}
+        report["drawn"] = {"count": evaluation.count, "size": evaluation.size, "grid": evaluation.grid}
         report["weights"] = distribution.weights
         if "kid" in values:
             report["kid_subset_size"] = distribution.kid_subset_size(evaluation.count)
+    if data is not None and (patches := evaluation.patches) is not None:
+        report["patches"] = {"count": evaluation.count, "size": data.resolution, "scales": patches.scales}
     if "scale" in values:
         report["scale"] = {"count": evaluation.scale_count, "size": evaluation.scale_size, "grid": "centers"}
     return (json.dumps(report, indent=2) + "\n").encode()
