@@ -1,6 +1,8 @@
-"""Ports for servers that tests start as processes of their own."""
+"""Ports for servers that tests start as processes of their own, and whether they may be of IPv6."""
 
 import socket
+
+import pytest
 
 _held: list[socket.socket] = []
 
@@ -18,3 +20,15 @@ def free_port(number: int = 0) -> int:
     _held.append(held)
     port: int = held.getsockname()[1]
     return port
+
+
+def _has_ipv6() -> bool:
+    """Systems may have IPv6 and no address of it."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+NEEDS_IPV6 = pytest.mark.skipif(not _has_ipv6(), reason="needs IPv6")

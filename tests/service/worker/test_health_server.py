@@ -13,6 +13,7 @@ from service.worker import render_executor, worker
 from service.worker.health_server import HealthServer
 from tests.service import stand_in
 from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.ports import NEEDS_IPV6
 from tests.service.stand_in import make_spec, make_worker, open_gate
 from tests.service.waiting import LONG, eventually
 
@@ -42,7 +43,7 @@ def test_head_is_answered_like_get() -> None:
         assert int(head.headers["Content-Length"]) > 0
 
 
-@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="needs IPv6")
+@NEEDS_IPV6
 def test_probes_use_ipv4_and_ipv6() -> None:
     port = HealthServer(0).port
     for host in ("127.0.0.1", "[::1]"):
