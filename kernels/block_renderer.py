@@ -77,6 +77,18 @@ class BlockBackend(ABC, Generic[Style]):
     def block_lines(self, style: Style, positions: NDArray[np.float64], axis: int) -> Tensor:
         """Line bundles [bundles, 32, L, D] at network coordinates [L] along one axis (ROWS or COLUMNS)."""
 
+    def seamless_lines(self, style: Style, positions: NDArray[np.float64], axis: int) -> Tensor:
+        """Line bundles [bundles, 32, L, D] at positions of Viewport.line_coordinates, [L] or blended [3, L]."""
+        if positions.ndim == 1:
+            return self.block_lines(style, positions, axis)
+        here, before, weights = positions
+        lines = self.block_lines(style, here, axis)
+        if weights.any():
+            weight = torch.from_numpy(weights.astype(np.float32)).to(lines.device)[:, None]
+            # Operation by operation, so that no part of an array is rounded otherwise.
+            lines += (self.block_lines(style, before, axis) - lines) * weight
+        return lines
+
     @abstractmethod
     def block_colours(self, style: Style, rows: Tensor, columns: Tensor) -> Tensor:
         """Colours [H, W, 3], about −1 … 1, of row lines [bundles, 32, H, D] and column lines [bundles, 32, W, D]."""
@@ -170,13 +182,13 @@ class BlockBackend(ABC, Generic[Style]):
         """The lines of each block along a tile's axis."""
         blocks = (axis.positions(tile, part) for part in range(axis.parts))
         return [
-            tasks.submit(len(positions) * self._config.line_macs, self._lines, latent, style, positions, axis.axis)
+            tasks.submit(positions.shape[-1] * self._config.line_macs, self._lines, latent, style, positions, axis.axis)
             for positions in blocks
         ]
 
     def _lines(self, latent: Latent, style: Future[Style], positions: NDArray[np.float64], axis: int) -> Tensor:
         return self.cached_lines(
-            (latent, axis, positions.tobytes()), lambda: self.block_lines(style.result(), positions, axis)
+            (latent, axis, positions.tobytes()), lambda: self.seamless_lines(style.result(), positions, axis)
         )
 
     def _render_tile(

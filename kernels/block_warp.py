@@ -110,7 +110,7 @@ class BlockWarp(Generic[Style]):
                     for axis, pages in enumerate(requested):
                         for page in self._pages(samples, axis):
                             if page not in pages:
-                                pages[page] = tasks.submit(0, self._page, latent, style, axis, page)
+                                pages[page] = tasks.submit(0, self._page, latent, style, viewport, axis, page)
                     cost = tile.pixels * self.config.pixel_macs
                     tasks.submit(cost, self._render_tile, tile, samples, style, requested, output)
                 for cost in tasks.completed():
@@ -125,14 +125,14 @@ class BlockWarp(Generic[Style]):
             pages.update(np.unique(first // PAGE).tolist(), np.unique((first + 3) // PAGE).tolist())
         return sorted(pages)
 
-    def _page(self, latent: Latent, style: Future[Style], axis: int, page: int) -> Tensor:
+    def _page(self, latent: Latent, style: Future[Style], viewport: Viewport, axis: int, page: int) -> Tensor:
         """Lines [bundles, PAGE, D, 32] of a page."""
-
-        def compute() -> Tensor:
-            positions = np.arange(page * PAGE, (page + 1) * PAGE, dtype=np.float64) / self.density
-            return self.backend.block_lines(style.result(), positions, axis).permute(0, 2, 3, 1).contiguous()
-
-        return self.backend.cached_lines(("lattice", latent, axis, page), compute)
+        positions = np.arange(page * PAGE, (page + 1) * PAGE, dtype=np.float64) / self.density
+        positions = viewport.line_coordinates(positions, COLUMNS - axis, self.config.resolution)
+        return self.backend.cached_lines(
+            ("lattice", latent, axis, positions.tobytes()),
+            lambda: self.backend.seamless_lines(style.result(), positions, axis).permute(0, 2, 3, 1).contiguous(),
+        )
 
     def _render_tile(
         self,

@@ -113,8 +113,9 @@ class WarpTile:
         rows = y[corners[:, :1] * m + steps][:, :, None] - 0.5  # [n, 16·m, 1]
         columns = x[corners[:, 1:] * m + steps][:, None, :] - 0.5  # [n, 1, 16·m]
         u, v = self._pull_back(*np.broadcast_arrays(columns, rows))
-        places = (self.viewport.network_coordinates(each + 0.5, self.resolution) for each in (v, u))
-        coordinates = np.stack([*places], axis=-1)  # [n, 16·m, 16·m, 2]
+        locate = self.viewport.network_coordinates
+        places = locate(v + 0.5, 1, self.resolution), locate(u + 0.5, 0, self.resolution)
+        coordinates = np.stack(places, axis=-1)  # [n, 16·m, 16·m, 2]
         filled: NDArray[np.bool_] = np.isnan(coordinates).any(axis=-1)  # type: ignore[assignment]
         coordinates[filled] = 0.0
         return Samples(corners, coordinates, filled)

@@ -25,6 +25,7 @@ from model.geometry.orientation import UPRIGHT, Orientation, upright_region
 from model.geometry.outside import OUTSIDES, Outside, fold
 from model.geometry.sampling import MAX_DETAIL_SAMPLES, mean_samples
 from model.geometry.transforms import Transform, check_count, parse_transforms
+from model.geometry.wrap import Wrap, seam_weights
 
 Grid = Literal["centers", "corners"]
 Region = tuple[float, float, float, float]
@@ -56,6 +57,7 @@ class Viewport:
         grid: "centers" or "corners".
         transform: what moves the picture in the plane, in this order.
         outside: what the plane shows where the picture's unit square is not; "extend": the network goes on.
+        wrap: axes along which the picture repeats without a seam.
     """
 
     width: int
@@ -65,6 +67,7 @@ class Viewport:
     grid: Grid
     transform: tuple[Transform, ...] = ()
     outside: Outside = "extend"
+    wrap: Wrap | None = None
 
     @classmethod
     def resolve(
@@ -76,6 +79,7 @@ class Viewport:
         grid: Grid = "centers",
         transform: Sequence[Transform] = (),
         outside: Outside = "extend",
+        wrap: Wrap | None = None,
     ) -> "Viewport":
         """Check values and fill in defaults.
 
@@ -103,7 +107,7 @@ class Viewport:
             raise InputError("outside", f"must be one of {', '.join(OUTSIDES)}, not {outside!r}")
         check_count(transform)
         moved = tuple(each for each in transform if not each.is_identity)
-        return cls(width, height, (x0, y0, x1, y1), crop, grid, moved, outside)._simplify()
+        return cls(width, height, (x0, y0, x1, y1), crop, grid, moved, outside, wrap)._simplify()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values, without transforms if there are none: the keys of images then stay what they were."""
@@ -113,6 +117,8 @@ class Viewport:
             values["transform"] = [each.to_json() for each in self.transform]
         if self.outside != "extend":
             values["outside"] = self.outside
+        if self.wrap is not None:
+            values["wrap"] = self.wrap.to_dict()
         return values
 
     @classmethod
@@ -120,7 +126,8 @@ class Viewport:
         """Inverse of :meth:`to_dict`, for trusted values."""
         sequences = {name: tuple(values[name]) for name in ("region", "crop")}
         transform = parse_transforms(values.get("transform", []))
-        return cls(**values | sequences | {"transform": transform})
+        wrap = Wrap(**values["wrap"]) if "wrap" in values else None
+        return cls(**values | sequences | {"transform": transform, "wrap": wrap})
 
     @cached_property
     def upright(self) -> tuple["Viewport", Orientation] | None:
@@ -140,7 +147,7 @@ class Viewport:
             return self, UPRIGHT
         width, height = orientation.upright_size(self.width, self.height)
         crop = orientation.upright_crop(self.crop, self.width, self.height)
-        return Viewport(width, height, region, crop, self.grid, (), self.outside), orientation
+        return Viewport(width, height, region, crop, self.grid, (), self.outside, self.wrap), orientation
 
     def _simplify(self) -> "Viewport":
         """Transforms that only scale and move as a region, and no ``outside`` where there is none."""
@@ -205,7 +212,8 @@ class Viewport:
     def columns(self, start: int, stop: int, resolution: int, supersampling: int = 1) -> NDArray[np.float64]:
         """Horizontal network coordinates u [stop − start] of columns start … stop − 1 of the whole image.
 
-        With ``supersampling`` m, of an image m times as wide. Columns may lie beyond the image's edges.
+        With ``supersampling`` m, of an image m times as wide. Columns may lie beyond the image's edges. Of an axis
+        that is blended at a seam [3, stop − start], see :meth:`line_coordinates`.
         """
         return self._positions(start, stop, resolution, supersampling, axis=0)
 
@@ -227,15 +235,37 @@ class Viewport:
         low, high = self.region[axis], self.region[axis + 2]
         return low + (high - low) * np.arange(start, stop + 1) / (self.height if axis else self.width)
 
-    def network_coordinates(self, place: NDArray[np.float64], resolution: int) -> NDArray[np.float64]:
-        """Network coordinates of coordinates of the picture, which are folded into it first. NaN is the fill colour."""
-        a = fold(place, self.outside)
-        return a if self.grid == "corners" else (a * resolution - 0.5) / (resolution - 1)
+    def network_coordinates(self, place: NDArray[np.float64], axis: int, resolution: int) -> NDArray[np.float64]:
+        """Network coordinates of places of the picture along x (axis 0) or y (axis 1), folded into it first.
+
+        NaN is the fill colour.
+        """
+        outside = self.outside
+        if self.wrap is not None and self.wrap.covers(axis):
+            outside = "wrap" if self.wrap.mode == "blend" else "mirror"
+        return self._to_network(fold(place, outside), resolution)
+
+    def line_coordinates(self, coordinates: NDArray[np.float64], axis: int, resolution: int) -> NDArray[np.float64]:
+        """The lines that make those at network coordinates [L].
+
+        Either the coordinates themselves; or, along an axis whose lines are blended at a seam, [3, L]: coordinates in
+        the first period, those one period before, and the weights of the latter.
+        """
+        if self.wrap is None or not self.wrap.blends(axis):
+            return coordinates
+        place = coordinates if self.grid == "corners" else (coordinates * (resolution - 1) + 0.5) / resolution
+        place = place % 1
+        pair = (self._to_network(each, resolution) for each in (place, place - 1))
+        return np.stack([*pair, seam_weights(place, self.wrap.blend)])
+
+    def _to_network(self, place: NDArray[np.float64], resolution: int) -> NDArray[np.float64]:
+        return place if self.grid == "corners" else (place * resolution - 0.5) / (resolution - 1)
 
     def _positions(self, start: int, stop: int, resolution: int, supersampling: int, axis: int) -> NDArray[np.float64]:
         if self.transform:
             raise ValueError("only an upright viewport has rows and columns")
-        return self.network_coordinates(self.plane(start, stop, axis, supersampling), resolution)
+        coordinates = self.network_coordinates(self.plane(start, stop, axis, supersampling), axis, resolution)
+        return self.line_coordinates(coordinates, axis, resolution)
 
 
 def _centred_window(width: int, height: int) -> Region:

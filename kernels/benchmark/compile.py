@@ -35,6 +35,7 @@ from model.generator import Generator
 from model.util.arguments import ArgumentParser, some_of
 from model.util.files import write_json
 from model.util.tables import align
+from model.viewport import Viewport
 
 SHARED_MEMORY = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 """KiB per program by compute capability (CUDA C++ Programming Guide, technical specifications)."""
@@ -144,7 +145,7 @@ def compile_network(config: GeneratorConfig, architecture: int) -> list[Compiled
             for parts, launch_config in enumerate(LAUNCH_CONFIGS[architecture], start=1):
                 backend = TritonBackend(PackedModel(generator, launch_config, parts, launch=compile_only))
                 backend.warm_up()
-                backend.warp_colours(any_latent(config), np.zeros((1, 1, 2)))
+                backend.warp_colours(any_latent(config), np.zeros((1, 1, 2)), Viewport.resolve(1, 1))
         found = executor.map(lambda item: read_resources(item[0], architecture, *item[1]), kernels.items())
         return list(found)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.gpu.cuda_graphs import LineGraphs
@@ -16,6 +17,7 @@ from kernels.gpu.upload import Upload
 from kernels.line_cache import CACHE_BYTES, LineCache
 from kernels.tiling import Axis
 from model.latents.latent import Latent
+from model.util.device import to_device_async
 
 PAGE = 256
 """Maximum number of positions in a page."""
@@ -31,11 +33,29 @@ REFINEMENT_BYTES = 32 * 2**20
 
 
 class Page(NamedTuple):
-    """Key of a page of lines; ``positions`` are the bytes of its network coordinates, float64."""
+    """Key of a page of lines; ``positions`` are the bytes of its network coordinates, float64.
+
+    Lines that are blended at a seam also have those of one period ``before``, and the ``weights`` of the latter.
+    """
 
     latent: Latent
     axis: int
     positions: bytes
+    before: bytes = b""
+    weights: bytes = b""
+
+    @classmethod
+    def of(cls, latent: Latent, axis: int, positions: NDArray[np.float64]) -> "Page":
+        """The page of positions of Viewport.line_coordinates, [L] or [3, L]."""
+        if positions.ndim == 1:
+            return cls(latent, axis, positions.tobytes())
+        here, before, weights = (each.tobytes() for each in positions)
+        return cls(latent, axis, here, before, weights) if positions[2].any() else cls(latent, axis, here)
+
+    @property
+    def parts(self) -> tuple["Page", ...]:
+        """The pages that are blended; none of an ordinary page."""
+        return tuple(Page(self.latent, self.axis, each) for each in (self.positions, self.before) if self.before)
 
     @property
     def length(self) -> int:
@@ -46,7 +66,7 @@ class Page(NamedTuple):
 def pages_of(latent: Latent, axis: Axis, tiles: range) -> dict[tuple[int, int], Page]:
     """The page of each tile and part of an axis, without positions beyond the whole image."""
     return {
-        (tile, part): Page(latent, axis.axis, axis.positions(tile, part)[: axis.inside(tile, part)].tobytes())
+        (tile, part): Page.of(latent, axis.axis, axis.positions(tile, part)[..., : axis.inside(tile, part)])
         for tile, part in itertools.product(tiles, range(axis.parts))
         if axis.inside(tile, part) > 0
     }
@@ -71,12 +91,14 @@ class Lines:
         pages: fp16 [positions, bundles, D, parts, 32], padded to whole tiles.
         refinements: the refinement's modulated weights, fp16 [parts, REFINEMENT_SIZE].
         styles: w+ of composed latents.
+        blended: pages that are made of others.
     """
 
     pages: dict[Page, Tensor]
     refinements: dict[Latent, Tensor]
     styles: dict[Latent, Tensor]
     batches: list[_Batch]
+    blended: Sequence[Page]
 
 
 class LinePages:
@@ -99,10 +121,15 @@ class LinePages:
         """Look up pages, and the refinement weights of latents; add the inputs of what is missing to an upload."""
         found: dict[Page, Tensor] = {}
         missing: list[Page] = []
-        for page in dict.fromkeys(pages):
+        blended: list[Page] = []
+        wanted = list(dict.fromkeys(pages))
+        for page in wanted:
+            if page in found:
+                continue
             lines = self._cache.get(page)
             if lines is None:
-                missing.append(page)
+                (blended if page.before else missing).append(page)
+                wanted += page.parts
                 size = self._padded(page)
                 lines = torch.empty(size, *self._model.line_shape, dtype=torch.float16, device=self._model.device)
             found[page] = lines
@@ -116,7 +143,7 @@ class LinePages:
                 if latent not in computed:
                     alone.append(latent)
             refinements[latent] = weights
-        prepared = Lines(found, refinements, {}, [])
+        prepared = Lines(found, refinements, {}, [], blended)
         batches = [(list(dict.fromkeys(page.latent for page in pages)), pages) for pages in self._batches(missing)]
         batches += [(alone[start : start + STYLES], []) for start in range(0, len(alone), STYLES)]
         for own, wanted in batches:
@@ -141,6 +168,19 @@ class LinePages:
                 self._cache.put(page, lines.pages[page])
             for latent in batch.latents:
                 self._refinements.put(latent, lines.refinements[latent])
+        for page in lines.blended:
+            self._blend(page, lines.pages)
+            self._cache.put(page, lines.pages[page])
+
+    def _blend(self, page: Page, pages: dict[Page, Tensor]) -> None:
+        """Queue the computation of a blended page from its parts."""
+        here, before = (pages[part].float().sum(dim=3) for part in page.parts)  # [L, bundles, D, 32]
+        weights = np.zeros(len(here), np.float32)
+        weights[: page.length] = np.frombuffer(page.weights)
+        value = here + (before - here) * to_device_async(weights, self._model.device)[:, None, None, None]
+        for part in range(self._model.parts):
+            pages[page][:, :, :, part] = value
+            value = value - pages[page][:, :, :, part]
 
     @property
     def graph_sizes(self) -> list[int]:

@@ -167,14 +167,18 @@ class TritonBackend:
         for tile in warp_tiles(viewport, self._config.resolution, PAGE, self._config.max_scale):
             pixels = blank(tile.side)
             for samples in tile.sample(visible=True):
-                colours = self.warp_colours(latent, samples.coordinates.reshape(-1, *samples.coordinates.shape[2:]))
+                coordinates = samples.coordinates.reshape(-1, *samples.coordinates.shape[2:])
+                colours = self.warp_colours(latent, coordinates, viewport)
                 put_blocks(samples, average_samples(colours.reshape(-1, RGB), samples), pixels)
             tile.place(pixels, output)
             if progress is not None:
                 progress(tile.pixels * self._config.pixel_macs)
 
-    def warp_colours(self, latent: Latent, coordinates: NDArray[np.float64]) -> Tensor:
-        """Colours [H, W, 3] in fp32 at network coordinates [H, W, 2] (vertical, horizontal)."""
+    def warp_colours(self, latent: Latent, coordinates: NDArray[np.float64], viewport: Viewport) -> Tensor:
+        """Colours [H, W, 3] in fp32 at network coordinates [H, W, 2] (vertical, horizontal).
+
+        Of ``viewport`` only counts where lines are blended.
+        """
         height, width, _ = coordinates.shape
         places = np.empty(coordinates.shape, np.float32)
 
@@ -182,6 +186,7 @@ class TritonBackend:
             lines = []
             for axis in (ROWS, COLUMNS):
                 positions, places[..., axis] = sample(coordinates[..., axis], self._density, PAGE)
+                positions = viewport.line_coordinates(positions, COLUMNS - axis, self._config.resolution)
                 lines.append(self._lines(latent, positions, axis))
             uploaded = to_device_async(places, self._device)
             colours = torch.empty(height, width, RGB, device=self._device)
@@ -234,7 +239,7 @@ class TritonBackend:
     def _lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
         """Lines [L, bundles, D, parts, 32] at network coordinates [L], contiguous."""
         pages = [
-            Page(latent, axis, positions[start : start + PAGE].tobytes()) for start in range(0, len(positions), PAGE)
+            Page.of(latent, axis, positions[..., start : start + PAGE]) for start in range(0, positions.shape[-1], PAGE)
         ]
         upload = Upload(self._device)
         lines = self._pages.prepare(pages, [], upload)

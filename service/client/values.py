@@ -26,6 +26,9 @@ class Picture(TypedDict, total=False):
     grid: Literal["centers", "corners"]
     transform: list[dict[str, Any]]
     outside: Literal["extend", "clamp", "mirror", "wrap", "fill"]
+    wrap: Literal["x", "y", "xy"]
+    wrap_mode: Literal["blend", "mirror"]
+    wrap_blend: float
     format: Literal["png", "jpeg", "jpg", "webp"]
     quality: int
 

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from model.errors import InputError
 from model.geometry.outside import OUTSIDES
 from model.geometry.transforms import Transform, parse_transform, parse_transforms
+from model.geometry.wrap import AXES, DEFAULT_BLEND, MODES, Wrap
 from model.latents.latent import Edit
 from model.latents.ranges import parse_seeds
 from model.viewport import MAX_SIDE
@@ -94,7 +95,7 @@ def crop(text: str) -> tuple[int, ...]:
 
 
 def add_transforms(parser: ArgumentParser) -> None:
-    """Add --rotate, --translate, --scale, --matrix, --transform, which may be repeated, and --outside."""
+    """Add --rotate, --translate, --scale, --matrix, --transform, which may be repeated, --outside, --wrap …"""
 
     def add(option: str, metavar: str, text: str) -> None:
         parse = transforms if option == "transform" else partial(transform, option)
@@ -109,6 +110,16 @@ def add_transforms(parser: ArgumentParser) -> None:
     add("transform", "JSON", 'more kinds: [{"lens": {"k1": -0.2}}], see docs/geometry.md')
     text = "what is shown outside of the unit square (default: extend, the network goes on)"
     parser.add_argument("--outside", choices=OUTSIDES, help=text)
+    parser.add_argument("--wrap", choices=AXES, help="the picture repeats along these axes without a seam")
+    text = "blend lines at the seam (default), or mirror every other period"
+    parser.add_argument("--wrap-mode", choices=MODES, default="blend", help=text)
+    text = f"part of the period that is blended (default: {DEFAULT_BLEND})"
+    parser.add_argument("--wrap-blend", type=number, default=DEFAULT_BLEND, metavar="PART", help=text)
+
+
+def seamless(options: Namespace) -> Wrap | None:
+    """The parsed --wrap, --wrap-mode and --wrap-blend."""
+    return None if options.wrap is None else Wrap(options.wrap, options.wrap_mode, options.wrap_blend)
 
 
 def transform(kind: str, text: str) -> tuple[Transform, ...]:

@@ -55,7 +55,13 @@ Output = Format | Tiled
 
 _BY_SUFFIX: dict[str, Output] = {**FORMATS_BY_SUFFIX, "jpeg": "jpeg", "tif": "tiff", "tiff": "tiff", "dzi": "dzi"}
 
-_OPTIONS = {"truncation_psi": "psi", "truncation_cutoff": "cutoff", "class_index": "class", "format": "tile-format"}
+_OPTIONS = {
+    "wrap_blend": "wrap-blend",
+    "truncation_psi": "psi",
+    "truncation_cutoff": "cutoff",
+    "class_index": "class",
+    "format": "tile-format",
+}
 """Options that set fields with other names."""
 
 _UNFINISHED = "image"
@@ -170,13 +176,18 @@ def _find_viewport(options: Namespace, resolution: int, like: RenderSpec | None)
             options.grid or "centers",
             options.transform,
             options.outside or "extend",
+            types.seamless(options),
         )
-    if (options.size, options.region, options.crop, options.outside) == (None,) * 4 and not options.transform:
+    given = options.size, options.region, options.crop, options.outside, options.wrap
+    if given == (None,) * 5 and not options.transform:
         return like.viewport
     width, height = options.size or like.viewport.crop[2:]
     region = options.region or like.viewport.crop_region
+    wrap = types.seamless(options) or like.viewport.wrap
     transform, outside = (*like.viewport.transform, *options.transform), options.outside or like.viewport.outside
-    return Viewport.resolve(width, height, region, options.crop, options.grid or like.viewport.grid, transform, outside)
+    return Viewport.resolve(
+        width, height, region, options.crop, options.grid or like.viewport.grid, transform, outside, wrap
+    )
 
 
 def _find_latent(options: Namespace, checkpoint: Checkpoint, like: RenderSpec | None) -> Latent:

@@ -57,7 +57,7 @@ async def find_source(identifier: str, request: Request, app_state: AppState) ->
             raise UnknownJobError("job", f"is {status.state}: it has no finished output")
         return StoredSource(status.job, request, app_state)
     fields = {"model": named.model, "seed": named.seed, "truncation_psi": named.psi, "width": named.side}
-    fields |= {"truncation_cutoff": named.cutoff, "class_index": named.class_index}
+    fields |= {"truncation_cutoff": named.cutoff, "class_index": named.class_index, "wrap": named.wrap}
     try:
         image = await resolve_image(ImageRequest.model_validate(fields), app_state.models)
     except ValidationError as error:
@@ -115,6 +115,7 @@ class LiveSource:
 
     def _resolve(self, request: ResolvedRequest) -> ResolvedImage:
         viewport = live_viewport(self.width, request.box, request.sides)
+        viewport = replace(viewport, wrap=self._image.spec.viewport.wrap)
         check_limits(viewport, self._image.checkpoint.config, self._app_state.settings.max_image_pixels)
         encoding = Encoding(request.format if request.is_plain else "png", metadata="none")  # mostly tiles
         return replace(self._image, spec=replace(self._image.spec, viewport=viewport, encoding=encoding))

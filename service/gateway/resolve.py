@@ -14,6 +14,7 @@ from fastapi import HTTPException, Request
 from model.checkpoint import Checkpoint
 from model.config import GeneratorConfig
 from model.errors import InputError
+from model.geometry.wrap import Wrap
 from model.latents.latent import MAX_SEED, Latent
 from model.spec import Encoding, RenderSpec
 from model.util.text import printable
@@ -70,8 +71,9 @@ async def resolve_image(request: ImageRequest, models: ModelLookup) -> ResolvedI
     latent.check(config)
     width = request.width or request.height or config.resolution
     height = request.height or width
+    wrap = None if request.wrap is None else Wrap(request.wrap, request.wrap_mode, request.wrap_blend)
     viewport = Viewport.resolve(
-        width, height, request.region, request.crop, request.grid, request.transform, request.outside
+        width, height, request.region, request.crop, request.grid, request.transform, request.outside, wrap
     )
     spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(request.format, request.quality, request.metadata))
     return ResolvedImage(checkpoint, seed, spec)

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from model.geometry.outside import Outside
+from model.geometry.wrap import BLENDS, DEFAULT_BLEND, Axes, WrapMode
 from model.latents.latent import MAX_SEED, PSI_BOUNDS
 from model.spec import DEFAULT_QUALITY, Format, Metadata
 from model.viewport import MAX_SIDE, REGION_BOUNDS, Grid
@@ -62,6 +63,9 @@ _OUTSIDE = (
     "what is shown outside of the picture's unit square: `extend`: the network goes on, as far as a region may; "
     "`clamp`: its edge; `mirror`, `wrap`: the picture again; `fill`: black"
 )
+_WRAP = "`x`, `y`, `xy`: the picture repeats along these axes without a seam; see docs/geometry.md"
+_WRAP_MODE = "`blend` blends the end of a period with what lies before its beginning; `mirror` mirrors every other one"
+_WRAP_BLEND = "part of the period that is blended"
 _FORMAT = "file format, `jpg` as `jpeg`; a JPEG has at most 65,500 pixels a side, a WebP 16,382"
 _OUTPUT = (
     "`dzi`: a folder of tiles for viewers; `tiff`: one tiled BigTIFF with all smaller sizes and `format` png "
@@ -217,6 +221,9 @@ class ImageRequest(StrictModel):
     grid: Grid = Field("centers", description=_GRID)
     transform: Transforms = Field((), description=DESCRIPTION, examples=[[{"rotate": 30}, {"scale": 1.2}]])
     outside: Outside = Field("extend", description=_OUTSIDE)
+    wrap: Axes | None = Field(None, description=_WRAP)
+    wrap_mode: WrapMode = Field("blend", description=_WRAP_MODE)
+    wrap_blend: Number = Field(DEFAULT_BLEND, ge=BLENDS[0], le=BLENDS[1], description=_WRAP_BLEND)
     format: AnyFormat = Field("png", description=_FORMAT)
     quality: Integer = Field(DEFAULT_QUALITY, ge=1, le=100, description=_QUALITY)
     metadata: Metadata = Field("full", description=_METADATA)
@@ -322,6 +329,9 @@ class ImageQuery(StrictModel):
     grid: Grid = Field("centers", description=_GRID)
     transform: QueryTransforms = Field((), description=f"JSON: {DESCRIPTION}", examples=['[{"rotate": 30}]'])
     outside: Outside = Field("extend", description=_OUTSIDE)
+    wrap: Axes | None = Field(None, description=_WRAP)
+    wrap_mode: WrapMode = Field("blend", description=_WRAP_MODE)
+    wrap_blend: QueryNumber = Field(DEFAULT_BLEND, ge=BLENDS[0], le=BLENDS[1], description=_WRAP_BLEND)
     quality: QueryInteger = Field(DEFAULT_QUALITY, ge=1, le=100, description=_QUALITY)
     metadata: Metadata = Field("full", description=_METADATA)
 

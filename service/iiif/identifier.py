@@ -10,7 +10,7 @@ from service.iiif.request import UnknownIdentifierError, parse_integer
 DEFAULT_SIDE = 65_536
 """Default side of a live image, far above the training resolution: viewers can zoom in."""
 
-_FORM = "must be MODEL:SEED, optionally with :psi=, :cutoff=, :class= or :size=, or job:ID"
+_FORM = "must be MODEL:SEED, optionally with :psi=, :cutoff=, :class=, :size= or :wrap=, or job:ID"
 _JOB = re.compile(r"job:([0-9a-f]{32})")
 _SEED = re.compile(r"\d{1,10}", re.ASCII)
 _PSI = re.compile(r"-?\d(\.\d{0,15})?", re.ASCII)
@@ -33,6 +33,7 @@ class LiveIdentifier:
     cutoff: int | None = None
     class_index: str | None = None
     side: int = DEFAULT_SIDE
+    wrap: str | None = None
 
 
 def parse_identifier(text: str) -> LiveIdentifier | StoredIdentifier:
@@ -46,7 +47,7 @@ def parse_identifier(text: str) -> LiveIdentifier | StoredIdentifier:
     given: dict[str, str] = {}
     for part in parts:
         name, _, value = part.partition("=")
-        if name not in ("psi", "cutoff", "class", "size") or name in given:
+        if name not in ("psi", "cutoff", "class", "size", "wrap") or name in given:
             raise UnknownIdentifierError("identifier", _FORM)
         given[name] = value
     return LiveIdentifier(
@@ -56,6 +57,7 @@ def parse_identifier(text: str) -> LiveIdentifier | StoredIdentifier:
         _integer(given, "cutoff"),
         given.get("class"),
         _side(given),
+        given.get("wrap"),
     )
 
 

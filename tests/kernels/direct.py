@@ -20,7 +20,8 @@ def direct_colours(generator: Generator, latent: Latent, viewport: Viewport, sam
     columns = viewport.plane(x * samples, (x + w) * samples, 0, samples) - 0.5
     rows = viewport.plane(y * samples, (y + h) * samples, 1, samples) - 0.5
     u, v = pull_back(viewport.transform)(*np.meshgrid(columns, rows))
-    places = (viewport.network_coordinates(each + 0.5, generator.config.resolution) for each in (v, u))
+    resolution = generator.config.resolution
+    places = (viewport.network_coordinates(each + 0.5, axis, resolution) for axis, each in ((1, v), (0, u)))
     coordinates = np.stack([*places], axis=-1)  # [h·samples, w·samples, 2]
     filled: NDArray[np.bool_] = np.isnan(coordinates).any(axis=-1)  # type: ignore[assignment]
     colours = colours_at(generator, latent, np.where(filled[..., None], 0.0, coordinates))

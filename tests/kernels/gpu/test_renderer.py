@@ -24,6 +24,7 @@ from kernels.renderer import Renderer
 from model.checkpoint import Checkpoint
 from model.generator import COLUMNS, ROWS, Generator
 from model.geometry.transforms import parse_transforms
+from model.geometry.wrap import Wrap
 from model.latents.latent import Latent, pack_floats
 from model.latents.styles import layer_styles
 from model.official.generator import convert_state_dict
@@ -306,7 +307,8 @@ class TestWarp:
         spec = make_spec(20, 18, grid="corners")
         rows, columns = spec.viewport.rows(0, 18, TINY.resolution), spec.viewport.columns(0, 20, TINY.resolution)
         coordinates = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
-        found = to_levels(backend_of(renderer).warp_colours(Latent(seed=1), coordinates).double().cpu().numpy())
+        colours = backend_of(renderer).warp_colours(Latent(seed=1), coordinates, spec.viewport)
+        found = to_levels(colours.double().cpu().numpy())
         assert np.abs(found - renderer.render(spec)).max() <= 1
 
     def test_a_rotated_image_and_its_part(self, renderer: Renderer) -> None:
@@ -326,6 +328,15 @@ class TestWarp:
         spec = make_spec(8, 8, transform=parse_transforms([{"rotate": 30}]), outside="fill")
         expected = to_levels(direct_colours(renderer.checkpoint.load(), Latent(seed=1), spec.viewport, 2))
         assert np.abs(renderer.render(spec).astype(int) - expected).max() <= 1
+
+
+def test_a_seamless_image(renderer: Renderer, checkpoint: Checkpoint) -> None:
+    """Lines are blended as by the other backends, and repeat."""
+    spec = make_spec(32, 6, region=(-0.5, 0.0, 1.5, 0.4), wrap=Wrap("x"))
+    expected = Renderer(checkpoint, "cpu", "reference").render(spec)
+    found = renderer.render(spec)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    assert np.array_equal(found[:, :16], found[:, 16:])
 
 
 class TestPinnedMemory:

@@ -24,7 +24,9 @@ from PIL import Image
 from kernels.renderer import Renderer
 from kernels.tiling import Band
 from model.checkpoint import Checkpoint
+from model.errors import InputError
 from model.geometry.transforms import parse_transforms
+from model.geometry.wrap import Wrap
 from model.latents.latent import Latent
 from model.spec import RenderSpec
 from model.viewport import Viewport
@@ -102,6 +104,15 @@ class TestImages:
         again = tmp_path / "again.png"
         assert main(["render", str(checkpoint.path), "--like", str(output), "--output", str(again)]) == 0
         assert np.array_equal(read(again), read(output))
+
+    def test_seamless(self, checkpoint: Checkpoint, tmp_path: Path) -> None:
+        output = tmp_path / "a.png"
+        given = ["--size", "40x30", "--wrap", "x", "--wrap-blend", "0.5"]
+        assert main(["render", str(checkpoint.path), *given, "--output", str(output)]) == 0
+        viewport = Viewport.resolve(40, 30, wrap=Wrap("x", blend=0.5))
+        assert np.array_equal(read(output), expect(checkpoint, Latent(seed=0), viewport))
+        with pytest.raises(InputError, match=r"^wrap-blend: must be from 0\.01"):
+            parse(["demo", "--wrap", "x", "--wrap-blend", "2"])
 
     @pytest.mark.parametrize(
         ("option", "value"),

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from model.config import GeneratorConfig
+from model.geometry.wrap import Wrap
 from model.latents.latent import MAX_SEED
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.stand_in import RunningGateway
@@ -64,6 +65,17 @@ def test_transforms_in_bodies_and_addresses(gateway: RunningGateway) -> None:
     assert [each.to_json() for each in first.viewport.transform] == [{"rotate": 30}, {"lens": {"k1": 0.1, "k2": 0}}]
     assert first.viewport.outside == "mirror"
     assert got.headers["ETag"] == posted.headers["ETag"] != plain.headers["ETag"]
+
+
+def test_seamless_images(gateway: RunningGateway) -> None:
+    posted = gateway.post(model="plain", seed=7, width=48, wrap="xy", wrap_blend=0.5)
+    got = gateway.image("plain/7.png", width=48, wrap="xy", wrap_blend=0.5)
+    assert posted.headers["ETag"] == got.headers["ETag"]
+    assert gateway.queue.asked[0].viewport.wrap == Wrap("xy", blend=0.5)
+    tile = gateway.http.get("/iiif/3/plain:7:wrap=x/0,0,512,512/64,/0/default.png")
+    assert tile.status_code == 200
+    assert gateway.queue.asked[-1].viewport.wrap == Wrap("x")
+    assert gateway.http.get("/iiif/3/plain:7:wrap=z/info.json").status_code == 404
 
 
 def test_a_transform_that_only_scales_is_a_region(gateway: RunningGateway) -> None:
@@ -138,6 +150,9 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({"transform": [{"matrix": [1, 2, 0, 2, 4, 0]}]}, "transform"),
     ({"transform": [{"scale": 1024}] * 8}, "transform"),
     ({"outside": "repeat"}, "outside"),
+    ({"wrap": "z"}, "wrap"),
+    ({"wrap": "x", "wrap_blend": 0}, "wrap_blend"),
+    ({"wrap": "x", "wrap_mode": "fade"}, "wrap_mode"),
     ({"width": 0}, "width"),
     ({"width": -5}, "width"),
     ({"width": 262145}, "width"),
