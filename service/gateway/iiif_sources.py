@@ -25,6 +25,7 @@ from service.gateway.state import AppState
 from service.iiif.identifier import LiveIdentifier, StoredIdentifier, parse_identifier
 from service.iiif.request import Limits, ResolvedRequest, UnknownIdentifierError
 from service.iiif.transform import transform
+from service.iiif.turn import turned_viewport
 from service.imaging.pyramid import Box, Sides
 from service.imaging.pyramid_reader import edges_in, level_for, read_scaled, tile_of
 from service.jobs.job import Job
@@ -107,7 +108,8 @@ class LiveSource:
             return Answer(result.content, tag, server_timing(result))
 
         async def transform_result() -> bytes:
-            return await _in_thread(lambda: transform(imagecodecs.png_decode(result.content), request))
+            turned = request.rotation.is_oblique
+            return await _in_thread(lambda: transform(imagecodecs.png_decode(result.content), request, turned=turned))
 
         with self._app_state.in_flight.hold(result.content):
             content = await _limited(transform_result, self._request, self._app_state)
@@ -116,6 +118,8 @@ class LiveSource:
     def _resolve(self, request: ResolvedRequest) -> ResolvedImage:
         viewport = live_viewport(self.width, request.box, request.sides)
         viewport = replace(viewport, wrap=self._image.spec.viewport.wrap)
+        if request.rotation.is_oblique:
+            viewport = turned_viewport(viewport, request.rotation)
         check_limits(viewport, self._image.checkpoint.config, self._app_state.settings.max_image_pixels)
         encoding = Encoding(request.format if request.is_plain else "png", metadata="none")  # mostly tiles
         return replace(self._image, spec=replace(self._image.spec, viewport=viewport, encoding=encoding))

@@ -7,7 +7,15 @@ from service.iiif.request import QUALITIES, SUFFIXES, Limits
 CONTEXT = "http://iiif.io/api/image/3/context.json"
 PROFILE = "http://iiif.io/api/image/3/level2.json"
 
-FEATURES = ("mirroring", "regionSquare", "rotationBy90s", "sizeUpscaling", "canonicalLinkHeader", "profileLinkHeader")
+FEATURES = (
+    "mirroring",
+    "regionSquare",
+    "rotationArbitrary",
+    "rotationBy90s",
+    "sizeUpscaling",
+    "canonicalLinkHeader",
+    "profileLinkHeader",
+)
 """Features beyond those of level 2."""
 
 

@@ -201,17 +201,20 @@ class Rotation:
 
     @classmethod
     def parse(cls, text: str) -> "Rotation":
-        """Parse ``n`` or ``!n``. Raises BadSyntaxError, or UnsupportedError for other angles than multiples of 90."""
+        """Parse ``n`` or ``!n``. Raises BadSyntaxError."""
         degrees = parse_decimal(text.removeprefix("!"))
         if degrees is None or not 0 <= degrees <= 360:
             raise BadSyntaxError("rotation", "must be n or !n, with n from 0 to 360")
-        if degrees % 90:
-            raise UnsupportedError("rotation", f"must be a multiple of 90 degrees, not {degrees:.15g}")
-        return cls(degrees % 360, text.startswith("!"))
+        return cls(round(degrees, 9) % 360, text.startswith("!"))
 
     def __str__(self) -> str:
         """The canonical form."""
-        return f"{'!' if self.mirrored else ''}{self.degrees:g}"
+        return f"{'!' if self.mirrored else ''}{self.degrees:.9f}".rstrip("0").rstrip(".")
+
+    @property
+    def is_oblique(self) -> bool:
+        """Whether it is no multiple of 90 degrees."""
+        return self.degrees % 90 != 0
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,24 @@ from PIL import Image
 
 from model.spec import DEFAULT_QUALITY, Encoding
 from service.iiif.request import ResolvedRequest
+from service.iiif.turn import BACKGROUND, paint_background
 from service.imaging.encode import encode
 
 
-def transform(pixels: NDArray[np.uint8], request: ResolvedRequest) -> bytes:
-    """Rotate, convert and encode the pixels [h, w, 3] of the requested region at the requested size."""
-    if request.rotation.mirrored:
+def transform(pixels: NDArray[np.uint8], request: ResolvedRequest, *, turned: bool = False) -> bytes:
+    """Rotate, convert and encode the pixels [h, w, 3] of the requested region at the requested size.
+
+    If they are ``turned``, their background alone is left to paint.
+    """
+    degrees = request.rotation.degrees
+    if request.rotation.mirrored and not turned:
         pixels = pixels[:, ::-1]
-    pixels = np.rot90(pixels, -int(request.rotation.degrees) // 90)  # rot90 turns counterclockwise
+    if turned:
+        pixels = paint_background(pixels, request.sides, degrees)
+    elif request.rotation.is_oblique:
+        pixels = _rotate(pixels, degrees)
+    else:
+        pixels = np.rot90(pixels, -int(degrees) // 90)  # rot90 turns counterclockwise
     if request.quality not in ("gray", "bitonal"):
         return encode(pixels, Encoding(request.format))
     image = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
@@ -28,3 +38,10 @@ def transform(pixels: NDArray[np.uint8], request: ResolvedRequest) -> bytes:
     options = {"compress_level": 1} if request.format == "png" else {"quality": DEFAULT_QUALITY, "method": 0}
     image.save(file, request.format, **options)
     return file.getvalue()
+
+
+def _rotate(pixels: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+    """Stored pixels, turned clockwise on white."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    fill = (BACKGROUND,) * 3
+    return np.asarray(image.rotate(-degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=fill))

@@ -96,7 +96,7 @@ class ImageParameters(BaseModel):
     identifier: str = _IDENTIFIER
     region: str = Field(max_length=100, description="full, square, x,y,w,h or pct:x,y,w,h", examples=["full"])
     size: str = Field(max_length=100, description="max, w, ,h w,h !w,h or pct:n, perhaps after ^", examples=["512,"])
-    rotation: str = Field(max_length=100, description="0, 90, 180 or 270, after ! mirrored", examples=["0"])
+    rotation: str = Field(max_length=100, description="degrees clockwise, to 360, after ! mirrored", examples=["0"])
     quality: str = Field(max_length=100, description="default, color, gray or bitonal", examples=["default"])
     format: str = Field(max_length=100, description=", ".join(SUFFIXES), examples=["jpg"])
 
