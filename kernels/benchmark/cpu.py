@@ -25,10 +25,14 @@ from kernels.renderer import Renderer
 from kernels.style import Layer
 from model.checkpoint import Checkpoint, save_random_checkpoint
 from model.config import GeneratorConfig
+from model.geometry.transforms import Transform
 from model.latents.styles import layer_styles
 from model.spec import RenderSpec
 from model.util.measuring import in_own_process, peak_memory
 from model.viewport import Viewport
+
+TRANSFORMED = ", transformed"
+"""Ends the names of variants that render transformed images."""
 
 ROUNDS = 5
 """Rounds, in each of which every variant has its turn."""
@@ -47,13 +51,26 @@ class Turn:
     peak_bytes: int
 
 
-def run_cpu(checkpoint: Path | None, preset: str, viewport: Viewport, backends: Sequence[str] | None) -> Report:
+def run_cpu(
+    checkpoint: Path | None,
+    preset: str,
+    viewport: Viewport,
+    backends: Sequence[str] | None,
+    transform: Sequence[Transform] = (),
+) -> Report:
     """Measure backends with a checkpoint, or with random weights of a preset.
 
     Args:
         backends: targets of kernels.native.library, "cpu" and "reference"; None for those that this CPU would use.
+        transform: measure transformed images, too; without the reference.
     """
     variants = backends or [*(library.target for library in load_libraries()), "cpu", "reference"]
+    shown = dict.fromkeys(variants, viewport)
+    if transform:
+        transformed = Viewport.resolve(viewport.width, viewport.height, transform=transform)
+        shown = {variant: viewport for variant in variants if variant != "reference"}
+        shown |= {f"{variant}{TRANSFORMED}": transformed for variant in shown}
+        variants = [*shown]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
         path = checkpoint or Path(folder) / f"{preset}.safetensors"
         if checkpoint is None:
@@ -67,9 +84,9 @@ def run_cpu(checkpoint: Path | None, preset: str, viewport: Viewport, backends: 
         )
         pools = {
             variant: processes.enter_context(
-                ProcessPoolExecutor(1, get_context("spawn"), initializer=_open, initargs=(variant, path, viewport))
+                ProcessPoolExecutor(1, get_context("spawn"), initializer=_open, initargs=(variant, path, own))
             )
-            for variant in variants
+            for variant, own in shown.items()
         }
         turns: dict[str, list[Turn]] = {variant: [] for variant in variants}
         begin = time.perf_counter()
@@ -79,9 +96,14 @@ def run_cpu(checkpoint: Path | None, preset: str, viewport: Viewport, backends: 
                 turns[variant].append(pool.submit(_take_turn).result())
         report.measurements += [_measurement(variant, report.config, viewport, turns[variant]) for variant in variants]
         report.notes += [
-            _ratio(variant, turns[variant], turns["cpu"])
+            _ratio(f"cpu by {variant}", turns["cpu"], turns[variant])
             for variant in variants
-            if variant not in ("cpu", "reference") and "cpu" in variants
+            if variant not in ("cpu", "reference") and "cpu" in variants and not variant.endswith(TRANSFORMED)
+        ]
+        report.notes += [
+            _ratio(f"{variant}{TRANSFORMED} by plain", turns[f"{variant}{TRANSFORMED}"], turns[variant])
+            for variant in variants
+            if f"{variant}{TRANSFORMED}" in variants
         ]
         return report
 
@@ -117,6 +139,7 @@ class _Backend:
     """A backend: images of new latents; and an image of a latent whose lines are cached."""
 
     def __init__(self, variant: str, path: Path, viewport: Viewport) -> None:
+        variant = variant.removesuffix(TRANSFORMED)
         if variant != "cpu":
             os.environ["CREPS_NATIVE"] = variant
         self._renderer = Renderer(Checkpoint.open(path), "cpu", "cpu" if variant == "cpu" else "native")
@@ -176,16 +199,16 @@ def _measurement(variant: str, config: GeneratorConfig, viewport: Viewport, turn
     return Measurement.of(variant, config, viewport, 1, milliseconds=total, pixels_milliseconds=pixels, peak_bytes=peak)
 
 
-def _ratio(variant: str, turns: Sequence[Turn], baseline: Sequence[Turn]) -> str:
-    """Ratios of times: how many times as fast as the backend cpu."""
+def _ratio(name: str, turns: Sequence[Turn], others: Sequence[Turn]) -> str:
+    """Ratios of times: how many times as long as the others."""
 
     def ratios(of: Callable[[Turn], float]) -> str:
-        values = sorted(of(theirs) / of(ours) for ours, theirs in zip(turns, baseline, strict=True))
+        values = sorted(of(one) / of(other) for one, other in zip(turns, others, strict=True))
         return f"{statistics.median(values):.2f} ({values[0]:.2f} to {values[-1]:.2f})"
 
     total, pixels = ratios(lambda turn: turn.total), ratios(lambda turn: turn.pixels)
     processor = ratios(lambda turn: turn.processor)
-    return f"cpu by {variant}, round by round: {total}; pixels alone {pixels}; processor time {processor}"
+    return f"{name}, round by round: {total}; pixels alone {pixels}; processor time {processor}"
 
 
 def _cpu_name() -> str:

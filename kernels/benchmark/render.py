@@ -1,5 +1,6 @@
 """``creps benchmark render``: speed of the backends on a CPU or a GPU, compared with a naive baseline."""
 
+import json
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from kernels.benchmark.report import Report
 from kernels.native.targets import TARGETS
 from model.config import PRESETS
 from model.errors import InputError
+from model.geometry.transforms import Transform, parse_transforms
 from model.util.arguments import ArgumentParser, some_of
 from model.util.files import write_json
 from model.viewport import Viewport
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("--device", "cuda is not available: torch finds no GPU")
     if cuda and options.backends is not None:
         raise InputError("--backends", "requires --device cpu; on a GPU all variants are measured")
+    if cuda and options.transform:
+        raise InputError("--transform", "requires --device cpu")
     for option in ("chart", "kernels_only"):
         if not cuda and getattr(options, option):
             raise InputError(f"--{option.replace('_', '-')}", "requires --device cuda")
@@ -48,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         from kernels.benchmark.cpu import run_cpu
 
         viewport = Viewport.resolve(*(options.size or CPU_SIZE))
-        report = run_cpu(options.checkpoint, options.preset, viewport, options.backends)
+        report = run_cpu(options.checkpoint, options.preset, viewport, options.backends, options.transform)
         save(report)
         print(report)
     if options.chart is not None:
@@ -68,10 +72,19 @@ def _parser() -> ArgumentParser:
     add("--device", choices=("cpu", "cuda"), help="default: cuda if there is a GPU")
     add("--size", type=_size, metavar="WxH", help="default: 512x512; on a GPU squares from 256 to 32768")
     add("--backends", type=some_of(CPU_BACKENDS), help="on a CPU; default: kernels that it can use, cpu, reference")
+    text = 'on a CPU: transformed images beside plain ones, such as [{"rotate": 30}]; without the reference'
+    add("--transform", type=_transforms, default=(), metavar="JSON", help=text)
     add("--kernels-only", action="store_true", help="on a GPU: leave out the naive baselines, which take minutes")
     add("--json", type=Path, metavar="FILE", help="also write the results to this file, on a GPU as they are measured")
     add("--chart", type=Path, metavar="FILE.png", help="on a GPU: chart of the results and the limits of the GPU")
     return parser
+
+
+def _transforms(text: str) -> tuple[Transform, ...]:
+    try:
+        return parse_transforms(json.loads(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def _size(text: str) -> tuple[int, int]:

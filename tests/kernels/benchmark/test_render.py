@@ -52,10 +52,21 @@ def test_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         assert 50 < measured["peak_bytes"] / 2**20 < 5000
 
 
+@pytest.mark.slow
+def test_transformed_images_beside_plain_ones(capfd: pytest.CaptureFixture[str]) -> None:
+    options = ["--device=cpu", "--preset=tiny-32", "--size=48x48", "--backends=cpu", '--transform=[{"rotate": 30}]']
+    assert main(["benchmark", "render", *options]) == 0
+    output = capfd.readouterr().out
+    assert "cpu, transformed" in output
+    assert "by plain, round by round" in output
+    assert "reference" not in output
+
+
 @pytest.mark.parametrize(
     "options",
     [
         "--preset=huge",
+        "--transform=[{}]",
         "--size=0x5",
         "--size=5x",
         "--chart=a.png",

@@ -140,6 +140,20 @@ def test_a_live_image_is_drawn_at_the_size_asked(
     assert "render;dur=" in answer.headers["server-timing"]
 
 
+def test_any_angle(gateway: RunningGateway) -> None:
+    """The answer is as large as the turned image, which is rendered turned; its corners are white."""
+    base = "/iiif/3/plain:7:size=4000/500,500,400,300/100,"
+    answers = [gateway.http.get(f"{base}/{turned}/default.png") for turned in ("30", "!30", "31")]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len({answer.headers["etag"] for answer in answers}) == 3
+    with Image.open(BytesIO(answers[0].content)) as image:
+        assert image.size == (125, 115)
+        assert image.getpixel((0, 0)) == (255, 255, 255)
+    asked = gateway.queue.asked[0].viewport
+    assert asked.crop == (0, 0, 125, 115)
+    assert [each.kind for each in asked.transform] == ["matrix"]
+
+
 def test_headers_name_the_image(gateway: RunningGateway) -> None:
     path = "/iiif/3/plain:7:size=4000/0,0,4000,4000/pct:10/0.0/color.jpg"
     answer = gateway.http.get(path)
