@@ -242,3 +242,11 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     RequestValidationError: _handle_validation_error,
     HTTPException: _handle_http_error,
 }
+
+
+async def respond_to(error: Exception, request: Request) -> Response:
+    """The response to an exception, as from FastAPI's routes. Raises the exception if none is meant for it."""
+    handler = next((HANDLERS[kind] for kind in type(error).__mro__ if kind in HANDLERS), None)
+    if handler is None:
+        raise error
+    return await handler(request, error)

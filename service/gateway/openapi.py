@@ -5,11 +5,14 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp
 
 from service.gateway.errors import Problem, responses
 from service.gateway.middleware.auth import is_open
-from service.gateway.plain_route import PlainRoute, operation_id
+from service.gateway.plain_route import PlainRoute, PlainRoutes, operation_id
 from service.gateway.routes.job_events import Progress
 from service.gateway.webhooks import WebhookMessage
 
@@ -68,6 +71,15 @@ class Gateway(FastAPI):
         )
         self._plain_routes = plain_routes
         self.webhooks.post("job-ended", responses=_RECEIVED)(job_ended)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Our middleware around plain routes and FastAPI's router. FastAPI's own layers for unexpected errors and large
+        bodies are left out: AccessLogMiddleware and RequestLimitsMiddleware do their work."""
+        app: ASGIApp = AsyncExitStackMiddleware(self.router)  # where FastAPI's routes keep what they must close
+        app = PlainRoutes(ExceptionMiddleware(app, self.exception_handlers), self._plain_routes)
+        for middleware, args, kwargs in reversed(self.user_middleware):
+            app = middleware(app, *args, **kwargs)
+        return app
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -1,10 +1,10 @@
-"""Routes that viewers call thousands of times, without FastAPI's dependencies, which cost more than the whole gateway.
+"""Routes that viewers call thousands of times, without FastAPI's layers, which cost more than the whole gateway.
 
 They parse path and query into one pydantic model. OpenAPI describes them from the same model, like all other routes.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
@@ -12,9 +12,10 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model.errors import InputError
+from service.gateway.errors import respond_to
 from service.gateway.middleware.request_limits import has_body
 from service.gateway.resolve import parse_query
 from service.gateway.state import AppState
@@ -50,7 +51,7 @@ class PlainRoute(Route):
         responses: Mapping[int | str, dict[str, Any]],
     ) -> None:
         super().__init__(path, self._respond, methods=["GET"], name=endpoint.__name__)
-        self._answer = endpoint
+        self._handler = endpoint
         self._parameters = parameters
         self._forbids_others = parameters.model_config.get("extra") == "forbid"
         self._tag, self._summary, self._responses = tag, summary, responses
@@ -60,10 +61,20 @@ class PlainRoute(Route):
         match, child_scope = super().matches(scope)
         return match, {**child_scope, "route": self}
 
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that matches this route."""
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+            await response(scope, receive, send)
+        except Exception as error:
+            response = await respond_to(error, request)
+            await response(scope, receive, send)
+
     async def _respond(self, request: Request) -> Response:
         if has_body(request.scope):
             await request.body()  # within the limits of RequestLimitsMiddleware
-        return await self._answer(self._parse(request), request, request.app.state.app_state)
+        return await self._handler(self._parse(request), request, request.app.state.app_state)
 
     def _parse(self, request: Request) -> BaseModel:
         path: dict[str, Any] = request.scope["path_params"]
@@ -92,9 +103,25 @@ class PlainRoute(Route):
         operation = {
             "tags": [self._tag],
             "summary": self._summary,
-            "description": inspect.getdoc(self._answer),
+            "description": inspect.getdoc(self._handler),
             "operationId": operation_id(self.name),
             "parameters": parameters,
             "responses": {str(status): content for status, content in self._responses.items()},
         }
         return {"get": operation}
+
+
+class PlainRoutes:
+    """Answers GET and HEAD at the addresses of plain routes, and passes all other requests on to ``app``."""
+
+    def __init__(self, app: ASGIApp, routes: Sequence[PlainRoute]) -> None:
+        self.app = app
+        self.routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for route in self.routes:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(found)
+                return await route.answer(scope, receive, send)
+        return await self.app(scope, receive, send)
