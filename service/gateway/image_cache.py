@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,6 +16,7 @@ from service.gateway.single_flight import SingleFlight
 from service.queue.messages import CacheOutcome, DeadlinePassed, Priority, RenderResult
 from service.runtime import metrics
 from service.runtime.batching import Batcher
+from service.runtime.pipelined_redis import PipelinedRedis
 from service.runtime.redis import connect
 from service.runtime.redis_keys import image_key
 
@@ -50,7 +52,8 @@ class ImageCache:
     """
 
     def __init__(self, redis: "Redis | None") -> None:
-        self._redis = redis
+        # Two connections: a look-up must not wait until images have been sent.
+        self._reads, self._writes = (None if redis is None else PipelinedRedis(redis) for _ in range(2))
         self._flights = SingleFlight[RenderResult](DeadlinePassed, RateLimitExceededError)
         self._lookups = Batcher[tuple[str, asyncio.Future[bytes | None]]](self._look_up, MAX_BATCH)
         self._stores = Batcher[str](self._store, MAX_BATCH)
@@ -86,10 +89,11 @@ class ImageCache:
 
         None if it does not answer.
         """
-        if self._redis is None:
+        if self._reads is None:
             return 0
-        memory: dict[str, Any] | None = await self._ask("INFO", lambda redis: redis.info("memory"), LOOKUP_TIMEOUT)
-        return None if memory is None else int(memory["used_memory"])
+        info: bytes | None = await self._ask("INFO", self._reads.send("INFO", "memory"), LOOKUP_TIMEOUT)
+        found = re.search(rb"^used_memory:(\d+)", info or b"", re.MULTILINE)
+        return found and int(found[1])
 
     async def finish(self) -> None:
         """Waits until all pending images are stored, at most STORE_TIMEOUT."""
@@ -100,7 +104,7 @@ class ImageCache:
     ) -> RenderResult:
         started = time.monotonic()
         value: bytes | None = self._pending.get(key)
-        if value is None and self._redis is not None:
+        if value is None and self._reads is not None:
             found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
             self._lookups.add((key, found))
             value = await found
@@ -117,8 +121,9 @@ class ImageCache:
     async def _look_up(self, lookups: list[tuple[str, "asyncio.Future[bytes | None]"]]) -> None:
         names = [image_key(key) for key, _ in lookups]
         contents: list[bytes | None] = [None] * len(names)
+        assert self._reads is not None  # noqa: S101 - nothing is looked up without a server
         try:
-            contents = await self._ask("GET", lambda redis: redis.mget(names), LOOKUP_TIMEOUT) or contents
+            contents = await self._ask("GET", self._reads.send("MGET", *names), LOOKUP_TIMEOUT) or contents
         finally:
             for (_, found), content in zip(lookups, contents, strict=True):
                 if not found.done():  # its request may have been cancelled
@@ -126,7 +131,7 @@ class ImageCache:
 
     def _store_soon(self, key: str, content: bytes) -> None:
         size = len(content)
-        if self._redis is None or key in self._pending or size > min(MAX_IMAGE_BYTES, self._room):
+        if self._writes is None or key in self._pending or size > min(MAX_IMAGE_BYTES, self._room):
             return
         self._pending[key] = content
         self._pending_bytes += size
@@ -137,24 +142,21 @@ class ImageCache:
         return MAX_PENDING_BYTES - self._pending_bytes
 
     async def _store(self, keys: list[str]) -> None:
-        async def send(redis: "Redis") -> None:
-            async with redis.pipeline(transaction=False) as pipeline:
-                for key in keys:
-                    pipeline.set(image_key(key), self._pending[key], ex=TTL_SECONDS)
-                await pipeline.execute()
-
-        await self._ask("SET", send, STORE_TIMEOUT)
+        commands = [("SET", image_key(key), self._pending[key], "EX", TTL_SECONDS) for key in keys]
+        assert self._writes is not None  # noqa: S101 - nothing is stored without a server
+        await self._ask("SET", self._writes.send_all(commands), STORE_TIMEOUT)
         for key in keys:
             self._pending_bytes -= len(self._pending.pop(key))
 
-    async def _ask(self, command: str, send: "Callable[[Redis], Awaitable[Any]]", seconds: float) -> Any:
-        """Returns the server's answer, or None without a server and when it fails. Logs each outage once."""
+    async def _ask(self, command: str, sending: Coroutine[Any, Any, Any], seconds: float) -> Any:
+        """Returns the server's answer, or None when it fails. Logs each outage once."""
         started = time.monotonic()
-        if self._redis is None or started < self._retry_at:
+        if started < self._retry_at:
+            sending.close()
             return None
         try:
             async with asyncio.timeout(seconds):
-                answer = await send(self._redis)
+                answer = await sending
         except (RedisError, OSError, ValueError) as error:  # TimeoutError is an OSError
             if not isinstance(error, ResponseError):  # those are answers, such as "out of memory"
                 if self._answered_at > started:

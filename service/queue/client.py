@@ -32,7 +32,8 @@ from service.queue.messages import (
 )
 from service.runtime.batching import Batcher
 from service.runtime.logs import current_log_context
-from service.runtime.redis import register_script, stop_task
+from service.runtime.pipelined_redis import Command, PipelinedRedis, PipelinedScript
+from service.runtime.redis import stop_task
 from service.runtime.redis_keys import DEVICES_LOST, STREAMS, cancelled_key, replies_key
 from service.runtime.tracing import current_traceparent
 
@@ -63,7 +64,8 @@ class RenderClient:
     def __init__(self, redis: "Redis", queue_limit: int) -> None:
         self._redis = redis
         self._queue_limit = queue_limit
-        self._append = register_script(redis, "service.queue", "submit")
+        self._commands, self._blocking = PipelinedRedis(redis), PipelinedRedis(redis)
+        self._append = PipelinedScript(self._commands, "service.queue", "submit")
         self._replies = replies_key(uuid4().hex)
         self._pending: dict[str, _Pending] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -159,7 +161,7 @@ class RenderClient:
         entries = [request.to_fields() for request in requests]
         fields = [text for entry in entries for field in entry.items() for text in field]
         try:
-            appended, age_ms = await self._append(keys=[stream], args=[self._queue_limit, 2 * len(entries[0]), *fields])
+            appended, age_ms = await self._append((stream,), (self._queue_limit, 2 * len(entries[0]), *fields))
         except Exception as error:
             for request in requests:
                 self._fail(request.id, error)
@@ -172,12 +174,11 @@ class RenderClient:
     async def _mark_cancelled(self, requests: list[RenderRequest]) -> None:
         """Marks requests in place: Redis cannot tell the lag of a group once undelivered entries are deleted."""
         now = time.time()
-        with contextlib.suppress(RedisError):  # then they are rendered in vain
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for request in requests:
-                    if (left_ms := math.ceil((request.deadline - now) * 1000)) > 0:
-                        pipeline.set(cancelled_key(request.id), 1, px=left_ms)
-                await pipeline.execute()
+        left_ms = {request.id: math.ceil((request.deadline - now) * 1000) for request in requests}
+        marks = [("SET", cancelled_key(id_), 1, "PX", left) for id_, left in left_ms.items() if left > 0]
+        if marks:
+            with contextlib.suppress(RedisError):  # then they are rendered in vain
+                await self._commands.send_all(marks)
 
     def _expire_at(self, deadline: float) -> None:
         """Keeps one timer for all calls, at the earliest deadline."""
@@ -215,14 +216,12 @@ class RenderClient:
     async def _read_reply(self, read: list[bytes]) -> list[bytes]:
         """Reads at most one entry, since REDIS_TIMEOUT is meant for one image or REPLY_BYTES. Deletes the entries
         ``read`` first, and returns those to delete next time."""
-        async with self._redis.pipeline(transaction=False) as pipeline:  # reads in a transaction do not block
-            if read:
-                pipeline.xdel(self._replies, *read)
-            pipeline.xread({self._replies: "0"}, count=1, block=BLOCK_MS)
-            streams: Any = (await pipeline.execute())[-1]
+        delete: list[Command] = [("XDEL", self._replies, *read)] if read else []
+        next_entry = ("XREAD", "COUNT", 1, "BLOCK", BLOCK_MS, "STREAMS", self._replies, "0")
+        streams = (await self._blocking.send_all([*delete, next_entry]))[-1] or ()
         entries = [entry for _, entries in streams for entry in entries]
-        for entry, fields in entries:
-            for name, content in fields.items():
+        for entry, flat in entries:
+            for name, content in zip(flat[::2], flat[1::2], strict=True):
                 try:
                     header = ReplyHeader.decode(name)
                 except MsgspecError:

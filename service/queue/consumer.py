@@ -1,14 +1,13 @@
 """The workers' side of the queue: reads entries, keeps them claimed, replies, claims those of dead workers."""
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
 
+from msgspec import MsgspecError
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 
 from model.spec import RenderSpec
@@ -16,8 +15,20 @@ from service.jobs.tile_tasks import TileTask, TileTasks
 from service.queue.messages import BLOCK_MS, RenderFailed, RenderRequest, Reply, ReplyHeader, WorkerInfo, live_workers
 from service.runtime import metrics
 from service.runtime.logs import log_context
+from service.runtime.pipelined_redis import Argument, Command, PipelinedRedis, PipelinedScript
 from service.runtime.redis import register_script
-from service.runtime.redis_keys import BATCH, DEAD, DEVICES_LOST, GROUP, IMAGES, STREAMS, TILES, WORKERS, worker_key
+from service.runtime.redis_keys import (
+    BATCH,
+    DEAD,
+    DEVICES_LOST,
+    GROUP,
+    IMAGES,
+    JOBS_WAITING,
+    STREAMS,
+    TILES,
+    WORKERS,
+    worker_key,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +46,9 @@ REPLY_BYTES = 1 << 20
 
 REPLY_SECONDS = 60
 """Time to live of replies that a gateway does not read."""
+
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, MsgspecError)
+"""Errors of entries that cannot be parsed."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +95,9 @@ class Consumer:
         self._timeout_ms = round(heartbeat_timeout * 1000)
         self._held: set[tuple[str, bytes]] = set()
         self._tasks = TileTasks(redis)
-        self._read = register_script(redis, "service.queue", "cancelled", "read")
-        self._claim_stale = register_script(redis, "service.queue", "cancelled", "claim_stale")
+        self._commands, self._blocking, self._replies = (PipelinedRedis(redis) for _ in range(3))
+        self._read = PipelinedScript(self._commands, "service.queue", "cancelled", "read")
+        self._claim_stale = PipelinedScript(self._commands, "service.queue", "cancelled", "claim_stale")
         self._remove_consumer = register_script(redis, "service.queue", "remove_consumer")
 
     @property
@@ -103,22 +118,28 @@ class Consumer:
 
         Where all are empty, waits up to BLOCK_MS for the next entry.
         """
-        if found := await self.read_waiting(limits):
+        found, jobs_wait = await self._read_streams(limits)
+        if not found and jobs_wait:
+            entries = await self._tasks.take(self.name, limits[TILES].entries, limits[TILES].pixels)
+            found = await self._accept(TILES, entries)
+        if found:
             return found
-        if entries := await self._tasks.take(self.name, limits[TILES].entries, limits[TILES].pixels):
-            return await self._accept(TILES, [(entry, _pairs(flat)) for entry, flat in entries])
-        awaited: dict[Any, Any] = dict.fromkeys(STREAMS, ">")
-        streams: Any = await self._redis.xreadgroup(GROUP, self.name, awaited, count=1, block=BLOCK_MS)
+        options = ("COUNT", 1, "BLOCK", BLOCK_MS, "STREAMS", *STREAMS, *">" * len(STREAMS))
+        streams = await self._blocking.send("XREADGROUP", "GROUP", GROUP, self.name, *options) or ()
         return [item for name, entries in streams for item in await self._accept(name.decode(), entries)]
 
     async def read_waiting(self, limits: Mapping[str, BatchLimit]) -> list[QueueEntry]:
         """A batch of the most urgent stream that has entries, within its limit; waits for none."""
+        return (await self._read_streams(limits))[0]
+
+    async def _read_streams(self, limits: Mapping[str, BatchLimit]) -> tuple[list[QueueEntry], bool]:
+        """As :meth:`read_waiting`; and, where that is nothing, whether jobs have tiles that are not queued yet."""
         bounds = [bound for stream in STREAMS for bound in (limits[stream].entries, limits[stream].pixels)]
-        found = await self._read(keys=STREAMS, args=[GROUP, self.name, *bounds])
-        if not found:
-            return []
+        found = await self._read((JOBS_WAITING, *STREAMS), (GROUP, self.name, *bounds))
+        if isinstance(found, int):
+            return [], bool(found)
         stream, entries = found
-        return await self._accept(stream.decode(), [(entry, _pairs(flat)) for entry, flat in entries])
+        return await self._accept(stream.decode(), entries), False
 
     async def claim_stale(self) -> QueueEntry | None:
         """Claims the oldest entry whose worker has died; those that killed too many workers become dead letters.
@@ -126,9 +147,9 @@ class Consumer:
         One at a time, so that a deadly request does not take others with it again.
         """
         held = [text for place in self._held for text in place]
-        while found := await self._claim_stale(keys=STREAMS, args=[GROUP, self.name, self._timeout_ms, *held]):
+        while found := await self._claim_stale(STREAMS, (GROUP, self.name, self._timeout_ms, *held)):
             stream, entry, flat, deliveries = found
-            if item := await self._redelivered(stream.decode(), entry, _pairs(flat), deliveries):
+            if item := await self._redelivered(stream.decode(), entry, flat, deliveries):
                 return item
         return None
 
@@ -139,19 +160,16 @@ class Consumer:
         """
         try:
             for part in _split(replies):
-                async with self._redis.pipeline(transaction=True) as transaction:
-                    _publish(transaction, ((item.request.reply, reply) for item, reply in part))
-                    _delete_entries(transaction, ((item.stream, item.entry) for item, _ in part))
-                    await transaction.execute()
+                published = _publish((item.request.reply, reply) for item, reply in part)
+                deleted = _delete_entries((item.stream, item.entry) for item, _ in part)
+                await self._replies.transact([*published, *deleted])
         finally:
             self.release([item for item, _ in replies])
 
     async def drop(self, items: Sequence[QueuedRender]) -> None:
         """Deletes and releases requests whose clients have gone."""
         try:
-            async with self._redis.pipeline(transaction=True) as transaction:
-                _delete_entries(transaction, ((item.stream, item.entry) for item in items))
-                await transaction.execute()
+            await self._commands.transact([*_delete_entries((item.stream, item.entry) for item in items)])
         finally:
             self.release(items)
 
@@ -193,17 +211,18 @@ class Consumer:
         if await self._remove_consumer(keys=[stream], args=[GROUP, name]):
             await self._redis.srem(WORKERS, name)
 
-    async def _accept(self, stream: str, entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[QueueEntry]:
+    async def _accept(self, stream: str, entries: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[QueueEntry]:
         """Parses entries and holds them. Those that cannot be parsed become dead letters."""
         accepted: list[QueueEntry] = []
-        for entry, fields in entries:
+        for entry, flat in entries:
+            fields = _pairs(flat)
             try:
                 item: QueueEntry = (
                     TileTask.from_fields(entry, fields)
                     if stream == TILES
                     else QueuedRender(stream, entry, RenderRequest.from_fields(fields), b"cancelled" in fields)
                 )
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except _UNREADABLE as error:
                 with contextlib.suppress(RedisError):  # it is delivered again; the other entries are held
                     await self._dead_letter(stream, entry, fields, f"a worker could not read the request: {error!r}")
                 continue
@@ -212,15 +231,16 @@ class Consumer:
         return accepted
 
     async def _redelivered(
-        self, stream: str, entry: bytes, fields: Mapping[bytes, bytes], deliveries: int
+        self, stream: str, entry: bytes, flat: Sequence[bytes], deliveries: int
     ) -> QueueEntry | None:
         metrics.REDELIVERIES.inc()
+        fields = _pairs(flat)
         if deliveries > (limit := MAX_DELIVERIES[stream]):
             await self._dead_letter(stream, entry, fields, f"given up: {limit} workers were lost while they drew it")
             return None
         with log_context(**_log_fields(fields)):
             logger.warning("entry %s of %s is taken over, delivery %d", entry.decode(), stream, deliveries)
-        return next(iter(await self._accept(stream, [(entry, fields)])), None)
+        return next(iter(await self._accept(stream, [(entry, flat)])), None)
 
     async def _dead_letter(self, stream: str, entry: bytes, fields: Mapping[bytes, bytes], reason: str) -> None:
         """Moves an entry to the dead letters; its client, or its job, gets the reason."""
@@ -232,29 +252,27 @@ class Consumer:
             task = TileTask(entry, job, int(tile) if tile.isdigit() else -1, tries=0)
             await self._tasks.fail(task, reason, self.name)
             return
-        letter: dict[Any, Any] = {**fields, "stream": stream, "entry": entry, "worker": self.name, "error": reason}
-        async with self._redis.pipeline(transaction=True) as transaction:
-            transaction.xadd(DEAD, letter, maxlen=MAX_DEAD_LETTERS)
-            if b"reply" in fields and b"id" in fields:
-                reply, request_id = fields[b"reply"].decode(), fields[b"id"].decode()
-                header = ReplyHeader.of_failure(request_id, RenderFailed("failed", reason))
-                _publish(transaction, [(reply, (header, b""))])
-            _delete_entries(transaction, [(stream, entry)])
-            await transaction.execute()
+        notes: dict[bytes, Argument] = {b"stream": stream, b"entry": entry, b"worker": self.name, b"error": reason}
+        letter = chain(*fields.items(), *notes.items())
+        commands: list[Command] = [("XADD", DEAD, "MAXLEN", "~", MAX_DEAD_LETTERS, "*", *letter)]
+        if b"reply" in fields and b"id" in fields:
+            header = ReplyHeader.of_failure(fields[b"id"].decode(), RenderFailed("failed", reason))
+            commands += _publish([(fields[b"reply"].decode(), (header, b""))])
+        await self._commands.transact([*commands, *_delete_entries([(stream, entry)])])
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """An entry's fields, which scripts return as a flat list."""
+    """An entry's fields, which come as a flat list."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _log_fields(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+def _log_fields(fields: Mapping[bytes, bytes]) -> Mapping[str, str]:
     """Fields of log messages about an entry that perhaps cannot be parsed."""
     if b"job" in fields:
         return {"job": fields[b"job"].decode(errors="replace")}
     try:
-        return {str(name): str(value) for name, value in json.loads(fields[b"context"]).items()}
-    except (KeyError, ValueError, AttributeError):
+        return RenderRequest.from_fields(fields).context
+    except _UNREADABLE:
         return {}
 
 
@@ -272,20 +290,20 @@ def _split(replies: Sequence[tuple[QueuedRender, Reply]]) -> Iterator[list[tuple
         yield part
 
 
-def _publish(transaction: Pipeline, replies: Iterable[tuple[str, Reply]]) -> None:
-    """Adds one entry to each reply stream."""
-    entries: dict[str, dict[Any, Any]] = {}
+def _publish(replies: Iterable[tuple[str, Reply]]) -> Iterator[Command]:
+    """Commands that add one entry to each reply stream."""
+    entries: dict[str, list[bytes]] = {}
     for stream, (header, content) in replies:
-        entries.setdefault(stream, {})[header.encode()] = content
-    for stream, fields in entries.items():
-        transaction.xadd(stream, fields)
-        transaction.expire(stream, REPLY_SECONDS)
+        entries.setdefault(stream, []).extend((header.encode(), content))
+    for stream, flat in entries.items():
+        yield "XADD", stream, "*", *flat
+        yield "EXPIRE", stream, REPLY_SECONDS
 
 
-def _delete_entries(transaction: Pipeline, places: Iterable[tuple[str, bytes]]) -> None:
+def _delete_entries(places: Iterable[tuple[str, bytes]]) -> Iterator[Command]:
     entries: dict[str, list[bytes]] = {}
     for stream, entry in places:
         entries.setdefault(stream, []).append(entry)
     for stream, found in entries.items():
-        transaction.xack(stream, GROUP, *found)
-        transaction.xdel(stream, *found)
+        yield "XACK", stream, GROUP, *found
+        yield "XDEL", stream, *found

@@ -118,31 +118,30 @@ class RenderRequest:
     context: Mapping[str, str] = field(default_factory=dict)
     traceparent: str = ""
 
-    def to_fields(self) -> dict[str, str]:
-        """The fields of the stream entry. ``pixels`` comes first, where lua/read.lua looks for it."""
-        return {
-            "pixels": str(self.spec.viewport.pixels),
-            "id": self.id,
-            "spec": self.spec.to_json(),
-            "submitted": repr(self.submitted),
-            "deadline": repr(self.deadline),
-            "reply": self.reply,
-            "context": json.dumps(self.context),
-            "traceparent": self.traceparent,
-        }
+    def to_fields(self) -> dict[str, str | bytes]:
+        """The fields of the stream entry: what scripts and dead letters need, and MessagePack of the rest.
+
+        ``pixels`` comes first, where lua/read.lua looks for it.
+        """
+        rest = _Rest(self.spec.to_json(), self.submitted, self.deadline, self.context, self.traceparent)
+        pixels = str(self.spec.viewport.pixels)
+        return {"pixels": pixels, "id": self.id, "reply": self.reply, "request": _encoder.encode(rest)}
 
     @classmethod
     def from_fields(cls, fields: Mapping[bytes, bytes]) -> "RenderRequest":
-        """The inverse of :meth:`to_fields`. Raises ValueError, KeyError or TypeError for other fields."""
-        return cls(
-            fields[b"id"].decode(),
-            RenderSpec.from_json(fields[b"spec"]),
-            float(fields[b"submitted"]),
-            float(fields[b"deadline"]),
-            fields[b"reply"].decode(),
-            json.loads(fields.get(b"context", b"{}")),
-            fields.get(b"traceparent", b"").decode(),
-        )
+        """The inverse of :meth:`to_fields`. Raises ValueError, KeyError, TypeError or MsgspecError for other fields."""
+        rest = _rest_decoder.decode(fields[b"request"])
+        spec = RenderSpec.from_json(rest.spec)
+        id_, reply = fields[b"id"].decode(), fields[b"reply"].decode()
+        return cls(id_, spec, rest.submitted, rest.deadline, reply, rest.context, rest.traceparent)
+
+
+class _Rest(msgspec.Struct, array_like=True):
+    spec: str
+    submitted: float
+    deadline: float
+    context: Mapping[str, str]
+    traceparent: str
 
 
 class ReplyHeader(msgspec.Struct, frozen=True, array_like=True):
@@ -172,7 +171,8 @@ class ReplyHeader(msgspec.Struct, frozen=True, array_like=True):
         return _decoder.decode(name)
 
 
-_encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(ReplyHeader)
+_encoder = msgspec.msgpack.Encoder()
+_decoder, _rest_decoder = msgspec.msgpack.Decoder(ReplyHeader), msgspec.msgpack.Decoder(_Rest)
 
 Reply = tuple[ReplyHeader, bytes]
 """A header and the encoded image."""

@@ -88,13 +88,14 @@ def _make_pool(url: str) -> BlockingConnectionPool:
 
 
 def register_script(redis: "Redis", package: str, *names: str) -> AsyncScript:
-    """A Lua script made of the files ``lua/NAME.lua`` of a package, one after the other."""
-    return redis.register_script("".join(_read_lua(package, name) for name in names))
+    """The Lua script of :func:`read_script`."""
+    return redis.register_script(read_script(package, *names))
 
 
 @cache
-def _read_lua(package: str, name: str) -> str:
-    return (resources.files(package) / "lua" / f"{name}.lua").read_text()
+def read_script(package: str, *names: str) -> str:
+    """The files ``lua/NAME.lua`` of a package, one after the other."""
+    return "".join((resources.files(package) / "lua" / f"{name}.lua").read_text() for name in names)
 
 
 async def stop_task(task: "asyncio.Task[Any]") -> None:

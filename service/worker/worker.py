@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from uuid import uuid4
 
 from redis.asyncio import Redis
@@ -30,6 +31,7 @@ from service.runtime.logs import log_context
 from service.runtime.redis import stop_task
 from service.runtime.redis_keys import BATCH, IMAGES, TILES
 from service.runtime.tracing import record_span
+from service.worker.encoders import as_ready
 from service.worker.model_cache import CPU_BYTES, Load, ModelCache
 from service.worker.render_executor import DeviceLostError, Outcome, PixelArray, RenderExecutor, to_failure
 from service.worker.tile_processor import Tile, TileProcessor
@@ -42,9 +44,9 @@ CPU_BATCH, GPU_BATCH = 8, 32
 BATCH_PIXELS = 1 << 22
 """Pixels of one batch. More at once would only be kept from other workers."""
 
-READ_AHEAD_SECONDS = 0.02
+READ_AHEAD_SECONDS = 0.003
 """The next batch is read this long before the current one is expected to be rendered, so that the device does not wait
-for Redis. Earlier, it would be kept from other workers."""
+for Redis. Earlier, it would be smaller, and kept from other workers; after shorter batches it is read when they end."""
 
 BEATS = 4
 """Heartbeats, and searches for dead workers, within the heartbeat timeout."""
@@ -58,8 +60,8 @@ STALL_TIMEOUT = 60.0
 TILE_SECONDS, MAX_TILES = 0.5, 64
 """Rendering time of one batch of tiles, estimated from the slowest model's speed, and its largest number of tiles."""
 
-MORE_ENCODERS = 4
-"""Encoding threads beyond one per CPU, so that a few large images do not hold up small ones."""
+ENCODERS = available_cpus() + 4
+"""Encoding threads: more than one per CPU, so that a few large images do not hold up small ones."""
 
 MIN_PAUSE, MAX_PAUSE = 0.1, 5.0
 """Seconds between attempts to reach Redis, doubled from one to the next."""
@@ -105,7 +107,7 @@ class Worker:
         self._ahead: asyncio.Task[list[QueueEntry]] | None = None
         self._ahead_timer: asyncio.TimerHandle | None = None
         self._next_claim = 0.0
-        self._encoders = ThreadPoolExecutor(available_cpus() + MORE_ENCODERS, thread_name_prefix="encode")
+        self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encode")
         self._tiles = TileProcessor(redis, store, lambda task: self._consumer.release([task]), self.id, self._encoders)
 
     def stop(self) -> None:
@@ -229,9 +231,9 @@ class Worker:
         to be done first."""
         rate = self._models.rates.get(items[0].spec.model)
         if rate and time.monotonic() < self._next_claim and not self._stopping.is_set():
-            expected = sum(item.spec.viewport.pixels for item in items) / rate
-            loop = asyncio.get_running_loop()
-            self._ahead_timer = loop.call_later(max(expected - READ_AHEAD_SECONDS, 0), self._read_now)
+            left = sum(item.spec.viewport.pixels for item in items) / rate - READ_AHEAD_SECONDS
+            if left > 0:
+                self._ahead_timer = asyncio.get_running_loop().call_later(left, self._read_now)
 
     def _read_now(self) -> None:
         limits = self._limits() | {TILES: BatchLimit(0, 0)}
@@ -275,7 +277,9 @@ class Worker:
         """Encodes a batch that was rendered in ``seconds``; replies, or stores tiles."""
         requests = [(item, image) for item, image in rendered if isinstance(item, QueuedRender)]
         tiles = [(item, image) for item, image in rendered if isinstance(item, Tile)]
-        await asyncio.gather(self._reply(requests, seconds), *(self._finish_tile(*tile) for tile in tiles))
+        if tiles:
+            await asyncio.gather(*(self._finish_tile(*tile) for tile in tiles))
+        await self._reply(requests, seconds)
 
     async def _finish_tile(self, tile: Tile, image: Outcome) -> None:
         with log_context(**tile.log_fields):
@@ -288,35 +292,32 @@ class Worker:
         """Encodes in threads. Replies that are ready at the same time are sent in one transaction."""
         images = {item.entry: image for item, image in rendered}
         wanted = await self._drop_unwanted([item for item, _ in rendered])
-        loop = asyncio.get_running_loop()
-        encoding = {
-            loop.run_in_executor(self._encoders, self._make_reply, item.request, images[item.entry], seconds): item
-            for item in wanted
-        }
-        while encoding:
-            done, _ = await asyncio.wait(encoding, return_when=asyncio.FIRST_COMPLETED)
-            replies = [(encoding.pop(future), future.result()) for future in done]
+        jobs = [partial(self._make_reply, item, images[item.entry], seconds) for item in wanted]
+        async for replies in as_ready(jobs, self._encoders, ENCODERS):
             try:
                 await self._consumer.reply(replies)
             except RedisError as error:
                 logger.warning("%d requests could not be answered: %s", len(replies), error)
 
-    def _make_reply(self, request: RenderRequest, image: Outcome, render_seconds: float) -> Reply:
+    def _make_reply(self, item: QueuedRender, image: Outcome, render_seconds: float) -> tuple[QueuedRender, Reply]:
         """Runs in an encoding thread."""
+        request = item.request
         if isinstance(image, RenderFailed):
-            return ReplyHeader.of_failure(request.id, image), b""
-        encoding = request.spec.encoding
-        now, started = time.time(), time.perf_counter()
+            return item, (ReplyHeader.of_failure(request.id, image), b"")
         try:
-            content = self._encode(image, request.spec)
+            return item, self._encode_reply(request, image, render_seconds)
         except Exception as error:
             with log_context(**request.context):
-                return ReplyHeader.of_failure(request.id, to_failure(error)), b""
+                return item, (ReplyHeader.of_failure(request.id, to_failure(error)), b"")
+
+    def _encode_reply(self, request: RenderRequest, image: PixelArray, render_seconds: float) -> Reply:
+        image_format = request.spec.encoding.format
+        now, started = time.time(), time.perf_counter()
+        content = self._encode(image, request.spec)
         seconds = time.perf_counter() - started
-        metrics.ENCODE_DURATION.labels(encoding.format).observe(seconds)
-        record_span("encode", request.traceparent, now, now + seconds, format=encoding.format, bytes=len(content))
-        arithmetic = self._models.arithmetics[request.spec.model]
-        return ReplyHeader(request.id, render_seconds, seconds, arithmetic), content
+        metrics.ENCODE_DURATION.labels(image_format).observe(seconds)
+        record_span("encode", request.traceparent, now, now + seconds, format=image_format, bytes=len(content))
+        return ReplyHeader(request.id, render_seconds, seconds, self._models.arithmetics[request.spec.model]), content
 
     async def _heartbeat(self) -> None:
         while True:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from service.queue.client import RenderClient
 from service.queue.messages import RenderResult, ReplyHeader
 from service.runtime import redis as redis_module
+from service.runtime.pipelined_redis import Command, PipelinedRedis
 from service.runtime.redis import connect
 from service.runtime.redis_keys import IMAGES
 from tests.service.stand_in import make_spec
@@ -157,13 +158,17 @@ async def replies_to(redis: "Redis") -> set[bytes]:
 async def test_whatever_fails_replies_are_read_again_afterwards(
     redis: "Redis", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(**_: Any) -> None:
-        raise ValueError("nobody expected this")
+    send_all = PipelinedRedis.send_all
+
+    async def fail_to_read(self: PipelinedRedis, commands: Sequence[Command]) -> list[Any]:
+        if commands[-1][0] == "XREAD":
+            raise ValueError("nobody expected this")
+        return await send_all(self, commands)
 
     async with RenderClient(redis, 100) as client:
         task = submit(client)
         with monkeypatch.context() as broken:
-            broken.setattr(redis, "pipeline", fail)
+            broken.setattr(PipelinedRedis, "send_all", fail_to_read)
             with pytest.raises(RedisConnectionError, match="nobody expected this"):
                 await task
             with pytest.raises(RedisConnectionError, match="nobody expected this"):

@@ -369,11 +369,11 @@ async def test_who_leaves_keeps_nothing_from_others(redis: "Redis", client: Rend
 
 
 async def test_what_cannot_be_read_becomes_a_dead_letter(redis: "Redis", consumer: Consumer) -> None:
-    await redis.xadd(IMAGES, {"pixels": 1, "id": "x", "reply": "creps:replies:x", "spec": "{}"})
+    await redis.xadd(IMAGES, {"pixels": 1, "id": "x", "reply": "creps:replies:x", "request": b"\x90"})
     assert await take_some(consumer, 8, MANY) == []
     (letter,) = await entries_of(redis, DEAD)
-    assert b"KeyError" in letter[b"error"]
-    assert letter[b"spec"] == b"{}"
+    assert b"could not read the request" in letter[b"error"]
+    assert letter[b"request"] == b"\x90"
     (reply,) = await entries_of(redis, "creps:replies:x")
     assert [ReplyHeader.decode(name).failure for name in reply] == ["failed"]
     assert await redis.xlen(IMAGES) == 0
