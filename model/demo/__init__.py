@@ -1,0 +1,1 @@
+"""The bundled demo network, and how its training data is composed."""

@@ -1,0 +1,95 @@
+"""Smileys composed from parts, of a package of drawn ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.demo import compose
+from model.demo.compose import EYES, MOUTHS, OTHERS, PLAIN, SIDE, WIDE_EYES, Parts, change_hue, read_parts
+
+Y, X = np.mgrid[:SIDE, :SIDE]
+RADIUS = np.hypot(X - 127.5, Y - 127.5)
+
+
+def _sphere() -> np.ndarray:
+    """Yellow, orange at the rim, on nothing."""
+    rim = (RADIUS / 115).clip(0, 1)[..., None] ** 2
+    colours = np.array([1.0, 0.85, 0.2]) * (1 - rim) + np.array([0.95, 0.6, 0.15]) * rim
+    return np.dstack([colours, (115.5 - RADIUS).clip(0, 1)])
+
+
+def _smiley(number: int) -> np.ndarray:
+    """With black eyes and a red mouth, which lie elsewhere in each."""
+    image = _sphere()
+    eyes = np.minimum(np.hypot(X - 85 - number % 7 * 4, Y - 100), np.hypot(X - 145 - number % 7 * 4, Y - 100))
+    mouth = np.maximum(np.abs(X - 128) - 30, np.abs(Y - 165 - number % 6 * 7) - 3) + 10
+    for distance, colour in ((eyes, (0.1, 0.05, 0.0)), (mouth, (0.8, 0.1, 0.2))):
+        share = (10.5 - distance).clip(0, 1)[..., None]
+        image[..., :3] = image[..., :3] * (1 - share) + np.array(colour) * share
+    return image
+
+
+@pytest.fixture(name="assets", scope="module")
+def _assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("assets")
+    for number, name in enumerate(sorted({*PLAIN, *EYES, *MOUTHS, *WIDE_EYES, *OTHERS})):
+        pixels = (_smiley(number) * 255).round().astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.webp", lossless=True)
+    return folder
+
+
+@pytest.fixture(name="parts", scope="module")
+def _parts(assets: Path) -> Parts:
+    return read_parts(assets)
+
+
+@pytest.mark.slow
+def test_the_sphere_is_found_and_parts_lie_on_their_halves(parts: Parts) -> None:
+    inside = RADIUS < 110
+    assert np.abs(parts.sphere - _sphere())[inside].max() < 0.04
+    assert len(parts.eyes) == len(EYES) + len(WIDE_EYES)
+    assert len(parts.mouths) == len(MOUTHS)
+    for part in parts.eyes[: len(EYES)]:
+        rows, columns = np.nonzero(part.mask > 0.5)
+        assert 80 < rows.min() < 95
+        assert 105 < rows.max() < 120
+        assert np.ptp(columns) > 60
+    for part in parts.mouths:
+        assert np.nonzero(part.mask > 0.5)[0].min() > 140
+
+
+def test_hues_turn_and_greys_stay() -> None:
+    yellow = np.array([[[1.0, 0.85, 0.2]]], np.float32)
+    assert change_hue(yellow, 90, 1, 1) == pytest.approx(yellow, abs=0.01)
+    red, green, blue = (change_hue(yellow, hue, 1, 1)[0, 0] for hue in (30, 140, 265))
+    assert [colour.argmax() for colour in (red, green, blue)] == [0, 1, 2]
+    grey = np.full((1, 1, 3), 0.5, np.float32)
+    turned = change_hue(grey, 265, 1, 1)[0, 0]
+    assert np.ptp(turned) < 0.01
+
+
+@pytest.mark.slow
+def test_blue_smileys_have_no_yellow_fringes(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compose, "PLAIN_SHARE", 0.0)
+    random = np.random.default_rng(0)
+    monkeypatch.setattr(compose, "change_hue", lambda colours, *_: change_hue(colours, 265.0, 1.0, 1.0))
+    for _ in range(4):
+        red, green, blue = np.moveaxis(np.asarray(compose.compose(parts, random)).astype(int), 2, 0)
+        assert (np.minimum(red, green) - blue).max() < 30
+        assert (red[:5] == 255).all()
+
+
+@pytest.mark.slow
+def test_the_command_writes_the_same_images_again(assets: Path, tmp_path: Path) -> None:
+    for folder, count in (("a", 3), ("b", 5)):
+        command = [sys.executable, "-m", "model.demo.compose", str(assets), str(tmp_path / folder)]
+        subprocess.run([*command, "--count", str(count)], check=True)
+    names = ["000000.png", "000001.png", "000002.png"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
+    contents = [(tmp_path / "a" / name).read_bytes() for name in names]
+    assert contents == [(tmp_path / "b" / name).read_bytes() for name in names]
+    assert len(set(contents)) == 3
