@@ -17,6 +17,7 @@ COMMANDS = {
     "render": ("service.commands.render", "render images without a server"),
     "mix": ("service.commands.mix", "a sheet of style mixing: some layers of each image from another"),
     "directions": ("service.commands.directions", "directions in which a network's images can be edited"),
+    "video": ("service.commands.video", "a video of walks between latents, zooms and turns"),
     "project": ("service.commands.project", "find the latent of a picture"),
     "train": ("model.training.__main__", "train a network, or resume its training"),
     "dataset": ("model.data.prepare", "prepare a data set for training"),
@@ -27,7 +28,7 @@ COMMANDS = {
     "benchmark": ("service.commands.benchmark", "speed, compared with the reference"),
 }
 
-EXTRAS = {command: command for command in ("serve", "train", "evaluate", "benchmark")}
+EXTRAS = {command: command for command in ("serve", "train", "evaluate", "benchmark", "video")}
 """The package extra that a command needs; others need "worker", and the gateway needs none."""
 
 EXTRA_PACKAGES = ("torch", "tqdm", "triton")

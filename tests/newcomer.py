@@ -1,5 +1,6 @@
 """A user who follows the documentation: runs its commands and checks their results."""
 
+import json
 import os
 import re
 import shlex
@@ -64,6 +65,8 @@ def add_files(folder: Path, options: str) -> None:
     (state,) = run.glob("state-*.pt")
     state.rename(run / "state-025000000.pt")
     (checkpoint,) = run.glob("checkpoint-*.safetensors")
+    keyframes = [{"time": 0, "seed": 2}, {"time": 0.5, "seed": 2, "region": [0.3, 0.35, 0.5, 0.55], "rotate": 20}]
+    (folder / "keyframes.json").write_text(json.dumps({"keyframes": keyframes}))
     for name in (LAST_CHECKPOINT, "models/mine.safetensors", "checkpoints/mine.safetensors"):
         file = folder / name
         file.parent.mkdir(exist_ok=True)

@@ -45,7 +45,7 @@ NOT_RUN = {
 }
 """Commands that are not run, and why."""
 
-SLOW = r"(\w+=\S+ )*creps (serve|train|evaluate|render|mix|directions|project|dataset|import|info)\b"
+SLOW = r"(\w+=\S+ )*creps (serve|train|evaluate|render|mix|video|directions|project|dataset|import|info)\b"
 """Commands that take seconds."""
 
 IMAGES = {
@@ -72,6 +72,8 @@ SMALLER = {
     '"width": 512, "height": 384': '"width": 64, "height": 48',
     '"width": 512, "transform"': '"width": 64, "transform"',
     "--size 512 --rotate": "--size 64 --rotate",
+    "--w-frames 60": "--w-frames 2",
+    "--fps 30 --size 512": "--fps 4 --size 32",
     "width=100000&crop=50000,50000,512,512": "width=100000&crop=50000,50000,64,64",
     '"width": 65536, "height": 65536, "output"': '"width": 256, "height": 256, "output"',
     '"width": 4096, "height": 4096': '"width": 256, "height": 256',

@@ -1,0 +1,1 @@
+"""Motion: what the frames of a video show, from keyframes."""
