@@ -46,11 +46,14 @@ def entity_tag(name: str, arithmetic: str) -> str:
 def expected_tag(request: Request, name: str, arithmetic: str | None) -> str | None:
     """The ETag of an image that is not rendered yet: the client's if it is one of this image, or that of the arithmetic
     of its model's last image, if any is known."""
+    known = None if arithmetic is None else entity_tag(name, arithmetic)
+    if _CONDITIONS.isdisjoint(given for given, _ in request.scope["headers"]):
+        return known
     fields = [header_value(request, field) or "" for field in ("if-match", "if-none-match")]
     for _, tag in _ENTITY_TAG.findall(", ".join(fields)):
         if re.fullmatch(rf'"{re.escape(name)}\.[a-z0-9-]+"', tag):
             return str(tag)
-    return None if arithmetic is None else entity_tag(name, arithmetic)
+    return known
 
 
 def cache_control(*, by_digest: bool, shared: bool) -> str:

@@ -5,7 +5,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from redis.asyncio import Redis
@@ -78,7 +78,7 @@ class ImageCache:
         if follows := flight in self._flights:
             _count("shared")
         try:
-            async with asyncio.timeout(timeout if follows else None):  # a leader's render keeps to its own deadline
+            async with asyncio.timeout(timeout) if follows else nullcontext():  # renders keep to their own deadlines
                 result, shared = await self._flights.do(flight, lambda: self._obtain(key, render, started + timeout))
         except TimeoutError:
             raise DeadlinePassed(f"the image was not ready within {timeout:g} s") from None
@@ -186,7 +186,7 @@ async def open_image_cache(url: str | None) -> AsyncIterator[ImageCache]:
 
 
 def _count(outcome: CacheOutcome) -> None:
-    metrics.CACHE_REQUESTS.labels(cache="pictures", result=outcome).inc()
+    metrics.labelled(metrics.CACHE_REQUESTS, "pictures", outcome).inc()
 
 
 def _cached(content: bytes, arithmetic: str, started: float, outcome: CacheOutcome) -> RenderResult:

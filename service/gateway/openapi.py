@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
+from starlette.applications import Starlette
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.gateway.errors import Problem, responses
 from service.gateway.middleware.auth import is_open
@@ -71,6 +72,10 @@ class Gateway(FastAPI):
         )
         self._plain_routes = plain_routes
         self.webhooks.post("job-ended", responses=_RECEIVED)(job_ended)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Without FastAPI's own spans: AccessLogMiddleware records one for each request."""
+        await Starlette.__call__(self, scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         """Our middleware around plain routes and FastAPI's router. FastAPI's own layers for unexpected errors and large

@@ -2,7 +2,7 @@
 
 import re
 from difflib import get_close_matches
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -341,4 +341,4 @@ class ImageAddress(ImageQuery, ImagePath):
 
     def to_request(self) -> ImageRequest:
         """The same image as a request body. Region and crop are checked by Viewport."""
-        return ImageRequest.model_construct(**dict(self))
+        return cast(ImageRequest, self)  # it has the same fields

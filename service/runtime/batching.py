@@ -1,7 +1,7 @@
 """Work that is asked for at about the same time, done together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -16,11 +16,11 @@ class Batcher(Generic[Item]):
     its end even if the callers of :meth:`add` are cancelled.
     """
 
-    def __init__(self, handle: Callable[[list[Item]], Awaitable[None]], limit: int = 1024) -> None:
+    def __init__(self, handle: Callable[[list[Item]], Coroutine[Any, Any, None]], limit: int = 1024) -> None:
         self._handle = handle
         self._limit = limit
         self._items: list[Item] = []
-        self._running: asyncio.Future[Any] | None = None
+        self._running: asyncio.Task[None] | None = None
 
     def add(self, item: Item) -> None:
         if not self._items and self._running is None:
@@ -34,7 +34,7 @@ class Batcher(Generic[Item]):
 
     def _start(self) -> None:
         items, self._items = self._items[: self._limit], self._items[self._limit :]
-        self._running = asyncio.ensure_future(self._handle(items))
+        self._running = asyncio.get_running_loop().create_task(self._handle(items))
         self._running.add_done_callback(self._ended)
 
     def _ended(self, _: object) -> None:

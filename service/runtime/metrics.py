@@ -5,11 +5,15 @@ Those of ``service/gateway/redis_metrics.py`` and ``service/worker/gpu_metrics.p
 
 import os
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+LabelledMetric = TypeVar("LabelledMetric", Counter, Histogram)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Buckets from a tile on a GPU to a large image on a CPU."""
@@ -73,6 +77,12 @@ MODEL_LEVELS = Gauge(
     ["model", "digest", "arithmetic", "used"],
 )
 MODEL_LOAD_DURATION = Histogram("creps_model_load_duration_seconds", "Loading of a model.", buckets=_SECONDS)
+
+
+@cache
+def labelled(metric: LabelledMetric, *values: str) -> LabelledMetric:
+    """The part of a metric that has these values of its labels. Looking it up by ``labels()`` takes 2 µs."""
+    return metric.labels(*values)
 
 
 def process_metrics() -> bytes:

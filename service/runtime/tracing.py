@@ -7,7 +7,7 @@ The gateway records a span for each HTTP request, workers record its children: t
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -55,21 +55,30 @@ def configure_tracing(service: str) -> None:
     _tracer, _propagator = provider.get_tracer("creps"), TraceContextTextMapPropagator()
 
 
-@contextmanager
-def request_span(method: str, path: str, headers: Mapping[str, str]) -> Iterator[Callable[[str, int], None]]:
+def request_span(
+    method: str, path: str, headers: Mapping[str, str]
+) -> AbstractContextManager[Callable[[str, int], None]]:
     """Records a server span around the block, as a child of the one in ``headers``. Log messages get its trace id.
 
     Yields:
         a function to call with the route's template and the response's status.
     """
-    if _tracer is None:
-        yield lambda route, status: None
-        return
+    return nullcontext(_describe_nothing) if _tracer is None else _recorded_span(_tracer, method, path, headers)
+
+
+def _describe_nothing(route: str, status: int) -> None:
+    pass
+
+
+@contextmanager
+def _recorded_span(
+    tracer: "Tracer", method: str, path: str, headers: Mapping[str, str]
+) -> Iterator[Callable[[str, int], None]]:
     from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 
     parent = _propagator.extract(headers)
     attributes = {"http.request.method": method, "url.path": path}  # semantic conventions for HTTP
-    with _tracer.start_as_current_span(method, parent, SpanKind.SERVER, attributes) as span:
+    with tracer.start_as_current_span(method, parent, SpanKind.SERVER, attributes) as span:
 
         def describe(route: str, status: int) -> None:
             span.update_name(f"{method} {route}")

@@ -315,7 +315,7 @@ class Worker:
         now, started = time.time(), time.perf_counter()
         content = self._encode(image, request.spec)
         seconds = time.perf_counter() - started
-        metrics.ENCODE_DURATION.labels(image_format).observe(seconds)
+        metrics.labelled(metrics.ENCODE_DURATION, image_format).observe(seconds)
         record_span("encode", request.traceparent, now, now + seconds, format=image_format, bytes=len(content))
         return ReplyHeader(request.id, render_seconds, seconds, self._models.arithmetics[request.spec.model]), content
 

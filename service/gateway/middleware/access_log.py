@@ -84,7 +84,7 @@ class AccessLogMiddleware:
                 route, status = _route(scope), status or 500
                 seconds = time.perf_counter() - started
                 # Until the response starts: a client that reads slowly must not make the service look slow.
-                metrics.HTTP_DURATION.labels(route=route).observe(seconds if waited is None else waited)
+                metrics.labelled(metrics.HTTP_DURATION, route).observe(seconds if waited is None else waited)
                 _record(scope, route, status, seconds)
                 end_span(route, status)
 
@@ -116,7 +116,7 @@ def _span(scope: Scope) -> AbstractContextManager[Callable[[str, int], None]]:
 
 def _record(scope: Scope, route: str, status: int, seconds: float) -> None:
     method = _method(scope)
-    metrics.HTTP_REQUESTS.labels(route=route, method=method, status=status).inc()
+    metrics.labelled(metrics.HTTP_REQUESTS, route, method, str(status)).inc()
     level = logging.DEBUG if route in PROBES or route_path(scope) in ICONS else logging.INFO
     if not logger.isEnabledFor(level):
         return

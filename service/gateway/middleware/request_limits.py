@@ -78,10 +78,12 @@ def _check_head(scope: Scope) -> ProblemResponse | None:
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     if len(headers) > MAX_HEADERS:
         return ProblemResponse(431, f"there are {len(headers)} headers, above the limit of {MAX_HEADERS}")
-    size = sum(len(name) + len(value) for name, value in headers)
+    size = hosts = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        hosts += name == b"host"
     if size > MAX_HEADER_BYTES:
         return ProblemResponse(431, f"the headers have {size} bytes, above the limit of {MAX_HEADER_BYTES}")
-    hosts = sum(name == b"host" for name, _ in headers)
     if hosts > 1 or (not hosts and scope["http_version"] == "1.1"):  # RFC 9112, section 3.2
         return ProblemResponse(400, "there must be one Host header", {"Connection": "close"})
     by_name = dict(headers)
