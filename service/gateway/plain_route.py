@@ -95,7 +95,7 @@ class PlainRoute(Route):
                 "name": name,
                 "in": "path" if name in self.param_convertors else "query",
                 "required": name in schema.get("required", ()),
-                "schema": {key: value for key, value in field.items() if (key, value) != ("default", None)},
+                "schema": {key: value for key, value in field.items() if key != "default" or value not in (None, [])},
                 "description": field["description"],
             }
             for name, field in schema["properties"].items()

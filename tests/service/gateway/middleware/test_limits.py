@@ -143,7 +143,7 @@ def test_no_more_images_are_turned_at_once_than_memory_allows(
     lock, release = threading.Lock(), threading.Event()
     under_way = most = 0
 
-    def slow_transform(pixels: NDArray[np.uint8], request: ResolvedRequest) -> bytes:
+    def slow_transform(pixels: NDArray[np.uint8], request: ResolvedRequest, *, turned: bool) -> bytes:
         nonlocal under_way, most
         with lock:
             under_way += 1
@@ -151,7 +151,7 @@ def test_no_more_images_are_turned_at_once_than_memory_allows(
         release.wait(LONG)
         with lock:
             under_way -= 1
-        return transform(pixels, request)
+        return transform(pixels, request, turned=turned)
 
     monkeypatch.setattr(iiif_sources, "transform", slow_transform)
 
