@@ -10,7 +10,7 @@ WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 # A layer of their own: a new version of the program alone leaves it as it is, where it was built and where it is pulled.
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*p['dependencies'], *p['optional-dependencies']['tracing'], sep='\n')" > requirements.txt \
+        print(*p['optional-dependencies']['gateway'], *p['optional-dependencies']['tracing'], sep='\n')" > requirements.txt \
     && python -m venv --without-pip /opt/creps \
     && pip --python /opt/creps/bin/python install --no-cache-dir \
         --constraint constraints.txt --requirement requirements.txt

@@ -6,7 +6,7 @@ the kind of machine. They do not depend on the crop, the band, other images of a
 
 import contextlib
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -39,6 +39,10 @@ STRIP_STEP = 64
 """Height that the heights of these bands are multiples of."""
 
 BackendName = Literal["triton", "native", "cpu", "reference"]
+
+
+class _AbandonedError(Exception):
+    """No image of a batch is wanted any more."""
 
 
 class Renderer:
@@ -132,24 +136,38 @@ class Renderer:
         """Render the image's crop [h, w, 3]. NaN becomes 0."""
         return self.render_batch([spec], progress)[0]
 
-    def render_batch(self, specs: Sequence[RenderSpec], progress: Progress | None = None) -> list[Output]:
-        """Render several images together, which keeps the device busy when they are small."""
+    def render_batch(
+        self,
+        specs: Sequence[RenderSpec],
+        progress: Progress | None = None,
+        wanted: Sequence[Callable[[], bool]] | None = None,
+    ) -> list[Output]:
+        """Render several images together, which keeps the device busy when they are small.
+
+        Args:
+            wanted: for each image, whether it is still wanted. They are called in this thread after each piece of work,
+                and must be fast. Images that are no longer wanted have undefined pixels.
+        """
         latents = [self._resolve(spec.latent) for spec in specs]
         upright = [spec.viewport.upright for spec in specs]
         shown = [spec.viewport if found is None else found[0] for spec, found in zip(specs, upright, strict=True)]
         outputs = [self._backend.allocate(viewport.crop[3], viewport.crop[2]) for viewport in shown]
-        works = list(zip(shown, latents, outputs, upright, strict=True))
+        asked = wanted or [lambda: True] * len(specs)
+        works = list(zip(shown, latents, outputs, upright, asked, strict=True))
         bands = (
             band
-            for viewport, latent, output, found in works
+            for viewport, latent, output, found, is_wanted in works
             if found is not None
             for band in self._cut(viewport, latent, output)
+            if is_wanted()
         )
-        for _ in self._backend.render(bands, progress):
-            pass
-        for viewport, latent, output, found in works:
+        with contextlib.suppress(_AbandonedError):
+            for _ in self._backend.render(bands, _while_wanted(asked, progress)):
+                pass
+        for viewport, latent, output, found, is_wanted in works:
             if found is None:
-                self._backend.warp(latent, viewport, output, progress)
+                with contextlib.suppress(_AbandonedError):
+                    self._backend.warp(latent, viewport, output, _while_wanted([is_wanted], progress))
         return [
             output if found is None or found[1] == UPRIGHT else np.ascontiguousarray(found[1].apply(output))
             for output, found in zip(outputs, upright, strict=True)
@@ -206,3 +224,15 @@ def _strips(spec: RenderSpec) -> Iterator[RenderSpec]:
     for top in range(y, y + h, height):
         crop = x, top, w, min(height, y + h - top)
         yield replace(spec, viewport=replace(spec.viewport, crop=crop))
+
+
+def _while_wanted(wanted: Sequence[Callable[[], bool]], progress: Progress | None) -> Progress:
+    """Progress that raises _AbandonedError once none of some images is wanted."""
+
+    def advance(macs: int) -> None:
+        if progress is not None:
+            progress(macs)
+        if not any(is_wanted() for is_wanted in wanted):
+            raise _AbandonedError
+
+    return advance

@@ -28,11 +28,11 @@ COMMANDS = {
     "benchmark": ("service.commands.benchmark", "speed, compared with the reference"),
 }
 
-EXTRAS = {command: command for command in ("serve", "train", "evaluate", "benchmark", "video")}
-"""The package extra that a command needs; others need "worker", and the gateway needs none."""
+EXTRAS = {command: command for command in ("serve", "gateway", "train", "evaluate", "benchmark", "video")} | {"key": "gateway"}
+"""The package extra that a command needs; others need "worker"."""
 
-EXTRA_PACKAGES = ("torch", "tqdm", "triton")
-"""Packages that only the extras install."""
+OWN_PACKAGES = ("service", "kernels", "model")
+"""All others come with the extras."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,8 +57,9 @@ def _run(command: str, arguments: Sequence[str]) -> None:
     try:
         importlib.import_module(COMMANDS[command][0]).main(arguments)
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA_PACKAGES:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", *OWN_PACKAGES):
             raise
         extra = EXTRAS.get(command, "worker")
         message = f"is not installed; install it with: pip install 'creps-serve[{extra}]'"
-        raise InputError(error.name, message) from None
+        raise InputError(package, message) from None

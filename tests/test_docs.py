@@ -69,6 +69,7 @@ SMALLER = {
     "width=1024, truncation": "width=64, truncation",
     "full/800,/0/default.jpg\n": "full/64,/0/default.jpg\n",
     "30000, 512, 512]": "30000, 64, 64]",
+    "width: 512, height: 512": "width: 64, height: 64",
     '"width": 512, "height": 384': '"width": 64, "height": 48',
     '"width": 512, "transform"': '"width": 64, "transform"',
     "--size 512 --rotate": "--size 64 --rotate",
@@ -118,7 +119,7 @@ def is_slow(block: Block) -> bool:
 
 
 def test_there_is_a_test_for_every_language() -> None:
-    known = {"", "sh", "text", "python", "json", "toml", "yaml", "ini", "html", "nginx"}
+    known = {"", "sh", "text", "python", "json", "toml", "yaml", "ini", "html", "js", "nginx"}
     assert {str(block): block.language for block in BLOCKS if block.language not in known} == {}
 
 
@@ -200,6 +201,16 @@ def test_python(block: Block, newcomer: Newcomer, capsys: pytest.CaptureFixture[
         assert capsys.readouterr().out.splitlines()[-1].startswith("100%")
     else:
         assert names["message"] == json.loads(body)
+
+
+@of("js")
+def test_javascript(block: Block, newcomer: Newcomer, tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None or subprocess.run([node, "-e", "fetch"], capture_output=True).returncode:
+        pytest.skip("needs Node.js 18 or later")
+    (tmp_path / "block.mjs").write_text(f"{smaller(newcomer.here(block.text))}\nconsole.log(image.type, image.size);")
+    run = subprocess.run([node, tmp_path / "block.mjs"], capture_output=True, text=True, timeout=LONG)
+    assert re.fullmatch(r"image/webp [1-9]\d+", run.stdout.strip()), run.stderr
 
 
 @of("text")

@@ -46,9 +46,11 @@ def open_storage(path: Path, field: str) -> Storage:
     """The storage at a path.
 
     Raises:
-        InputError: the path is no folder, zip or tar, or the file is broken or has entries that are not read. It names
-            ``field``.
+        InputError: the path does not exist or is no folder, zip or tar, or the file is broken or has entries that are
+            not read. It names ``field``.
     """
+    if not path.exists():
+        raise InputError(field, f"{path} does not exist")
     if path.is_dir():
         return FolderStorage(path)
     if zipfile.is_zipfile(path):

@@ -35,6 +35,7 @@ from model.util.arguments import ArgumentParser, run
 from model.util.cpus import available_cpus
 from model.util.device import find_device
 from model.util.progress import say
+from model.util.text import counted
 
 STYLEGAN_OPTIONS = {
     "--kimg": "--total-kimg",
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
         if distributed.is_main:
             print(json.dumps(stages[-1].config.to_dict(), indent=2))
             if dataset is not None:
-                print(f"data    {len(dataset.names)} images in {options.data}", file=sys.stderr)
+                print(f"data    {counted(len(dataset.names), 'image')} in {options.data}", file=sys.stderr)
             for stage in stages:
                 if options.ladder:
                     print(f"{stage.config.generator.resolution}²", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Text from files and libraries as part of an error message: one short line that cannot steer a terminal."""
+"""Parts of messages: text from files and libraries, as one short line that cannot steer a terminal, and counts."""
 
 MAX_LENGTH = 200
 
@@ -12,3 +12,8 @@ def printable(text: str) -> str:
 def error_text(error: Exception) -> str:
     """An error's message as one printable line; the name of its type if it has none."""
     return printable(" ".join(str(error).split()) or type(error).__name__)
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 key", "1,024 keys"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

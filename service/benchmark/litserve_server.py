@@ -40,7 +40,7 @@ class ImageApi(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
 
     def predict(self, specs: Sequence[RenderSpec]) -> list[bytes]:
         began = time.perf_counter()
-        images = self.renderer.render_batch(specs)
+        images = self.renderer.render_batch(specs, wanted=[lambda: True] * len(specs))
         self.render_ms = 1000 * (time.perf_counter() - began)
         return list(self.encoders.map(self.encode, images, [spec.encoding for spec in specs]))
 
@@ -64,7 +64,7 @@ class NullApi(ImageApi):
 
     def predict(self, specs: Sequence[RenderSpec]) -> list[bytes]:
         self.render_ms = 1000 * self.seconds * len(specs)
-        self.renderer.render_batch(specs)
+        self.renderer.render_batch(specs, wanted=[lambda: True] * len(specs))
         return [self.content] * len(specs)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import uvloop
@@ -34,7 +34,9 @@ class NullRenderer:
     def close(self) -> None:
         pass
 
-    def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
+    def render_batch(
+        self, specs: Sequence[RenderSpec], *, wanted: Sequence[Callable[[], bool]]
+    ) -> list[NDArray[np.uint8]]:
         """The same pixel for every image."""
         if self._seconds:
             time.sleep(self._seconds * len(specs))

@@ -13,6 +13,7 @@ from model.errors import InputError
 from model.spec import Encoding, RenderSpec
 from model.util.cpus import available_cpus
 from model.util.files import write_atomically
+from model.util.text import counted
 from service.commands.bars import rendering_bar
 from service.commands.options import check_output
 from service.imaging.contact_sheet import MAX_PIXELS, contact_sheet, sheet_size
@@ -112,7 +113,7 @@ def render_batch(batch: Batch, renderer: "Renderer") -> str:
                 cells += images
         for future in written:
             future.result()
-    told = [f"{len(batch.files)} images in {batch.files[0].parent}"] if batch.files else []
+    told = [f"{counted(len(batch.files), 'image')} in {batch.files[0].parent}"] if batch.files else []
     if batch.sheet is not None:
         corner = int(batch.first_empty)
         sheet = contact_sheet([None] * corner + cells, batch.columns, [""] * corner + list(batch.labels))

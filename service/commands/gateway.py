@@ -1,6 +1,7 @@
 """``creps gateway``: the HTTP gateway alone. Runs without torch."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ from service.runtime.redis import running_task
 from service.runtime.settings import GatewaySettings, read_settings
 from service.runtime.signals import on_stop_signal
 from service.runtime.tracing import configure_tracing
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -58,5 +61,7 @@ async def _run_processes(settings: GatewaySettings, redis_url: str, listeners: l
 
 
 def _announce(settings: GatewaySettings, listener: socket.socket) -> None:
-    if settings.log_format == "text":  # stdout may be collected as JSON, too
+    if settings.log_format == "json":  # stdout may be collected as JSON, too
+        logger.info("the gateway listens on %s", address_of(listener))
+    else:
         print(f"CREPS gateway listens on {address_of(listener)}", flush=True)

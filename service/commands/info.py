@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 from model.checkpoint import Checkpoint
 from model.util.arguments import ArgumentParser
 from service.commands.options import add_checkpoint
-from service.imaging.metadata import read_description
+from service.imaging.metadata import is_picture, read_description
 from service.models.catalog import open_checkpoint
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 if TYPE_CHECKING:
     from kernels.accuracy import AccuracyReport
@@ -28,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     add_checkpoint(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    if Path(options.checkpoint).suffix.lower() in IMAGE_SUFFIXES:
+    if is_picture(Path(options.checkpoint)):
         print(json.dumps(read_description(Path(options.checkpoint).read_bytes()), indent=2))
         return
     checkpoint = open_checkpoint(options.checkpoint)

@@ -61,6 +61,7 @@ _OPTIONS = {
     "truncation_cutoff": "cutoff",
     "class_index": "class",
     "format": "tile-format",
+    "edits": "edit",
 }
 """Options that set fields with other names."""
 
@@ -104,7 +105,11 @@ def main(arguments: Sequence[str]) -> None:
             if options.batch is not None:
                 print(render_batch(options.batch, renderer))
                 return
+            if options.export is not None and options.output.exists():
+                print(f"{options.output} exists, and is replaced when the new image is complete", file=sys.stderr)
             size = _write(options, renderer)
+    except InputError as error:  # the network does not have the direction of --edit
+        raise _name_option(error) from None
     except STORE_ERRORS as error:
         raise InputError("output", f"{options.output} cannot be written: {reason(error)}") from None
     _, _, width, height = options.spec.viewport.crop
@@ -118,7 +123,12 @@ def parse(arguments: Sequence[str]) -> Options:
         like = None if options.like is None else read_spec(options.like.read_bytes())
         return _resolve(options, _find_checkpoint(options.checkpoint, like), like)
     except InputError as error:
-        raise InputError(_OPTIONS.get(error.field, error.field), error.message) from None
+        raise _name_option(error) from None
+
+
+def _name_option(error: InputError) -> InputError:
+    """The error with the option's name in place of the field's, such as ``edits.0.amount``."""
+    return InputError(_OPTIONS.get(error.field.partition(".")[0], error.field), error.message)
 
 
 def _find_checkpoint(given: str | None, like: RenderSpec | None) -> Checkpoint:

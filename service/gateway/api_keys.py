@@ -10,7 +10,8 @@ import logging
 import secrets
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from model.errors import InputError
+from model.util.text import counted
+from service.gateway import audit
 from service.queue.messages import Priority
 from service.runtime.validation import explain
 
@@ -107,6 +110,23 @@ def parse_keys(content: bytes) -> tuple[APIKey, ...]:
     return keys
 
 
+def check_keys(file: Path) -> None:
+    """Raise InputError, for the setting ``api_keys_file``, if the file cannot be used."""
+    with naming_the_setting(file):
+        parse_keys(file.read_bytes())
+
+
+@contextmanager
+def naming_the_setting(file: Path) -> Iterator[None]:
+    """Errors of reading or parsing a file of keys as InputError of its setting."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError("api_keys_file", f"{file} cannot be read: {error.strerror}") from None
+    except InputError as error:
+        raise InputError("api_keys_file", f"{file}: {error}") from None
+
+
 def _parse_entry(number: int, entry: Any) -> APIKey:
     try:
         return APIKey.model_validate(entry)
@@ -142,12 +162,8 @@ class APIKeyStore:
         self._version: tuple[int, ...] | None = None
         self._checked = time.monotonic()
         if file is not None:
-            try:
+            with naming_the_setting(file):
                 self._read(file)
-            except OSError as error:
-                raise InputError("api_keys_file", f"{file} cannot be read: {error.strerror}") from None
-            except InputError as error:
-                raise InputError("api_keys_file", f"{file}: {error}") from None
 
     def find(self, given: bytes) -> APIKey | None:
         """The entry of a key. All entries are compared in constant time, so that the duration reveals nothing."""
@@ -175,5 +191,7 @@ class APIKeyStore:
         version = status.st_mtime_ns, status.st_size, status.st_ino
         if version != self._version:
             self._version = version
-            self._file_keys = parse_keys(file.read_bytes())
-            logger.info("%s has %d keys", file, len(self._file_keys))
+            before, self._file_keys = self._file_keys, parse_keys(file.read_bytes())
+            logger.info("%s has %s", file, counted(len(self._file_keys), "key"))
+            if before:  # else it is the first reading: a file has at least one key
+                audit.keys_changed(file, *({key.name: key for key in keys} for keys in (before, self._file_keys)))

@@ -5,7 +5,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from service.gateway.errors import RateLimitExceededError
 from service.gateway.single_flight import SingleFlight
 from service.queue.messages import CacheOutcome, DeadlinePassed, Priority, RenderResult
-from service.runtime import metrics
+from service.runtime import gateway_metrics as metrics
 from service.runtime.batching import Batcher
 from service.runtime.pipelined_redis import PipelinedRedis
 from service.runtime.redis import connect
@@ -71,15 +71,17 @@ class ImageCache:
     ) -> RenderResult:
         """Returns the image from the cache, from a running request for the same key and priority, or from ``render``.
 
-        Rendered images are returned first and stored afterwards. ``render`` gets the seconds that are left of
-        ``timeout``, and raises DeadlinePassed after them. Raises the errors of ``render``.
+        Rendered images are returned first and stored afterwards. A request that joins another one keeps its render
+        running beyond the other's ``timeout``, but not beyond twice that. Raises DeadlinePassed after ``timeout``
+        seconds, and the errors of ``render``, which gets the seconds that it may take.
         """
         started, flight = time.monotonic(), f"{priority}:{key}"
-        if follows := flight in self._flights:
+        if flight in self._flights:
             _count("shared")
         try:
-            async with asyncio.timeout(timeout) if follows else nullcontext():  # renders keep to their own deadlines
-                result, shared = await self._flights.do(flight, lambda: self._obtain(key, render, started + timeout))
+            async with asyncio.timeout(timeout):
+                deadline = started + 2 * timeout
+                result, shared = await self._flights.do(flight, lambda: self._obtain(key, render, deadline))
         except TimeoutError:
             raise DeadlinePassed(f"the image was not ready within {timeout:g} s") from None
         return _cached(result.content, result.arithmetic, started, "shared") if shared else result

@@ -1,5 +1,6 @@
 """The description of a job in responses, events and webhooks."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -15,7 +16,17 @@ from service.jobs.status import State, Status, WebhookState
 
 ID_PATTERN = "^[0-9a-f]{32}$"
 
-JobId = Annotated[str, Path(pattern=ID_PATTERN, description="the job's id", examples=["0" * 32])]
+ASSEMBLY_SHARE = 0.1
+"""Of the progress of a job with a single file: writing the tiles into it. On a CPU it takes less, on a GPU more."""
+
+ASSEMBLY_RATES = {"tiff": 1e9, "png": 30e6}
+"""Pixels per second that are written into a file, until the rate of the job itself is known (BENCHMARKS.md): a TIFF
+takes tiles as they are, a PNG is encoded again."""
+
+ID_SCHEMA: dict[str, Any] = {"pattern": ID_PATTERN}
+"""In the OpenAPI description only: an id of another form is that of no job."""
+
+JobId = Annotated[str, Path(description="the job's id", examples=["0" * 32], json_schema_extra=ID_SCHEMA)]
 
 
 class Links(BaseModel):
@@ -112,6 +123,8 @@ def visible_owner(request: Request, app_state: AppState) -> str | None:
 async def find_job(job_id: str, request: Request, app_state: AppState) -> Status:
     """Find a job. Raises NoSuchJobError, also for a job of another owner. A job without an owner was ordered while no
     key was needed, or before jobs had owners: who knows its id may see it."""
+    if not re.fullmatch(ID_PATTERN, job_id, re.ASCII):
+        raise NoSuchJobError
     status = await app_state.jobs.status(job_id)
     owner = visible_owner(request, app_state)
     if None not in (owner, status.job.owner) and owner != status.job.owner:
@@ -172,26 +185,35 @@ def _links(status: Status, base: str) -> Links:
 
 
 def _progress(status: Status) -> float:
-    """Fraction of tiles that are rendered; writing them into a single file counts as much as rendering them."""
+    """Fraction of tiles that are rendered; writing them into a single file counts ASSEMBLY_SHARE of the whole."""
     if status.state == "succeeded":
         return 1.0
-    if status.job.export.kind == "dzi":
-        return status.done / status.total
-    return (status.done + min(status.stored, status.total)) / (2 * status.total)
+    share = 0.0 if status.job.export.kind == "dzi" else ASSEMBLY_SHARE
+    return ((1 - share) * status.done + share * min(status.stored, status.total)) / status.total
 
 
 async def _eta(status: Status, app_state: AppState) -> float | None:
-    """Seconds until all tiles are rendered, then until all are written into a single file.
-
-    From the rate of the last tiles; before the first tiles, from the workers' rates and what fair sharing puts before
-    the job's last tile: as many pixels of every other job as it has itself, or all that the other has.
-    """
+    """Seconds until all tiles are rendered and written into a single file, if there is one."""
     if status.ended:
         return None
+    rendering = 0.0 if status.done == status.total else await _rendering_eta(status, app_state)
+    return None if rendering is None else round(rendering + _assembly_eta(status), 1)
+
+
+def _assembly_eta(status: Status) -> float:
+    export = status.job.export
+    if export.kind == "dzi":
+        return 0.0
+    if status.done == status.total and status.rate is not None:
+        return status.left / status.rate
+    return export.pyramid.pixels * (1 - min(status.stored / status.total, 1)) / ASSEMBLY_RATES[export.kind]
+
+
+async def _rendering_eta(status: Status, app_state: AppState) -> float | None:
+    """From the rate of the last tiles; before the first tiles, from the workers' rates and what fair sharing puts
+    before the job's last tile: as many pixels of every other job as it has itself, or all that the other has."""
     if status.rate is not None:
-        return round(status.left / status.rate, 1)
-    if status.done == status.total:
-        return None
+        return status.left / status.rate
     digest = status.job.export.spec.model
     rate = sum(worker.rates.get(digest, 0.0) for worker in await app_state.workers.recent())
     if not rate:
@@ -199,7 +221,7 @@ async def _eta(status: Status, app_state: AppState) -> float | None:
     own = status.job.export.pyramid.pixels * status.left / status.total
     waiting = await app_state.jobs.waiting()
     others = sum(min(own, job.tiles * job.pixels) for id_, job in waiting.items() if id_ != status.job.id)
-    return round((own + others) / rate, 1)
+    return (own + others) / rate
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
 
 async def _serve(settings: GatewaySettings, listener: socket.socket, pid_file: Path) -> None:
     from service.gateway.server import running_gateway  # defines metrics
-    from service.runtime.metrics import GATEWAY_RESTARTS
+    from service.runtime.gateway_metrics import GATEWAY_RESTARTS
 
     if settings.redis_url is None:
         raise InputError("redis_url", "is required")

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
+from service.gateway.api_keys import check_keys
 from service.gateway.server import DRAIN_TIMEOUT, listen
 from service.runtime.redis import stop_task
 from service.runtime.settings import GatewaySettings
@@ -47,9 +48,12 @@ class GatewayProcesses:
 
     A process that dies or hangs is replaced. Its connections wait at its listener, which this process keeps open.
     SIGHUP replaces all processes one after the other: each is drained once its successor serves the same listener.
+    Raises InputError if the file of API keys is invalid, which else each process would tell.
     """
 
     def __init__(self, settings: GatewaySettings, redis_url: str, listeners: Sequence[socket.socket]) -> None:
+        if settings.api_keys_file is not None:
+            check_keys(settings.api_keys_file)
         self._settings = settings
         self._listeners = listeners
         self._environment = _environment(settings, redis_url, len(listeners))

@@ -22,7 +22,7 @@ from model.viewport import Viewport
 from service.gateway.errors import TooLargeError, UnavailableError
 from service.gateway.middleware.request_limits import has_body
 from service.gateway.model_lookup import ModelLookup
-from service.gateway.schemas import SHORT_NAMES, ImageRequest
+from service.gateway.schemas import ImageAddress, ImageRequest
 from service.models.catalog import DEMO_NAME, list_names
 
 MAX_POSITIONS = 32_768
@@ -41,11 +41,11 @@ class ResolvedImage:
     spec: RenderSpec
 
 
-async def resolve_request(request: ImageRequest, models: ModelLookup, max_pixels: int) -> ResolvedImage:
+async def resolve_request(request: ImageRequest | ImageAddress, models: ModelLookup, max_pixels: int) -> ResolvedImage:
     """Resolve an image of at most ``max_pixels``, as sent and as rendered before small images are averaged.
 
-    Raises InputError, which names the field of ImageRequest and its limit, UnknownModelError, and UnavailableError if
-    no model is served.
+    Raises InputError, which names the field as the client did, and its limit, UnknownModelError, and UnavailableError
+    if no model is served.
     """
     image = await resolve_image(request, models)
     image.spec.encoding.check_size(*image.spec.viewport.crop[2:])
@@ -53,16 +53,16 @@ async def resolve_request(request: ImageRequest, models: ModelLookup, max_pixels
     return image
 
 
-async def resolve_address(request: ImageRequest, models: ModelLookup, max_pixels: int) -> ResolvedImage:
-    """As :func:`resolve_request` for an image's address, whose parameters the errors name."""
+async def resolve_image(request: ImageRequest | ImageAddress, models: ModelLookup) -> ResolvedImage:
+    """Resolve an image of any size. Raises InputError, which names the field as the client did, and
+    UnavailableError."""
     try:
-        return await resolve_request(request, models, max_pixels)
+        return await _resolve(request.to_request() if isinstance(request, ImageAddress) else request, models)
     except InputError as error:
-        raise type(error)(SHORT_NAMES.get(error.field, error.field), error.message) from None
+        raise type(error)(request.name_of(error.field), error.message) from None
 
 
-async def resolve_image(request: ImageRequest, models: ModelLookup) -> ResolvedImage:
-    """Resolve an image of any size. Raises InputError, which names the field of ImageRequest, and UnavailableError."""
+async def _resolve(request: ImageRequest, models: ModelLookup) -> ResolvedImage:
     checkpoint = await _find(request.model, models)
     config = checkpoint.config
     seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed

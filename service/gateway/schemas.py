@@ -146,11 +146,24 @@ class StrictModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    _given: frozenset[str] = frozenset()
+
+    def name_of(self, field: str) -> str:
+        """The name under which the client gave a field; the first one if it did not."""
+        info = type(self).model_fields.get(field)
+        if info is None or not isinstance(info.validation_alias, AliasChoices):
+            return field
+        names = [str(choice) for choice in info.validation_alias.choices]
+        return next((name for name in names if name in self._given), names[0])
+
     @model_validator(mode="wrap")
     @classmethod
     def _suggest_names(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(data)
+            model = handler(data)
+            if isinstance(data, dict):
+                model._given = frozenset(data)
+            return model
         except ValidationError as invalid:
             errors = invalid.errors()
             if all(error["type"] != "extra_forbidden" for error in errors):

@@ -97,7 +97,6 @@ async def running_gateway(
             running_task(Webhooks(app_state).run()),
             running_server(app, listener, settings.keep_alive),
         ):
-            logger.info("the gateway listens on %s", address_of(listener))
             try:
                 yield client
                 app_state.draining.set()

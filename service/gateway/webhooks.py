@@ -22,7 +22,7 @@ from service.imaging.object_store import STORE_ERRORS, put_once
 from service.jobs.job import WEBHOOK_SENT, Webhook
 from service.jobs.repository import UnknownJobError
 from service.jobs.status import Status
-from service.runtime import metrics
+from service.runtime import gateway_metrics as metrics
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ import struct
 import zlib
 from dataclasses import fields
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -74,6 +75,15 @@ def png_metadata(spec: RenderSpec) -> bytes:
 
 def _png_chunks(text: str) -> bytes:
     return _itxt(KEYWORD, text.encode()) + _itxt("XML:com.adobe.xmp", _xmp(text))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file begins as PNG, JPEG and WebP files do, whatever its name."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or (head[:4], head[8:]) == (b"RIFF", b"WEBP")
 
 
 def read_spec(content: bytes) -> RenderSpec:

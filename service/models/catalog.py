@@ -60,6 +60,11 @@ class Catalog:
         """All valid checkpoints, ordered by name."""
         return sorted(self._scan().values(), key=lambda checkpoint: checkpoint.name)
 
+    def default(self) -> Checkpoint | None:
+        """The model that the explorer page begins with, and that workers load first: the demo, or the first by name."""
+        models = self.models()
+        return next((checkpoint for checkpoint in models if checkpoint.name == DEMO_NAME), next(iter(models), None))
+
     def resolve(self, name_or_digest: str) -> Checkpoint:
         """The checkpoint of that name or digest. Raises InputError as :func:`find`."""
         try:
@@ -161,7 +166,10 @@ def find(models: Iterable[Checkpoint], name_or_digest: str) -> Checkpoint:
 
 def open_checkpoint(file_or_demo: str) -> Checkpoint:
     """Open a file, or the bundled checkpoint for "demo". Raises InputError if the file is not a checkpoint."""
-    return Checkpoint.open(DEMO if file_or_demo == DEMO_NAME else Path(file_or_demo))
+    path = DEMO if file_or_demo == DEMO_NAME else Path(file_or_demo)
+    if not path.exists():
+        raise InputError("checkpoint", f'{path} does not exist; "{DEMO_NAME}" is the bundled checkpoint')
+    return Checkpoint.open(path)
 
 
 def list_names(names: Iterable[str]) -> str:

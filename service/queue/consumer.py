@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -13,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from model.spec import RenderSpec
 from service.jobs.tile_tasks import TileTask, TileTasks
 from service.queue.messages import BLOCK_MS, RenderFailed, RenderRequest, Reply, ReplyHeader, WorkerInfo, live_workers
-from service.runtime import metrics
+from service.runtime import worker_metrics as metrics
 from service.runtime.logs import log_context
 from service.runtime.pipelined_redis import Argument, Command, PipelinedRedis, PipelinedScript
 from service.runtime.redis import register_script
@@ -27,6 +28,7 @@ from service.runtime.redis_keys import (
     STREAMS,
     TILES,
     WORKERS,
+    cancelled_key,
     worker_key,
 )
 
@@ -51,11 +53,11 @@ _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, MsgspecError)
 """Errors of entries that cannot be parsed."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class QueuedRender:
     """A request that this worker holds until it is answered or dropped.
 
-    ``stream`` and ``entry`` are its place in the queue; ``cancelled``: its client had gone when it was read.
+    ``stream`` and ``entry`` are its place in the queue; ``cancelled``: its gateway waits no longer, as far as is known.
     """
 
     stream: str
@@ -70,6 +72,10 @@ class QueuedRender:
     @property
     def log_fields(self) -> Mapping[str, str]:
         return self.request.context
+
+    def is_wanted(self) -> bool:
+        """Whether a client may still wait for the reply. Thread-safe."""
+        return not self.cancelled and time.time() <= self.request.deadline
 
 
 QueueEntry = QueuedRender | TileTask
@@ -165,6 +171,12 @@ class Consumer:
                 await self._replies.transact([*published, *deleted])
         finally:
             self.release([item for item, _ in replies])
+
+    async def look_for_cancelled(self, items: Sequence[QueuedRender]) -> None:
+        """Updates ``cancelled`` of requests that have been held for a while."""
+        marks = await self._redis.mget([cancelled_key(item.request.id) for item in items])
+        for item, mark in zip(items, marks, strict=True):
+            item.cancelled = item.cancelled or mark is not None
 
     async def drop(self, items: Sequence[QueuedRender]) -> None:
         """Deletes and releases requests whose clients have gone."""

@@ -68,7 +68,7 @@ const motion = new Motion(fit(UNIT_SQUARE, viewer.size), () => viewer.size, show
 const minimap = new Minimap(({ x, y }) => motion.follow(clampView({ ...motion.view, x, y }, viewer.size)));
 const steps = new Steps(openLink);
 const dock = new Dock();
-const panel = new PicturePanel((image, whileMoving) => showImage(image, whileMoving));
+const panel = new PicturePanel(showImage, (text, field) => notice.fail(text, "OK", () => field.focus()));
 const compare = new Compare(api, resize, onError);
 const gallery = new Gallery({
   onOpen: (image) => showImage(image),
@@ -126,12 +126,11 @@ async function openLink() {
     open();
     return;
   }
-  opened = false;
+  setOpened(false);
   viewer.layers.clear();
   viewer.stage.redraw();
   panel.setImage(image);
-  const text = `This link shows another picture than there is: ${faults.join(", ")}.`;
-  notice.offer(text, `Show ${imageName(image)}`, open);
+  notice.offer(`This link cannot be shown: ${faults.join("; ")}.`, `Show ${imageName(image)} instead`, open);
 }
 
 /** Show a live image. @param {Image} image @param {boolean} [whileMoving] whether others follow at once */
@@ -161,6 +160,12 @@ function imageOf({ model, seed, truncation_psi, class_index }) {
   return { model: name, seed, psi: truncation_psi ?? 1, classIndex: class_index ?? null };
 }
 
+/** Only what is shown can be saved and shared. @param {boolean} now */
+function setOpened(now) {
+  opened = now;
+  for (const id of ["save", "share"]) element(id, HTMLButtonElement).disabled = !now;
+}
+
 function source() {
   return state.job ? storedSource(state.job) : liveSource(state.image);
 }
@@ -169,7 +174,7 @@ function source() {
 function setState(next) {
   const isOther = !opened || source().key !== (next.job ? storedSource(next.job) : liveSource(next.image)).key;
   state = next;
-  opened = true;
+  setOpened(true);
   notice.clear();
   panel.setImage(state.image);
   jobs.showOpen(state.job?.id ?? null);

@@ -23,6 +23,7 @@
  * @property {string[]} faults why the image is not the one that the link names
  */
 
+import { grouped, minus } from "./numbers.js";
 import { BOUNDS, MIN_EXTENT, clamp } from "./picture/view.js";
 
 /** The service's largest seed. */
@@ -53,7 +54,7 @@ export function readLink({ search, hash }, models) {
   /** @type {string[]} */
   const faults = [];
   const name = values.get("model");
-  const model = models.find((each) => each.name === name || each.digest === name) ?? models[0];
+  const model = models.find((each) => each.name === name || each.digest === name) ?? defaultModel(models);
   if (name && model.name !== name && model.digest !== name) faults.push(`the model “${name}” is not served here`);
   const whole = (/** @type {string} */ field, /** @type {number} */ high) =>
     within(values, field, 0, 0, high, faults, Math.round);
@@ -68,6 +69,11 @@ export function readLink({ search, hash }, models) {
     jobId: values.get("job"),
     faults,
   };
+}
+
+/** What the page begins with: the bundled demo, or where it is not served the first. @param {Model[]} models */
+function defaultModel(models) {
+  return models.find(({ name }) => name === "demo") ?? models[0];
 }
 
 /** @param {URLSearchParams} values @returns {View | null} */
@@ -89,12 +95,17 @@ function within(values, name, fallback, low, high, faults, round = (value) => va
   if (!text) return fallback;
   const value = number(values, name);
   const nearest = value === null ? fallback : clamp(round(value), low, high);
-  if (nearest !== value) faults.push(`the ${LABELS[name] ?? name} “${text}” is not from ${low} to ${high}`);
+  if (nearest !== value) faults.push(refusalOf(name, low, high, text));
   return nearest;
 }
 
-/** @type {Record<string, string>} */
-const LABELS = { psi: "variety ψ" };
+/** Why a number cannot be used. @param {string} name @param {number} low @param {number} high
+ * @param {string} text what was given; empty if that is not known */
+export function refusalOf(name, low, high, text) {
+  const kind = name === "psi" ? "variety ψ must be" : `${name} must be a whole number`;
+  const given = text && `, not “${text.length > 24 ? `${text.slice(0, 24)}…` : text}”`;
+  return `the ${kind} from ${minus(String(low))} to ${grouped(high)}${given}`;
+}
 
 /** @param {URLSearchParams} values @param {string} name */
 function number(values, name) {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model.checkpoint import Checkpoint
 from model.spec import RenderSpec
 from service.models.catalog import Catalog
-from service.runtime import metrics
+from service.runtime import worker_metrics as metrics
 
 if TYPE_CHECKING:
     from kernels.accuracy import AccuracyReport
@@ -52,8 +52,10 @@ class RendererLike(Protocol):
     def close(self) -> None:
         """Frees the memory. Nothing can be rendered after that."""
 
-    def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
-        """The images [h, w, 3] of specs of this model."""
+    def render_batch(
+        self, specs: Sequence[RenderSpec], *, wanted: Sequence[Callable[[], bool]]
+    ) -> list[NDArray[np.uint8]]:
+        """The images [h, w, 3] of specs of this model; undefined pixels for those no longer ``wanted``."""
 
 
 Load = Callable[[Checkpoint], RendererLike]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from model.errors import InputError
 from model.spec import RenderSpec
 from service.queue.messages import RenderFailed
-from service.runtime import metrics
+from service.runtime import worker_metrics as metrics
 from service.runtime.logs import log_context, merge
-from service.worker.model_cache import ModelCache
+from service.worker.model_cache import LoadedModel, ModelCache
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,9 @@ PixelArray = NDArray[np.uint8]
 
 Contexts = Sequence[Mapping[str, str]]
 """For each spec of a batch, the fields of log messages about it."""
+
+Wanted = Sequence[Callable[[], bool]]
+"""For each spec of a batch, whether its image is still wanted. Once False, it stays so. Called in the render thread."""
 
 Outcome = PixelArray | RenderFailed
 """The image [h, w, 3] of a spec, or why there is none."""
@@ -51,9 +54,19 @@ class RenderExecutor:
         self._overdue = math.inf
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="render")
 
-    async def render(self, specs: Sequence[RenderSpec], contexts: Contexts) -> Outcomes:
-        """Renders specs that all name the same model. Raises DeviceLostError, after which nothing can be rendered."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render, specs, contexts)
+    async def render(self, specs: Sequence[RenderSpec], contexts: Contexts, wanted: Wanted) -> Outcomes:
+        """Renders specs that all name the same model. Outcomes that are no longer wanted are undefined.
+
+        Raises DeviceLostError, after which nothing can be rendered.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._render, specs, contexts, wanted)
+
+    async def load(self, digest: str) -> None:
+        """Loads a model before it is asked for. A failure is logged, and met again by the first request.
+
+        Raises DeviceLostError.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._load, digest)
 
     async def evict_all_but(self, served: Set[str]) -> None:
         """Unloads models that are no longer served, after the current batch."""
@@ -69,36 +82,44 @@ class RenderExecutor:
         """Waits for the current batch."""
         self._thread.shutdown()
 
-    def _render(self, specs: Sequence[RenderSpec], contexts: Contexts) -> Outcomes:
+    def _render(self, specs: Sequence[RenderSpec], contexts: Contexts, wanted: Wanted) -> Outcomes:
         self._overdue = time.monotonic() + STALL_TIMEOUT + sum(spec.viewport.pixels for spec in specs) / MIN_RATE
         try:
             with log_context(**merge(contexts)):
-                outcomes = self._render_batch(specs)
+                outcomes = self._render_batch(specs, wanted)
         finally:
             self._overdue = math.inf
         if outcomes is None:  # render them one by one, so that only the faulty ones fail
-            return [self._render([spec], [context])[0] for spec, context in zip(specs, contexts, strict=True)]
+            items = zip(specs, contexts, wanted, strict=True)
+            return [self._render([spec], [context], [is_wanted])[0] for spec, context, is_wanted in items]
         return outcomes
 
-    def _render_batch(self, specs: Sequence[RenderSpec]) -> Outcomes | None:
+    def _render_batch(self, specs: Sequence[RenderSpec], wanted: Wanted) -> Outcomes | None:
         """None where a batch of several failed."""
-        try:
-            model = self._models.get(specs[0].model)
-        except Exception as error:
-            self._check_device(error)
-            return [_load_failure(specs[0].model, error)] * len(specs)
+        model = self._load(specs[0].model)
+        if isinstance(model, RenderFailed):
+            return [model] * len(specs)
         started = time.perf_counter()
         try:
-            images = model.renderer.render_batch(specs)
+            images = model.renderer.render_batch(specs, wanted=wanted)
         except Exception as error:
             self._check_device(error)
             return [to_failure(error)] if len(specs) == 1 else None
         seconds = time.perf_counter() - started
+        if not all(is_wanted() for is_wanted in wanted):
+            return images  # what was left out would make the model look fast
         pixels = sum(spec.viewport.pixels for spec in specs)
         metrics.RENDER_DURATION.labels(model.name, model.renderer.backend).observe(seconds)
         metrics.RENDERED_PIXELS.labels(model.name).inc(pixels)
         model.measure(pixels, seconds)
         return images
+
+    def _load(self, digest: str) -> LoadedModel | RenderFailed:
+        try:
+            return self._models.get(digest)
+        except Exception as error:
+            self._check_device(error)
+            return _load_failure(digest, error)
 
     def _check_device(self, error: Exception) -> None:
         """Raises DeviceLostError if the device has failed, not only the batch."""

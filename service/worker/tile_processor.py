@@ -25,7 +25,7 @@ from service.jobs import records
 from service.jobs.job import FOLDER
 from service.jobs.status import UNFINISHED
 from service.jobs.tile_tasks import TileTask, TileTasks
-from service.runtime import metrics
+from service.runtime import worker_metrics as metrics
 from service.runtime.logs import log_context
 from service.runtime.redis_keys import job_key
 
@@ -49,12 +49,13 @@ class StoppedError(Exception):
     """The worker stops, or the job has ended, before its file is assembled."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tile:
-    """A tile to render."""
+    """A tile to render. ``ended``: its job has failed or was cancelled, as far as is known."""
 
     task: TileTask
     export: ExportSpec
+    ended: bool = False
 
     @property
     def spec(self) -> RenderSpec:
@@ -67,6 +68,9 @@ class Tile:
     @property
     def log_fields(self) -> Mapping[str, str]:
         return {"job": self.task.job}
+
+    def is_wanted(self) -> bool:
+        return not self.ended
 
 
 class TileProcessor:
@@ -92,8 +96,7 @@ class TileProcessor:
         tiles: list[Tile] = []
         for task in tasks:
             if (order := orders[task.job]) is None:
-                await self._end(task, self._tasks.retry(task, task.tries))
-                metrics.TILES.labels("dropped").inc()
+                await self._drop(task)
             elif (export := _read_order(task.job, order)) is None:
                 self.fail(task, "the worker cannot read the order; its log tells why", final=True)
             elif task.tile >= export.pyramid.tiles:
@@ -109,8 +112,17 @@ class TileProcessor:
         # Where the store fails to answer, the tile is rendered: by then, writing may work.
         return [tile for tile, is_stored in zip(tiles, stored, strict=True) if is_stored is not True]
 
+    async def look_for_ended(self, tiles: Sequence[Tile]) -> None:
+        """Updates ``ended`` of tiles that are being rendered."""
+        orders = await self._orders({tile.task.job for tile in tiles})
+        for tile in tiles:
+            tile.ended = tile.ended or orders[tile.task.job] is None
+
     async def save(self, tile: Tile, image: NDArray[np.uint8]) -> None:
         """Encodes a rendered tile, stores it and settles its task."""
+        if not tile.is_wanted():
+            await self._drop(tile.task)
+            return
         loop = asyncio.get_running_loop()
         try:
             content = await loop.run_in_executor(self._encoders, encode_tile, tile.export, image)
@@ -190,6 +202,11 @@ class TileProcessor:
                 loop.call_soon_threadsafe(self._start, update(count))
 
         return advance
+
+    async def _drop(self, task: TileTask) -> None:
+        """Settles the task of a job that has ended."""
+        await self._end(task, self._tasks.retry(task, task.tries))
+        metrics.TILES.labels("dropped").inc()
 
     async def _retry(self, task: TileTask, reason: str, tries: int) -> None:
         if tries >= MAX_TRIES:

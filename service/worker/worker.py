@@ -7,6 +7,7 @@ workers claim what a worker holds when it is killed.
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import socket
 import time
@@ -26,14 +27,14 @@ from service.jobs.tile_tasks import TileTask
 from service.models.catalog import Catalog
 from service.queue.consumer import HEARTBEAT_TIMEOUT, BatchLimit, Consumer, QueuedRender, QueueEntry
 from service.queue.messages import RenderFailed, RenderRequest, Reply, ReplyHeader, WorkerInfo, WorkerState
-from service.runtime import metrics
+from service.runtime import worker_metrics as metrics
 from service.runtime.logs import log_context
 from service.runtime.redis import stop_task
 from service.runtime.redis_keys import BATCH, IMAGES, TILES
 from service.runtime.tracing import record_span
 from service.worker.encoders import as_ready
 from service.worker.model_cache import CPU_BYTES, Load, ModelCache
-from service.worker.render_executor import DeviceLostError, Outcome, PixelArray, RenderExecutor, to_failure
+from service.worker.render_executor import DeviceLostError, Outcome, Outcomes, PixelArray, RenderExecutor, to_failure
 from service.worker.tile_processor import Tile, TileProcessor
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,9 @@ for Redis. Earlier, it would be smaller, and kept from other workers; after shor
 
 BEATS = 4
 """Heartbeats, and searches for dead workers, within the heartbeat timeout."""
+
+WANTED_SECONDS = 0.5
+"""Between two looks whether what is being rendered is still wanted."""
 
 REFRESH_SECONDS = 2.0
 """Between two checks whether the loaded models are still served."""
@@ -100,7 +104,7 @@ class Worker:
         self._catalog = catalog
         self._models = ModelCache(catalog, load, model_bytes)
         self._executor = RenderExecutor(self._models, synchronize)
-        self._last_beat = time.monotonic()
+        self._last_beat = math.inf
         self._stopping = asyncio.Event()
         self._device_lost: DeviceLostError | None = None
         self._finishing: asyncio.Task[None] | None = None
@@ -126,11 +130,13 @@ class Worker:
         return None
 
     async def run(self) -> None:
-        """Serves requests. While Redis is away, waits for it; joins an emptied Redis anew.
+        """Loads the default model, then serves requests.
 
-        Raises DeviceLostError once everything that was rendered has been answered. Other workers claim the rest.
+        While Redis is away, waits for it; joins an emptied Redis anew. Raises DeviceLostError once everything that was
+        rendered has been answered. Other workers claim the rest.
         """
         try:
+            await self._load_default()
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(work()) for work in (self._heartbeat, self._sweep, self._watch_models)]
                 try:
@@ -153,6 +159,11 @@ class Worker:
         logger.info("worker %s has stopped", self.id)
         if self._device_lost:
             raise self._device_lost
+
+    async def _load_default(self) -> None:
+        """Until then the worker does not count as alive, so that the first request does not wait for the model."""
+        if checkpoint := await asyncio.to_thread(self._catalog.default):
+            await self._executor.load(checkpoint.digest)
 
     async def _serve_until_stopped(self) -> None:
         joined, pause = False, MIN_PAUSE
@@ -214,7 +225,7 @@ class Worker:
             started = time.perf_counter()
             self._read_ahead(items)
             try:
-                images = await self._executor.render([item.spec for item in items], [item.log_fields for item in items])
+                images = await self._render(items)
             except DeviceLostError:
                 await self._finished()
                 self._consumer.release(batch)
@@ -225,6 +236,23 @@ class Worker:
                 record_span("render", request.traceparent, now, now + seconds, batch_size=len(items))
             await self._finished()
             self._finishing = asyncio.ensure_future(self._finish(list(zip(items, images, strict=True)), seconds))
+
+    async def _render(self, items: Sequence[WorkItem]) -> Outcomes:
+        """Renders items of one model, and looks meanwhile whether clients have gone, or jobs have ended."""
+        rendering = asyncio.ensure_future(
+            self._executor.render(
+                [item.spec for item in items], [item.log_fields for item in items], [item.is_wanted for item in items]
+            )
+        )
+        requests = [item for item in items if isinstance(item, QueuedRender)]
+        tiles = [item for item in items if isinstance(item, Tile)]
+        while not (await asyncio.wait([rendering], timeout=WANTED_SECONDS))[0]:
+            with contextlib.suppress(RedisError):
+                if requests:
+                    await self._consumer.look_for_cancelled(requests)
+                if tiles:
+                    await self._tiles.look_for_ended(tiles)
+        return await rendering
 
     def _read_ahead(self, items: Sequence[WorkItem]) -> None:
         """Reads the next batch of images while ``items`` are rendered, if their time is known, and if nothing else is
@@ -262,10 +290,9 @@ class Worker:
 
     async def _drop_unwanted(self, items: Sequence[QueuedRender]) -> list[QueuedRender]:
         """Drops requests whose clients have gone or whose deadlines have passed, and returns the others."""
-        now = time.time()
         wanted, unwanted = list[QueuedRender](), list[QueuedRender]()
         for item in items:
-            (unwanted if item.cancelled or item.request.deadline < now else wanted).append(item)
+            (wanted if item.is_wanted() else unwanted).append(item)
         for item in unwanted:
             metrics.DROPPED_REQUESTS.labels("cancelled" if item.cancelled else "deadline").inc()
         if unwanted:

@@ -44,3 +44,9 @@ def run(command: str, folders: Mapping[str, Path], cwd: Path, environment: Mappi
         command = command.replace(inside, str(outside))
     done = subprocess.run(["sh", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def canonical(requirement: str) -> str:
+    """The name of what is required, as indexes compare names."""
+    name = re.split(r"[^A-Za-z0-9._-]", requirement)[0]
+    return re.sub(r"[._-]+", "-", name).lower()

@@ -9,19 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.images import ROOT, copy_context, run, run_commands
+from tests.deploy.images import ROOT, canonical, copy_context, run, run_commands
 
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 
 
 def instructions(dockerfile: Path, instruction: str) -> list[str]:
     return re.findall(rf"^{instruction} (.*)$", dockerfile.read_text().replace("\\\n", ""), flags=re.MULTILINE)
-
-
-def canonical(requirement: str) -> str:
-    """The name of what is required, as indexes compare names."""
-    name = re.split(r"[^A-Za-z0-9._-]", requirement)[0]
-    return re.sub(r"[._-]+", "-", name).lower()
 
 
 def test_both_images_are_here() -> None:

@@ -78,6 +78,23 @@ def other_renderers(renderers: dict[BackendName, Renderer]) -> dict[BackendName,
     return make_renderers(renderers["cpu"].checkpoint)
 
 
+class TestAbandoning:
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_images_that_are_not_wanted_any_more_are_drawn_no_further(
+        self, backend: BackendName, renderers: dict[BackendName, Renderer], other_renderers: dict[BackendName, Renderer]
+    ) -> None:
+        left, waiting = (make_spec(Latent(seed=seed), 64 * 40, 64) for seed in (11, 12))
+        done: list[int] = []
+        renderers[backend].render_batch([left], done.append, [lambda: not done])
+        assert len(done) == 1
+        assert renderers[backend].cost(left) > 2 * done[0]
+
+        done.clear()
+        _, image = renderers[backend].render_batch([left, waiting], done.append, [lambda: False, lambda: True])
+        assert sum(done) == renderers[backend].cost(waiting)
+        assert np.array_equal(image, other_renderers[backend].render(waiting))
+
+
 class TestFaithfulness:
     @pytest.mark.parametrize("backend", BACKENDS)
     @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,20 +53,22 @@ class StandIn:
     def close(self) -> None:
         """Nothing to free."""
 
-    def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
+    def render_batch(
+        self, specs: Sequence[RenderSpec], *, wanted: Sequence[Callable[[], bool]]
+    ) -> list[NDArray[np.uint8]]:
         seeds = [spec.latent.seed or 0 for spec in specs]
         with (self._folder / "journal").open("a") as journal:
             journal.write(f"{os.getpid()} {self._name} {','.join(map(str, seeds))}\n")
-        for seed in seeds:
-            self._misbehave(seed)
+        for seed, is_wanted in zip(seeds, wanted, strict=True):
+            self._misbehave(seed, is_wanted)
         return [
             np.full((spec.viewport.height, spec.viewport.width, 3), seed % 256, np.uint8)
             for spec, seed in zip(specs, seeds, strict=True)
         ]
 
-    def _misbehave(self, seed: int) -> None:
+    def _misbehave(self, seed: int, is_wanted: Callable[[], bool]) -> None:
         if seed == WAITS:
-            while not (self._folder / "gate").exists():
+            while is_wanted() and not (self._folder / "gate").exists():
                 time.sleep(0.01)
         elif seed == KILLS:
             os.kill(os.getpid(), signal.SIGKILL)

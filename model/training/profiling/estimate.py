@@ -12,6 +12,7 @@ from model.training.patches import choose_patches, samples_per_pixel
 from model.training.profiling.memory import estimate_peak_memory
 from model.training.state import new_discriminator
 from model.util.device import installed_memory
+from model.util.progress import say
 
 MATRIX_SIDE = {"cuda": 8192, "cpu": 2048}
 """Side of the matrices whose product is timed: large enough to be limited by arithmetic."""
@@ -23,6 +24,7 @@ def estimate(config: TrainingConfig, processes: int, device: torch.device) -> st
     The time counts only matrix products and convolutions, at the rate of large matrix products on this device. A run
     takes longer; ``creps benchmark train`` measures it.
     """
+    say("counting the memory of a step, which takes a minute or two at 1024² …")
     peak = estimate_peak_memory(config, processes) / 2**30
     flops = training_flops(config)
     seconds = 1000 * flops / processes / measure_matmul_rate(device, config.precision)

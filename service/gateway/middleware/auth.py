@@ -11,7 +11,7 @@ from service.gateway.middleware.access_log import PROBES
 from service.gateway.middleware.proxy_headers import route_path
 from service.gateway.rate_limits import RateLimits
 
-OPEN = PROBES | {"/", "/docs", "/openapi.json", "/version"}
+OPEN = PROBES | {"/", "/docs", "/favicon.ico", "/openapi.json", "/version"}
 OPEN_FOLDERS = ("/web/", "/docs/")
 
 

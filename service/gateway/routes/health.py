@@ -11,7 +11,7 @@ from starlette.responses import Response
 from service.gateway.errors import UnavailableError, responses
 from service.gateway.redis_metrics import redis_metrics
 from service.gateway.state import CurrentAppState
-from service.runtime.metrics import process_metrics
+from service.runtime.gateway_metrics import process_metrics
 
 router = APIRouter(tags=["operation"])
 metrics_router = APIRouter(tags=["operation"])

@@ -11,7 +11,7 @@ from service.gateway import http_cache
 from service.gateway.errors import responses
 from service.gateway.plain_route import PlainRoute
 from service.gateway.render import render_image, server_timing
-from service.gateway.resolve import ResolvedImage, resolve_address, resolve_request
+from service.gateway.resolve import ResolvedImage, resolve_request
 from service.gateway.responses import BackpressureResponse
 from service.gateway.schemas import ImageAddress, ImageRequest
 from service.gateway.state import AppState, CurrentAppState
@@ -59,7 +59,7 @@ async def draw_image(body: ImageRequest, request: Request, app_state: CurrentApp
 async def get_image(address: ImageAddress, request: Request, app_state: AppState) -> Response:
     """The same images as POST /v1/images, for links and caches. Nothing is rendered for HEAD, or if the client's
     If-None-Match has the image's ETag."""
-    image = await resolve_address(address.to_request(), app_state.models, app_state.settings.max_image_pixels)
+    image = await resolve_request(address, app_state.models, app_state.settings.max_image_pixels)
     cache_control = http_cache.cache_control(
         by_digest=address.model == image.checkpoint.digest, shared=not app_state.settings.needs_key
     )

@@ -13,7 +13,7 @@ from werkzeug.http import parse_range_header
 
 from service.gateway import http_cache
 from service.gateway.errors import ProblemResponse, responses
-from service.gateway.job_status import ID_PATTERN, StatusOfPath, find_job
+from service.gateway.job_status import ID_SCHEMA, StatusOfPath, find_job
 from service.gateway.plain_route import PlainRoute
 from service.gateway.responses import slices
 from service.gateway.state import AppState, CurrentAppState
@@ -94,7 +94,7 @@ async def get_archive(status: StatusOfPath, request: Request, app_state: Current
 class FileParameters(BaseModel):
     """The path of a file."""
 
-    job_id: str = Field(pattern=ID_PATTERN, description="the job's id", examples=["0" * 32])
+    job_id: str = Field(description="the job's id", examples=["0" * 32], json_schema_extra=ID_SCHEMA)
     path: str = Field(
         description="name of the output, or a tile of Deep Zoom", examples=["picture.dzi", "picture_files/0/0_0.png"]
     )

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from model.errors import InputError
 from model.latents.latent import MAX_SEED
+from service.gateway import audit
 from service.gateway.errors import UnavailableError, responses
 from service.gateway.job_status import Jobs, JobStatus, StatusOfPath, describe, visible_owner
 from service.gateway.middleware.auth import key_of, owner_of
@@ -113,13 +114,16 @@ async def get_job(status: StatusOfPath, request: Request, app_state: CurrentAppS
 async def delete_job(status: StatusOfPath, request: Request, app_state: CurrentAppState) -> JobStatus:
     """Cancel an unfinished job: no more tiles are started, and its files are removed. Remove the files and record of an
     ended job. The response describes the job after its cancellation, or before its removal."""
-    job = status.job
+    job, key = status.job, key_of(request)
+    by = request.client.host if request.client else None, key.name if key else None
     if status.ended:
         await records.remove(app_state.outputs, job.id)
         await app_state.jobs.delete(job.id)
+        audit.job_ended("removed", job.id, *by)
         return await describe(status, base_address(request), app_state)
     if await app_state.jobs.cancel(job.id):  # else it has just ended
         await records.remove_record(app_state.outputs, job.id)  # the files are removed once no worker has a tile of it
+        audit.job_ended("cancelled", job.id, *by)
     return await describe(await app_state.jobs.status(job.id), base_address(request), app_state)
 
 

@@ -27,6 +27,7 @@ class Limits(BaseModel):
     max_sides: dict[Format, int] = Field(
         description="longest side of an image file in pixels, by format", examples=[MAX_SIDES]
     )
+    request_timeout: float = Field(description="seconds until a request times out; jobs may take longer", examples=[60])
     max_seed: int = Field(examples=[MAX_SEED])
     truncation_psi: list[float] = Field(description="lowest and highest truncation", examples=[[*PSI_BOUNDS]])
     region: list[float] = Field(description="lowest and highest coordinate of a region", examples=[[*REGION_BOUNDS]])
@@ -47,6 +48,7 @@ async def get_limits(app_state: CurrentAppState) -> Limits:
         max_job_pixels=app_state.settings.max_job_pixels,
         max_side=MAX_SIDE,
         max_sides=MAX_SIDES,
+        request_timeout=app_state.settings.request_timeout,
         max_seed=MAX_SEED,
         truncation_psi=list(PSI_BOUNDS),
         region=list(REGION_BOUNDS),

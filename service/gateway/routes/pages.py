@@ -85,6 +85,13 @@ _LINK_DEFAULTS = {"model": DEMO_NAME, "seed": "0", "psi": "0.7", "class": ""}
 """As in web/link.js."""
 
 
+@router.head("/favicon.ico")
+@router.get("/favicon.ico")
+async def favicon(request: Request) -> Response:
+    """Browsers ask for it beside an image or a document that names no icon."""
+    return await _file(_explorer, "icon.svg", request)
+
+
 @router.head("/web/{path:path}")
 @router.get("/web/{path:path}")
 async def explorer_file(path: str, request: Request) -> Response:

@@ -13,6 +13,7 @@
  * @property {number} max_image_pixels @property {number} max_image_positions rows and columns
  * @property {number} max_job_pixels @property {number} max_side
  * @property {Record<string, number>} max_sides by format
+ * @property {number} request_timeout seconds until an image must be ready
  *
  * @typedef {{ name: string, milliseconds: number }} Timing one entry of Server-Timing
  *
@@ -23,6 +24,8 @@
  * @property {number} milliseconds latency of the image, or the time spent by the server if that is longer (the reply
  *     may come from the browser's cache)
  */
+
+import { sentence } from "../text.js";
 
 const KEY_STORAGE = "creps-api-key";
 const DEFAULT_RETRY_SECONDS = 2;
@@ -196,11 +199,6 @@ async function problemOf(response) {
   const text = detail || title || `The server answered ${status} ${response.statusText}`.trim();
   const retry = status === 429 || status === 503 ? retrySeconds(headers.get("Retry-After")) : null;
   return new Problem(status, sentence(text), retry);
-}
-
-/** @param {string} text */
-function sentence(text) {
-  return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }
 
 /** @param {string | null} value seconds; the other form of Retry-After, a date, is read as the default */

@@ -26,14 +26,18 @@ export class Estimate {
     this.#running?.abort();
   }
 
+  /** Expected time; null if nothing is known. @param {import("./save.js").Choice} choice */
+  seconds({ size, format }) {
+    const milliseconds = this.expected(pixelsOf(size, format));
+    return milliseconds === null ? null : milliseconds / 1000;
+  }
+
   /** @param {import("../link.js").Image} image @param {import("./save.js").Choice} choice
    * @param {(figures: Figures) => void} onFigures first without bytes */
   start(image, choice, onFigures) {
     this.stop();
-    const { size, format } = choice;
-    const pixels = size.width * size.height * (format.levels ? LEVELS : 1);
-    const milliseconds = this.expected(pixels);
-    const seconds = milliseconds === null ? null : milliseconds / 1000;
+    const seconds = this.seconds(choice);
+    const pixels = pixelsOf(choice.size, choice.format);
     onFigures({ seconds, bytes: null });
     const { signal } = (this.#running = new AbortController());
     this.#timer = setTimeout(async () => {
@@ -51,4 +55,9 @@ export class Estimate {
     const { blob } = await this.api.prefetch(path, signal);
     return blob.size / (width * height);
   }
+}
+
+/** @param {import("./save.js").Choice["size"]} size @param {import("./save.js").Choice["format"]} format */
+function pixelsOf(size, format) {
+  return size.width * size.height * (format.levels ? LEVELS : 1);
 }

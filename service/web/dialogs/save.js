@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The dialog that saves a picture: at once, or where it is too large for one answer by a job.
+ * The dialog that saves a picture: at once, or where that takes too long for one answer, or is too large, by a job.
  *
  * @typedef {import("../link.js").State} State
  * @typedef {import("../picture/view.js").Size} Size
@@ -18,6 +18,7 @@ import { Estimate } from "./estimate.js";
 import { FORMATS, fitsAnswer, partToSave, possibleSides } from "./save_options.js";
 
 const TILE = 512;
+const TIMELY = 0.8; // of the service's time limit, since the time is estimated
 
 export class SaveDialog {
   #dialog = element("save-dialog", HTMLDialogElement);
@@ -125,17 +126,17 @@ export class SaveDialog {
     element("save-custom-field", HTMLElement).hidden = this.#size.value !== "custom";
     element("save-quality-field", HTMLElement).hidden = !this.#chosenFormat.lossy || this.#shown?.state.job != null;
     element("save-quality-value", HTMLOutputElement).value = this.#quality.value;
-    this.#submit.disabled = choice === null;
     this.estimate.stop();
+    this.#submit.disabled = choice === null;
     if (!choice || !limits || !this.#shown) {
       this.#told.textContent = `From 1 to ${grouped(Number(this.#custom.max))} pixels on the longer side.`;
       return;
     }
-    const answer = this.#isAnswer(choice);
-    this.#submit.textContent = answer ? "Download" : "Order";
-    this.#copy.disabled = !answer;
-    const how = answer ? "at once" : "by a job, which you find under Jobs";
-    const text = `${dimensions(choice.size)} pixels, drawn ${how}.`;
+    const way = this.#wayOf(choice);
+    this.#submit.textContent = way === "job" ? "Order" : "Download";
+    this.#submit.disabled = way === "late";
+    this.#copy.disabled = way !== "answer";
+    const text = `${dimensions(choice.size)} pixels${this.#describe(way)}`;
     this.#told.textContent = text;
     if (this.#shown.state.job) return;
     this.estimate.start(this.#shown.state.image, choice, ({ seconds, bytes }) => {
@@ -145,9 +146,22 @@ export class SaveDialog {
     });
   }
 
-  /** @param {Choice} choice */
-  #isAnswer({ format, size }) {
-    return this.#shown?.state.job != null || (this.limits !== null && fitsAnswer(format, size, this.limits));
+  /** How a choice is made. Late: it would take longer than an answer may, and no job makes its format.
+   * @param {Choice} choice @returns {"answer" | "job" | "late"} */
+  #wayOf(choice) {
+    const { format, size } = choice;
+    if (!this.limits || this.#shown?.state.job != null) return "answer";
+    if (!fitsAnswer(format, size, this.limits)) return "job";
+    if ((this.estimate.seconds(choice) ?? 0) < TIMELY * this.limits.request_timeout) return "answer";
+    return format.output === null ? "late" : "job";
+  }
+
+  /** @param {"answer" | "job" | "late"} way */
+  #describe(way) {
+    if (way === "answer") return ", drawn at once.";
+    if (way === "job") return ", drawn by a job, which you find under Jobs.";
+    const limit = roughTime(this.limits?.request_timeout ?? 0);
+    return ` take longer than the ${limit} that a download may. PNG, TIFF and Deep Zoom are made by jobs.`;
   }
 
   /** Do something that can be cancelled. @param {() => Promise<void>} action */
@@ -172,7 +186,7 @@ export class SaveDialog {
     const choice = this.#choice();
     if (!choice || !this.#shown) return;
     const { image } = this.#shown.state;
-    if (this.#isAnswer(choice)) saveFile(await this.#draw(choice), fileName(image, choice.size, choice.format.suffix));
+    if (this.#wayOf(choice) === "answer") saveFile(await this.#draw(choice), fileName(image, choice.size, choice.format.suffix));
     else await this.#order(choice);
     this.#dialog.close();
   }

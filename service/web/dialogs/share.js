@@ -58,12 +58,15 @@ function ways(state, canvas, needsKey) {
   const python = needsKey
     ? `import os, httpx\nkey = {"Authorization": f"Bearer {os.environ['CREPS_KEY']}"}\nimage = httpx.get("${address}", headers=key)\nopen("${name}", "wb").write(image.raise_for_status().content)`
     : `import httpx\nimage = httpx.get("${address}", timeout=60)\nopen("${name}", "wb").write(image.raise_for_status().content)`;
+  const headers = needsKey ? ", { headers: { Authorization: `Bearer ${key}` } }" : "";
+  const javascript = `const response = await fetch("${address}"${headers});\nif (!response.ok) throw new Error((await response.json()).detail);\nconst image = await response.blob();`;
   const embed = `<img src="${address.replaceAll("&", "&amp;")}"\n     width="${size.width}" height="${size.height}" alt="">`;
   const page = { id: "embed", label: "HTML", text: embed, about: "in a page of yours" };
   return [
     link,
     { id: "curl", label: "curl", text: `curl -o ${name} '${address}'${curlKey}`, about: "in a shell" },
     { id: "python", label: "Python", text: python, about: "with httpx" },
+    { id: "javascript", label: "JavaScript", text: javascript, about: "in Node, or pages of CREPS_CORS_ORIGINS" },
     ...(needsKey ? [] : [page]),
     iiif,
   ];

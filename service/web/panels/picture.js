@@ -7,8 +7,9 @@
  */
 
 import { element, onClick } from "../dom.js";
-import { MAX_SEED, PSI } from "../link.js";
+import { MAX_SEED, PSI, refusalOf } from "../link.js";
 import { clamp } from "../picture/view.js";
+import { sentence } from "../text.js";
 
 export class PicturePanel {
   #model = element("model", HTMLSelectElement);
@@ -20,16 +21,23 @@ export class PicturePanel {
   #models = [];
   /** @type {Image} the last valid settings */
   #image = { model: "", seed: 0, psi: PSI.initial, classIndex: null };
+  /** @type {HTMLElement | null} the field in which the user types, whose text stays as it is */
+  #edited = null;
 
-  /** @param {(image: Image, whileMoving: boolean) => void} onChange */
-  constructor(onChange) {
+  /** @param {(image: Image, whileMoving: boolean) => void} onChange
+   * @param {(text: string, field: HTMLInputElement) => void} onRefused a number that is none of the service's */
+  constructor(onChange, onRefused) {
     this.onChange = onChange;
+    this.onRefused = onRefused;
     this.#seed.max = String(MAX_SEED);
     this.#psi.min = String(PSI.low);
     this.#psi.max = String(PSI.high);
     for (const field of [this.#model, this.#class, this.#seed, this.#psi]) {
-      field.addEventListener("input", () => this.#read(field === this.#psi));
-      field.addEventListener("change", () => this.#show()); // what was refused gives way to what is shown
+      field.addEventListener("input", () => this.#read(field));
+    }
+    this.#model.addEventListener("change", () => this.#show());
+    for (const field of [this.#class, this.#seed, this.#psi]) {
+      field.addEventListener("change", () => this.#settle(field));
     }
     this.#slider.addEventListener("input", () => this.#setPsi(this.#slider.valueAsNumber));
     this.#slider.addEventListener("dblclick", () => this.#setPsi(PSI.initial));
@@ -70,20 +78,40 @@ export class PicturePanel {
     this.onChange(this.#image, whileMoving);
   }
 
-  /** @param {boolean} whileMoving */
-  #read(whileMoving) {
-    const { seed, psi, classIndex } = this.#image;
+  /** @param {HTMLElement} edited */
+  #read(edited) {
+    const before = this.#image;
+    const { seed, psi, classIndex } = before;
     const classes = this.#classes(this.#model.value);
-    const typed = this.#psi.valueAsNumber;
+    this.#class.max = String(Math.max(classes - 1, 0));
+    const typed = (/** @type {HTMLInputElement} */ field) => (this.#accepts(field) ? field.valueAsNumber : null);
+    for (const field of [this.#class, this.#seed, this.#psi]) field.ariaInvalid = String(!this.#accepts(field));
     this.#image = {
       model: this.#model.value,
-      seed: wholeNumber(this.#seed, MAX_SEED) ?? seed,
-      psi: typed >= PSI.low && typed <= PSI.high ? typed : psi,
-      classIndex: classes ? (wholeNumber(this.#class, classes - 1) ?? clamp(classIndex ?? 0, 0, classes - 1)) : null,
+      seed: typed(this.#seed) ?? seed,
+      psi: typed(this.#psi) ?? psi,
+      classIndex: classes ? (typed(this.#class) ?? clamp(classIndex ?? 0, 0, classes - 1)) : null,
     };
     this.#slider.value = String(this.#image.psi);
     this.#showClass();
-    this.onChange(this.#image, whileMoving);
+    if (JSON.stringify(this.#image) === JSON.stringify(before)) return;
+    this.#edited = edited;
+    this.onChange(this.#image, edited === this.#psi);
+    this.#edited = null;
+  }
+
+  /** What was refused gives way to what is shown. @param {HTMLInputElement} field */
+  #settle(field) {
+    const { value, min, max } = field;
+    const refused = field.validity.badInput || (value !== "" && !this.#accepts(field));
+    this.#show();
+    if (refused) this.onRefused(sentence(refusalOf(field.id, Number(min), Number(max), value)), field);
+  }
+
+  /** @param {HTMLInputElement} field */
+  #accepts(field) {
+    const { valueAsNumber: typed, min, max } = field;
+    return typed >= Number(min) && typed <= Number(max) && (field === this.#psi || Number.isInteger(typed));
   }
 
   #show() {
@@ -91,11 +119,18 @@ export class PicturePanel {
     // A stored picture may be of a model that is no longer served.
     if (![...this.#model.options].some(({ value }) => value === model)) this.#model.add(new Option(model, model));
     this.#model.value = model;
-    this.#seed.value = String(seed);
-    this.#psi.value = String(Number(psi.toFixed(4)));
     this.#slider.value = String(psi);
-    if (classIndex !== null) this.#class.value = String(classIndex);
+    this.#write(this.#seed, seed);
+    this.#write(this.#psi, Number(psi.toFixed(4)));
+    if (classIndex !== null) this.#write(this.#class, classIndex);
     this.#showClass();
+  }
+
+  /** @param {HTMLInputElement} field @param {number} value */
+  #write(field, value) {
+    if (field === this.#edited) return;
+    field.value = String(value);
+    field.ariaInvalid = "false";
   }
 
   #showClass() {
@@ -110,10 +145,4 @@ export class PicturePanel {
   #classes(name) {
     return this.#models.find((model) => model.name === name)?.classes ?? 0;
   }
-}
-
-/** The whole number that a field holds; null if there is none from 0 to `high`.
- * @param {HTMLInputElement} field @param {number} high */
-function wholeNumber({ valueAsNumber }, high) {
-  return Number.isInteger(valueAsNumber) && valueAsNumber >= 0 && valueAsNumber <= high ? valueAsNumber : null;
 }

@@ -71,7 +71,7 @@ def test_faults_are_named(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     folder = write_images(tmp_path / "folder")
-    for path, message in ((tmp_path / "none", "neither a folder nor a zip"), (empty, "holds no images")):
+    for path, message in ((tmp_path / "none", "does not exist"), (empty, "holds no images")):
         with pytest.raises(InputError, match=message):
             ImageDataset(path, 8)
     with pytest.raises(InputError, match=r"no class for 00000/001\.png and 4 other images$"):

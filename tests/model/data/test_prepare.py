@@ -272,7 +272,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "a.zip", "--resolution", "16"], "source: nowhere is neither a folder nor a zip"),
+        (["nowhere", "a.zip", "--resolution", "16"], "source: nowhere does not exist"),
         ([".", "a.zip", "--resolution", "16"], "source: . holds no image, only 1 .zip"),
         ([".", "a.tar", "--resolution", "16"], "must end in .zip or be a folder"),
         ([".", "a.zip", "--resolution", "16x32"], "--resolution: images are square, not 16x32"),

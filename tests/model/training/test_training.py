@@ -416,7 +416,7 @@ def test_training_runs_on_a_bare_machine(tmp_path: Path) -> None:
         (["--device", "tpu"], "device: must be auto"),
         (["--device", "cuda:99"], "device: cuda:99"),
         (["--preset", "huge"], "--preset"),
-        (["--data", "nowhere"], "neither a folder nor a zip"),
+        (["--data", "nowhere"], "data: nowhere does not exist"),
         (["--metrics", "beauty", "--resolution", "8"], "metrics: must be of fid, kid, pr, scale"),
         (["--transfer", "nowhere.safetensors"], "checkpoint: nowhere.safetensors is not a file"),
     ],

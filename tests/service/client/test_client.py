@@ -3,9 +3,13 @@
 import asyncio
 import io
 import json
+import subprocess
+import sys
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
@@ -20,6 +24,7 @@ from model.spec import FORMATS
 from service.client import AsyncClient, Client, Job, JobError, ServiceError
 from service.client.values import SUFFIXES, Picture
 from service.jobs.repository import JobRepository
+from tests.deploy.images import ROOT, canonical
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.routes.jobs.ordering import drawing
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
@@ -277,3 +282,16 @@ def test_a_download_that_fails_leaves_nothing(
     with pytest.raises(error):
         caller(kind, moody.address, None, patience=0.1)("download", SUCCEEDED, tmp_path / "a.tiff")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_it_needs_no_package_but_httpx() -> None:
+    """What httpx itself requires may also be required by the gateway."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert extras["dependencies"] == []
+    assert [canonical(line) for line in extras["optional-dependencies"]["client"]] == ["httpx"]
+    script = "import sys, service.client; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True).split()
+    packages = packages_distributions()
+    found = {canonical(owner) for name in loaded for owner in packages.get(name.partition(".")[0], ())}
+    gateway = set(map(canonical, extras["optional-dependencies"]["gateway"]))
+    assert found & gateway <= {"httpcore"}

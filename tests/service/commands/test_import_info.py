@@ -139,7 +139,7 @@ def test_the_cost_of_the_papers_model() -> None:
 
 def test_info_refuses_what_is_no_checkpoint(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "creps import" in refusal(["info", source], capsys)
-    assert "is not a file" in refusal(["info", source.with_name("missing")], capsys)
+    assert 'does not exist; "demo" is the bundled' in refusal(["info", source.with_name("missing")], capsys)
 
 
 def test_info_tells_what_a_gpu_measured(

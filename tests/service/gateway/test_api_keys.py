@@ -165,14 +165,19 @@ def test_all_keys_are_compared_in_constant_time(file: Path, monkeypatch: pytest.
         assert compared == [hash_of(b"plain"), hash_of(KEY)]
 
 
-def test_keys_come_and_go_with_the_file(file: Path) -> None:
+def test_keys_come_and_go_with_the_file(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "service.gateway")
     ring = APIKeyStore([], file)
+    assert [record.getMessage() for record in caplog.records] == [f"{file} has 1 key"]
     write(file, entry() + entry(OTHER, "second"))
     assert ring.find(KEY)
     assert ring.find(OTHER)
-    write(file, entry(OTHER, "second"))
+    write(file, entry(OTHER, "second", "priority = 'batch'"))
     assert ring.find(KEY) is None
     assert ring.find(OTHER)
+    told = [record.getMessage() for record in caplog.records if record.name == "service.gateway.audit"]
+    changes = ["second was added", "second was changed", "viewer was removed"]
+    assert told == [f"API key {change} in {file}" for change in changes]
 
 
 def test_a_bad_file_is_told_once_and_the_last_good_one_stays(file: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -42,7 +42,7 @@ class Renderer:
 
     async def __call__(self, seconds: float) -> RenderResult:
         self.started += 1
-        assert 0 < seconds <= LONG
+        assert 0 < seconds <= 2 * LONG
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
@@ -176,6 +176,15 @@ class TestSharing:
         assert (renderer.started, renderer.cancelled) == (1, 0)
         await cache.finish()
         assert await outcome(cache) == "hit"
+
+    async def test_work_goes_on_when_its_leaders_time_is_up(self, cache: ImageCache) -> None:
+        renderer = Renderer()
+        leader, waiter = fetch(cache, renderer, timeout=0.1), fetch(cache, renderer)  # both start in the next turn
+        with pytest.raises(DeadlinePassed):
+            await leader
+        renderer.gate.set()
+        assert (await waiter).cache == "shared"
+        assert (renderer.started, renderer.cancelled) == (1, 0)
 
     async def test_work_is_cancelled_when_all_leave(self, redis: "Redis", cache: ImageCache) -> None:
         renderer = Renderer()

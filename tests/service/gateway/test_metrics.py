@@ -23,7 +23,7 @@ from service.gateway.state import AppState
 from service.models.catalog import Catalog
 from service.queue.client import RenderClient
 from service.queue.messages import WorkerInfo
-from service.runtime import metrics
+from service.runtime import gateway_metrics, metrics, worker_metrics
 from service.runtime.redis import connect
 from service.runtime.redis_keys import IMAGES
 from service.worker.gpu_metrics import register_gpu_memory
@@ -103,7 +103,8 @@ def test_the_documentation_has_every_metric(gateway: RunningGateway) -> None:
     text = gateway.http.get("/metrics").text + generate_latest(registry).decode()
     labels = {
         next(iter(metric.describe())).name: frozenset(metric._labelnames)
-        for metric in vars(metrics).values()
+        for module in (metrics, gateway_metrics, worker_metrics)
+        for metric in vars(module).values()
         if isinstance(metric, MetricWrapperBase)
     }
     found = {}

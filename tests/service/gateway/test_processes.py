@@ -102,6 +102,8 @@ async def test_a_killed_process_takes_no_other_requests_with_it(cluster: Cluster
     families = re.findall(r"^# TYPE (\w+)", text, re.MULTILINE)
     assert len(set(families)) == len(families)
     assert 'pid="' not in text
+    assert "creps_render_batch_size" not in text, "workers tell that"
+    assert len(re.findall(r"^creps_build_info{python=.*,version=.*} 1.0$", text, re.MULTILINE)) == 1
     assert re.search(r"gateway process \d ended with status -9", (cluster.folder / "logs" / "gateway").read_text())
 
 
@@ -166,18 +168,27 @@ async def test_a_process_that_hangs_is_killed(redis_url: str, tmp_path: Path, mo
             assert [(await http.get("/v1/models", headers=given)).status_code for given in ({}, key)] == [401, 200]
 
 
-async def test_processes_that_cannot_start_end_all(redis_url: str, tmp_path: Path) -> None:
-    keys = tmp_path / "keys.toml"
-    keys.write_text("[[key]]\n")
+async def run_two_processes(redis_url: str, *options: str) -> list[str]:
+    """The lines on stderr of a gateway that cannot start."""
     command = [sys.executable, "-m", "service", "gateway", "--processes", "2", "--port", "0", "--redis-url", redis_url]
-    process = await asyncio.create_subprocess_exec(
-        *command, "--api-keys-file", str(keys), stderr=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    process = await asyncio.create_subprocess_exec(*command, *options, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     output, errors = await asyncio.wait_for(process.communicate(), LONG)
     assert (process.returncode, output) == (2, b"")
     assert b"Traceback" not in errors
-    assert b"creps gateway: error: api_keys_file" in errors
-    assert errors.splitlines()[-1].startswith(b"creps gateway: error: processes: ")
+    return errors.decode().splitlines()
+
+
+async def test_processes_that_cannot_start_end_all(redis_url: str) -> None:
+    *lines, last = await run_two_processes(redis_url, "--outputs", "file:///proc/none")
+    assert any(line.startswith("creps gateway: error: outputs") for line in lines)
+    assert last.startswith("creps gateway: error: processes: ")
+
+
+async def test_an_invalid_file_of_keys_is_told_once(redis_url: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text("[[key]]\n")
+    (line,) = await run_two_processes(redis_url, "--api-keys-file", str(keys))
+    assert line.startswith(f"creps gateway: error: api_keys_file: {keys}: key 1")
 
 
 def test_a_port_is_never_shared_with_another_service() -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,9 @@ class PatternRenderer:
     def close(self) -> None:
         """Nothing to free."""
 
-    def render_batch(self, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
+    def render_batch(
+        self, specs: Sequence[RenderSpec], *, wanted: Sequence[Callable[[], bool]]
+    ) -> list[NDArray[np.uint8]]:
         for spec in specs:
             viewport = spec.viewport
             with self._journal.open("a") as journal:

@@ -101,7 +101,7 @@ async def test_no_more_tiles_are_taken_than_the_slowest_model_draws_in_half_a_se
 ) -> None:
     batches: list[int] = []
 
-    def draw(renderer: PatternRenderer, specs: Sequence[RenderSpec]) -> list[NDArray[np.uint8]]:
+    def draw(renderer: PatternRenderer, specs: Sequence[RenderSpec], wanted: object) -> list[NDArray[np.uint8]]:
         batches.append(len(specs))
         return [pattern(spec) for spec in specs]
 

@@ -70,6 +70,7 @@ class StandIn(ThreadingHTTPServer):
         self.key: str | None = None
         self.max_pixels = 4096 * 4096
         self.max_job_pixels = 2**32
+        self.request_timeout = 60.0
         self.told_max_pixels: int | None = None  # by /v1/limits, where that is another
         self.render_milliseconds = 0.0  # as Server-Timing tells it
         self.queue_milliseconds = 0.5
@@ -206,6 +207,7 @@ class Handler(BaseHTTPRequestHandler):
             "max_job_pixels": self.stand_in.max_job_pixels,
             "max_side": MAX_SIDE,
             "max_sides": MAX_SIDES,
+            "request_timeout": self.stand_in.request_timeout,
         }
 
     def answer_file(self, name: str) -> None:

@@ -36,6 +36,11 @@ class TestImage:
             field.fill(nonsense)
         field.press("Tab")
         expect(field).to_have_value("0")
+        expect(page.locator("#notice")).to_be_hidden()  # an empty field asks for nothing
+        for nonsense, told in (("5000000000", ", not “5000000000”."), ("1.5", ", not “1.5”.")):
+            field.fill(nonsense)
+            field.press("Tab")
+            expect(page.locator("#notice-text")).to_contain_text(f"whole number from 0 to 4,294,967,295{told}")
         assert {asked.seed for asked in service.asked} == {0}
 
     def test_truncation(self, page: Page, service: StandIn) -> None:
@@ -45,9 +50,19 @@ class TestImage:
         expect(number).to_have_value("-0.25")
         number.fill("1.9")  # more than the slider has
         assert wait_for_full(page, service).psi == 1.9
-        number.fill("3")
+        number.press("Control+a")
+        page.keyboard.type("-0.50")  # what is typed stays as it is while it is typed
+        assert wait_for_full(page, service).psi == -0.5
+        expect(number).to_have_value("-0.50")
+        number.press("Control+a")
+        page.keyboard.type("3")
+        expect(number).to_have_attribute("aria-invalid", "true")
         number.press("Tab")
-        expect(number).to_have_value("1.9")
+        expect(number).to_have_value("-0.5")
+        expect(number).to_have_attribute("aria-invalid", "false")
+        expect(page.locator("#notice-text")).to_have_text("The variety ψ must be from −2 to 2, not “3”.")
+        page.get_by_role("button", name="OK").click()
+        expect(number).to_be_focused()
         slider.dblclick()
         expect(number).to_have_value("0.7")
         slider.focus()
@@ -104,6 +119,14 @@ class TestSteps:
 
 
 class TestLink:
+    def test_the_page_begins_with_the_demo_where_it_is_served(
+        self, new_page: Callable[..., Page], service: StandIn
+    ) -> None:
+        service.models = [*service.models, {**service.models[0], "name": "demo", "digest": "d" * 64}]
+        page = new_page()
+        page.goto(service.url)
+        assert wait_for_full(page, service).model == "demo"
+
     def test_reopens_the_same_view(self, page: Page, new_page: Callable[..., Page], service: StandIn) -> None:
         page.get_by_label("Model").select_option("animals")
         page.get_by_label("Class", exact=True).fill("3")
@@ -152,9 +175,13 @@ class TestLink:
         ("query", "told"),
         [
             ("model=unicorns&seed=4", "the model “unicorns” is not served here"),
-            pytest.param("seed=4&psi=7", "the variety ψ “7” is not from -2 to 2", marks=pytest.mark.slow),
-            pytest.param("model=animals&class=99&seed=4", "the class “99” is not from 0 to 9", marks=pytest.mark.slow),
-            pytest.param("seed=abc", "the seed “abc” is not from 0 to 4294967295", marks=pytest.mark.slow),
+            pytest.param("seed=4&psi=7", "the variety ψ must be from −2 to 2, not “7”", marks=pytest.mark.slow),
+            pytest.param(
+                "model=animals&class=99&seed=4",
+                "the class must be a whole number from 0 to 9, not “99”",
+                marks=pytest.mark.slow,
+            ),
+            pytest.param("seed=abc", "from 0 to 4,294,967,295, not “abc”.", marks=pytest.mark.slow),
             pytest.param(f"seed=4&job={2:032x}", "its stored picture has been removed", marks=pytest.mark.slow),
         ],
     )
@@ -167,8 +194,12 @@ class TestLink:
         expect(page.locator("#notice-text")).to_contain_text(told)
         page.wait_for_timeout(300)
         assert service.asked == []
+        for name in ("Save", "Share"):  # there is nothing yet
+            expect(page.get_by_role("button", name=name, exact=True)).to_be_disabled()
         page.locator("#notice-action").click()
         found = wait_for_full(page, service)
         assert found.seed == (0 if "abc" in query else 4)
         assert -2 <= found.psi <= 2
         expect(page.locator("#notice")).to_be_hidden()
+        for name in ("Save", "Share"):
+            expect(page.get_by_role("button", name=name, exact=True)).to_be_enabled()

@@ -110,6 +110,24 @@ class TestDownload:
 
 
 class TestOrder:
+    def test_what_takes_longer_than_an_answer_may(self, new_page: Callable[..., Page], service: StandIn) -> None:
+        service.request_timeout, service.render_milliseconds = 5.0, 2000.0
+        page = new_page()
+        page.goto(service.url)
+        wait_for_full(page, service)
+        told, submit = page.locator("#save-told"), page.locator("#save-submit")
+        open_save(page, size=512)
+        expect(told).to_contain_text("512 × 512 pixels, drawn at once.")
+        expect(submit).to_have_text("Download")
+        page.get_by_label("Pixels", exact=True).select_option("2048")
+        expect(told).to_contain_text("drawn by a job")
+        expect(submit).to_have_text("Order")
+        page.get_by_label("Format").select_option("jpeg")
+        expect(told).to_contain_text("2,048 × 2,048 pixels take longer than the 5 s that a download may.")
+        expect(submit).to_be_disabled()
+        page.get_by_label("Pixels", exact=True).select_option("512")
+        expect(submit).to_be_enabled()
+
     def test_what_is_too_large_for_an_answer_is_ordered(self, page: Page, service: StandIn) -> None:
         page.keyboard.press("+")
         view = wait_for_full(page, service)
@@ -184,6 +202,10 @@ class TestShare:
         assert (asked.seed, asked.class_index, asked.psi) == (5, 3, 0.5)
         assert asked.region == pytest.approx(shown(page).region, abs=1e-6)
         assert address in dialog.get_by_label("Python", exact=True).input_value()
+        script = dialog.get_by_label("JavaScript", exact=True).input_value()
+        script += "\nreturn [image.type, (await createImageBitmap(image)).width];"
+        size = page.evaluate(f"async () => {{ {script} }}")
+        assert size == ["image/png", 1024]
         assert address.replace("&", "&amp;") in dialog.get_by_label("HTML", exact=True).input_value()
         page.keyboard.press("Escape")
         expect(dialog).to_be_hidden()

@@ -36,7 +36,7 @@ def fail() -> None:
 )
 async def test_bad_input_and_full_memory_do_not_ask_the_device(error: Exception, kind: str) -> None:
     executor = RenderExecutor(FailingModels(error), fail)  # type: ignore[arg-type]
-    (outcome,) = await executor.render([make_spec("a")], [{}])
+    (outcome,) = await executor.render([make_spec("a")], [{}], [lambda: True])
     assert isinstance(outcome, RenderFailed)
     assert outcome.kind == kind
     executor.shutdown()
@@ -46,8 +46,8 @@ async def test_an_unexpected_error_while_loading_asks_the_device() -> None:
     models: Any = FailingModels(RuntimeError("Triton Error [CUDA]: misaligned address"))
     lost, sound = RenderExecutor(models, fail), RenderExecutor(models, lambda: None)
     with pytest.raises(DeviceLostError, match="misaligned address"):
-        await lost.render([make_spec("a")], [{}])
-    (outcome,) = await sound.render([make_spec("a")], [{}])
+        await lost.render([make_spec("a")], [{}], [lambda: True])
+    (outcome,) = await sound.render([make_spec("a")], [{}], [lambda: True])
     assert isinstance(outcome, RenderFailed)
     assert outcome.kind == "unavailable"
     for executor in (lost, sound):

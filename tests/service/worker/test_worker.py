@@ -269,6 +269,21 @@ async def test_what_nobody_waits_for_is_not_rendered(
     assert [seeds for _, _, seeds in journal(tmp_path)] == [[3]]
 
 
+async def test_what_nobody_waits_for_any_more_is_rendered_no_further(
+    redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """The gate stays closed: the images with the seed WAITS never end by themselves."""
+    async with running_worker(redis, tmp_path):
+        left = submit(client, checkpoint.digest, stand_in.WAITS)
+        await eventually(lambda: len(journal(tmp_path)) == 1)
+        left.cancel()
+        assert (await client.render(make_spec(checkpoint.digest, 3), LONG)).content == b"8x4 3 png"
+        with pytest.raises(DeadlinePassed):
+            await client.render(make_spec(checkpoint.digest, stand_in.WAITS), 1.0)
+        assert (await client.render(make_spec(checkpoint.digest, 4), LONG)).content == b"8x4 4 png"
+        await eventually(lambda: has_depth(client, 0))
+
+
 async def test_an_emptied_queue_is_begun_anew(
     redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
@@ -427,7 +442,7 @@ async def test_a_worker_tells_what_it_does(
         return [(worker.device, worker.state, worker.models) for worker in seen] == [("cpu", state, models)]
 
     async with running_worker(redis, tmp_path):
-        await eventually(lambda: tells("idle", ()))
+        await eventually(lambda: tells("idle", (checkpoint.digest,)))
         task = submit(client, checkpoint.digest, stand_in.WAITS)
         await eventually(lambda: tells("busy", (checkpoint.digest,)))
         open_gate(tmp_path)

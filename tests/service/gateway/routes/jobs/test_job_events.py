@@ -76,7 +76,7 @@ def test_head_does_not_wait_for_the_end(gateway: RunningGateway) -> None:
     with gateway.http.stream("GET", path) as get:
         for name in ("Content-Type", "Cache-Control", "X-Accel-Buffering", "Content-Length"):
             assert head.headers.get(name) == get.headers.get(name)
-    assert (head.status_code, gateway.http.head("/v1/jobs/absent/events").status_code) == (200, 422)
+    assert (head.status_code, gateway.http.head("/v1/jobs/absent/events").status_code) == (200, 404)
 
 
 def test_an_event_that_cannot_be_is_refused(gateway: RunningGateway) -> None:
@@ -90,7 +90,7 @@ def test_what_is_left_of_the_last_file_is_estimated(gateway: RunningGateway) -> 
 
     settle(gateway, job["id"], job["tiles_total"])
     finishing = TileTask(b"0-1", job["id"], job["tiles_total"], tries=0)
-    assert gateway.http.get(job["links"]["self"]).json()["eta_seconds"] is None
+    assert 0 <= gateway.http.get(job["links"]["self"]).json()["eta_seconds"] < 1  # of a small file
     for tiles in (5, 10):
         call(gateway, TileTasks(gateway.app_state.jobs.redis).advance(finishing, tiles))
         time.sleep(0.2)

@@ -1,5 +1,6 @@
 """Jobs over HTTP: ordering, asking, cancelling, removing."""
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -199,7 +200,10 @@ def test_more_jobs_than_allowed_have_to_wait(gateway: RunningGateway) -> None:
     assert gateway.http.get("/v1/jobs?state=running").json() == {"jobs": [], "total": 0, "next": None}
 
 
-def test_a_job_can_be_cancelled_and_an_ended_one_removed(gateway: RunningGateway) -> None:
+def test_a_job_can_be_cancelled_and_an_ended_one_removed(
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "service.gateway.audit")
     job = order(gateway).json()
     cancelled = gateway.http.delete(f"/v1/jobs/{job['id']}")
     assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
@@ -207,10 +211,18 @@ def test_a_job_can_be_cancelled_and_an_ended_one_removed(gateway: RunningGateway
     assert gateway.http.delete(f"/v1/jobs/{job['id']}").status_code == 200
     assert gateway.http.get(f"/v1/jobs/{job['id']}").status_code == 404
     assert gateway.http.delete(f"/v1/jobs/{job['id']}").status_code == 404
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"job {job['id']} was {action} by 127.0.0.1" for action in ("cancelled", "removed")]
     done = finished(gateway)
     gateway.http.delete(done["links"]["self"])
     assert gateway.http.get(f"{done['links']['output']}/picture.dzi").status_code == 404
     assert [found["path"] for part in obstore.list(gateway.app_state.outputs) for found in part] == []
+
+
+@pytest.mark.parametrize("path", ["xx", "xx/events", "xx/output.zip", "xx/output/picture.dzi", "A" * 32, "0" * 31])
+def test_an_id_of_another_form_is_that_of_no_job(gateway: RunningGateway, path: str) -> None:
+    answer = gateway.http.get(f"/v1/jobs/{path}")
+    assert (answer.status_code, answer.json()["field"]) == (404, "job")
 
 
 def test_metrics_count_jobs(gateway: RunningGateway) -> None:
