@@ -28,7 +28,8 @@ COMMANDS = {
     "benchmark": ("service.commands.benchmark", "speed, compared with the reference"),
 }
 
-EXTRAS = {command: command for command in ("serve", "gateway", "train", "evaluate", "benchmark", "video")} | {"key": "gateway"}
+_NAMED_ALIKE = ("serve", "gateway", "train", "evaluate", "benchmark", "video")
+EXTRAS = {command: command for command in _NAMED_ALIKE} | {"key": "gateway"}
 """The package extra that a command needs; others need "worker"."""
 
 OWN_PACKAGES = ("service", "kernels", "model")
