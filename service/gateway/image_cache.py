@@ -16,6 +16,7 @@ from service.gateway.single_flight import SingleFlight
 from service.queue.messages import CacheOutcome, DeadlinePassed, Priority, RenderResult
 from service.runtime import gateway_metrics as metrics
 from service.runtime.batching import Batcher
+from service.runtime.metrics import labelled
 from service.runtime.pipelined_redis import PipelinedRedis
 from service.runtime.redis import connect
 from service.runtime.redis_keys import image_key
@@ -188,7 +189,7 @@ async def open_image_cache(url: str | None) -> AsyncIterator[ImageCache]:
 
 
 def _count(outcome: CacheOutcome) -> None:
-    metrics.labelled(metrics.CACHE_REQUESTS, "pictures", outcome).inc()
+    labelled(metrics.CACHE_REQUESTS, "pictures", outcome).inc()
 
 
 def _cached(content: bytes, arithmetic: str, started: float, outcome: CacheOutcome) -> RenderResult:

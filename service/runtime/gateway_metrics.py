@@ -5,17 +5,13 @@ Those of ``service/gateway/redis_metrics.py`` are read at each scrape. Workers h
 
 import os
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from service.runtime.metrics import SECONDS
-
-LabelledMetric = TypeVar("LabelledMetric", Counter, Histogram)
 
 HTTP_REQUESTS = Counter("creps_http_requests", "HTTP requests answered.", ["route", "method", "status"])
 HTTP_DURATION = Histogram(
@@ -38,12 +34,6 @@ CACHE_REQUESTS = Counter(
     "Requests to a cache: hit, miss (rendered) or shared (rendered for another request that was in flight).",
     ["cache", "result"],
 )
-
-
-@cache
-def labelled(metric: LabelledMetric, *values: str) -> LabelledMetric:
-    """The part of a metric that has these values of its labels. Looking it up by ``labels()`` takes 2 µs."""
-    return metric.labels(*values)
 
 
 def process_metrics() -> bytes:

@@ -29,6 +29,7 @@ from service.queue.consumer import HEARTBEAT_TIMEOUT, BatchLimit, Consumer, Queu
 from service.queue.messages import RenderFailed, RenderRequest, Reply, ReplyHeader, WorkerInfo, WorkerState
 from service.runtime import worker_metrics as metrics
 from service.runtime.logs import log_context
+from service.runtime.metrics import labelled
 from service.runtime.redis import stop_task
 from service.runtime.redis_keys import BATCH, IMAGES, TILES
 from service.runtime.tracing import record_span
@@ -342,7 +343,7 @@ class Worker:
         now, started = time.time(), time.perf_counter()
         content = self._encode(image, request.spec)
         seconds = time.perf_counter() - started
-        metrics.labelled(metrics.ENCODE_DURATION, image_format).observe(seconds)
+        labelled(metrics.ENCODE_DURATION, image_format).observe(seconds)
         record_span("encode", request.traceparent, now, now + seconds, format=image_format, bytes=len(content))
         return ReplyHeader(request.id, render_seconds, seconds, self._models.arithmetics[request.spec.model]), content
 

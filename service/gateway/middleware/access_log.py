@@ -18,6 +18,7 @@ from service.gateway.middleware.proxy_headers import route_path
 from service.gateway.schemas import SHORT_NAMES, ImageQuery
 from service.runtime import gateway_metrics as metrics
 from service.runtime.logs import LOG_FIELDS, log_context
+from service.runtime.metrics import labelled
 from service.runtime.tracing import request_span
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class AccessLogMiddleware:
                 route, status = _route(scope), status or 500
                 seconds = time.perf_counter() - started
                 # Until the response starts: a client that reads slowly must not make the service look slow.
-                metrics.labelled(metrics.HTTP_DURATION, route).observe(seconds if waited is None else waited)
+                labelled(metrics.HTTP_DURATION, route).observe(seconds if waited is None else waited)
                 _record(scope, route, status, seconds)
                 end_span(route, status)
 
@@ -116,7 +117,7 @@ def _span(scope: Scope) -> AbstractContextManager[Callable[[str, int], None]]:
 
 def _record(scope: Scope, route: str, status: int, seconds: float) -> None:
     method = _method(scope)
-    metrics.labelled(metrics.HTTP_REQUESTS, route, method, str(status)).inc()
+    labelled(metrics.HTTP_REQUESTS, route, method, str(status)).inc()
     level = logging.DEBUG if route in PROBES or route_path(scope) in ICONS else logging.INFO
     if not logger.isEnabledFor(level):
         return
