@@ -221,7 +221,7 @@ async def tls_proxy(redis_path: str, certificate: Path) -> AsyncIterator[int]:
         redis, to_redis = await asyncio.open_unix_connection(redis_path)
         copying.update((asyncio.create_task(copy(client, to_redis)), asyncio.create_task(copy(redis, to_client))))
 
-    server = await asyncio.start_server(connected, "localhost", 0, ssl=context)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
