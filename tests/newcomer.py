@@ -84,7 +84,7 @@ def _environment(home: Path) -> dict[str, str]:
 def served(command: str, home: Path) -> Iterator[str]:
     """Runs ``creps serve`` on a free port. Yields its address when it listens."""
     port = free_port()
-    line = f"{command} --port {port} --device cpu"
+    line = f"{command} --port {port} --device cpu --request-timeout {4 * LONG}"  # the first image compiles kernels
     with subprocess.Popen(["bash", "-c", line], cwd=home, env=_environment(home), stdout=subprocess.DEVNULL) as process:
         try:
             address = f"http://127.0.0.1:{port}"

@@ -78,10 +78,14 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 @contextmanager
 def serve(models: Path, *, program: str = "serve", options: tuple[str, ...] = ("--device", "cpu")) -> Iterator[Served]:
     port = free_port()
+    patience = 4 * LONG  # the first image waits until kernels are compiled
+    options = (*options, "--request-timeout", str(patience))
     transport = httpx.HTTPTransport(retries=8)  # until it listens
     with (
         running(program, "--models", str(models), "--port", str(port), *options) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG, transport=transport, trust_env=False) as http,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=patience, transport=transport, trust_env=False
+        ) as http,
     ):
         yield Served(process, http)
 

@@ -76,9 +76,9 @@ async def test_it_renders_answers_counts_and_stops(redis: "Redis", redis_url: st
         "worker", "--redis-url", redis_url, "--models", str(tmp_path), "--device", "cpu", "--metrics-port", "0"
     )
     try:
-        async with RenderClient(redis, 10) as client, asyncio.timeout(LONG):
+        async with RenderClient(redis, 10) as client, asyncio.timeout(4 * LONG):  # it compiles kernels
             port = int(await read_until(worker, r"metrics on port (\d+)"))
-            result = await client.render(spec, LONG)
+            result = await client.render(spec, 4 * LONG)
             assert np.array_equal(imagecodecs.png_decode(result.content), Renderer(checkpoint, "cpu").render(spec))
             assert result.render_seconds > 0
             assert result.encode_seconds > 0
@@ -116,8 +116,8 @@ async def test_a_model_that_is_removed_leaves_the_memory(
         return 'model="tiny"' not in loaded_models(await fetch(port))
 
     try:
-        async with RenderClient(redis, 10) as client, asyncio.timeout(LONG):
-            await client.render(make_spec(checkpoint.digest, seed=3, width=20, height=10), LONG)
+        async with RenderClient(redis, 10) as client, asyncio.timeout(4 * LONG):
+            await client.render(make_spec(checkpoint.digest, seed=3, width=20, height=10), 4 * LONG)
             metrics = await fetch(port)
             assert 'model="tiny"' in loaded_models(metrics)
             held = gpu_memory(metrics)
