@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.training import loop, sample_grids
+from model.training.profiling import estimate
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -16,4 +17,5 @@ def _fast_runs() -> Iterator[None]:
         monkeypatch.setattr(sample_grids, "MAX_GRID", (2, 1))
         monkeypatch.setattr(sample_grids, "MAX_LARGE_GRID", (1, 1))
         monkeypatch.setattr(loop, "plot_curves", lambda _: None)
+        monkeypatch.setitem(estimate.MATRIX_SIDE, "cpu", 256)  # bf16 takes minutes on CPUs without its instructions
         yield
