@@ -43,6 +43,9 @@ class RenderBackend(Protocol):
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
         """Line bundles [bundles, 32, L, D] at network coordinates [L] along one axis, scaled as in the model."""
 
+    def styles(self, latent: Latent) -> Tensor:
+        """The styles w+ [num_ws, w_dim] of a latent, on the backend's device."""
+
     def close(self) -> None:
         """Release threads and caches. The backend cannot be used afterwards."""
 

@@ -22,6 +22,7 @@ from kernels.tiling import BLOCKS_PER_THREAD, Axis, Band, Output, Panel, Tiling,
 from model.config import FEATURES, RGB
 from model.generator import COLUMNS, ROWS, Generator
 from model.latents.latent import Latent
+from model.latents.styles import layer_styles
 from model.util.threads import default_threads, single_operation_pool
 from model.viewport import Viewport
 
@@ -54,6 +55,7 @@ class BlockBackend(ABC, Generic[Style]):
     packed_bytes = 0
 
     def __init__(self, generator: Generator, device: torch.device, side: int, threads: int | None = None) -> None:
+        self._generator = generator.to(device)
         self._config = config = generator.config
         frequencies = generator.synthesis.input.frequencies
         self._density = lattice_density(math.ceil(config.resolution * config.max_scale), float(frequencies.abs().max()))
@@ -142,6 +144,10 @@ class BlockBackend(ABC, Generic[Style]):
         # As lines of thickness 1: products are the columns of a single row of ones.
         ones = torch.ones(self._config.bundles, FEATURES, 1, 1, device=self._device)
         return self.block_colours(style, ones, products.transpose(1, 2)[..., None])[0]
+
+    def styles(self, latent: Latent) -> Tensor:
+        mapping = self._generator.mapping
+        return self._pool.submit(layer_styles, self._config, mapping, latent).result()[0]  # in the threads of `style`
 
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
         padded = np.pad(positions, (0, -len(positions) % self._side), mode="edge")

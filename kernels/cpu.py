@@ -38,7 +38,6 @@ class CpuBackend(BlockBackend[Style]):
     def __init__(self, generator: Generator, threads: int | None = None) -> None:
         super().__init__(generator, torch.device("cpu"), side=64, threads=threads)
         self.arithmetic = f"fp32-torch-{torch.backends.cpu.get_cpu_capability().lower()}"
-        self._generator = generator
         frequencies = generator.synthesis.input.frequencies
         self._frequencies = frequencies.double().t().contiguous()[:, None, :]  # [D, 1, C/2]
         self._decoders = decoder_layers(generator)

@@ -21,7 +21,6 @@ class ReferenceBackend(BlockBackend[Tensor]):
         super().__init__(generator, device, 64 if device.type == "cpu" else 256, threads)
         unit = torch.backends.cpu.get_cpu_capability().lower() if device.type == "cpu" else "gpu"
         self.arithmetic = f"fp32-reference-{unit}"
-        self._generator = generator.to(device)
 
     def style(self, latent: Latent) -> Tensor:
         return layer_styles(self._config, self._generator.mapping, latent)

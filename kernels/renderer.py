@@ -25,8 +25,8 @@ from kernels.tiling import Band, Output
 from model.checkpoint import Checkpoint
 from model.errors import InputError
 from model.geometry.orientation import UPRIGHT
+from model.latents.direction import Direction, name_vectors
 from model.latents.direction_files import load_directions
-from model.latents.directions import Direction, name_vectors
 from model.latents.latent import Latent
 from model.spec import RenderSpec
 from model.util.device import find_device
@@ -131,6 +131,11 @@ class Renderer:
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
         """The line bundles [bundles, 32, L, D] at network coordinates [L] along one axis (ROWS or COLUMNS)."""
         return self._backend.lines(self._resolve(latent), positions, axis)
+
+    def styles(self, latent: Latent) -> NDArray[np.float32]:
+        """The styles w+ [num_ws, w_dim] of a latent. As a latent of their own they have the same image."""
+        styles: NDArray[np.float32] = self._backend.styles(self._resolve(latent)).cpu().numpy()
+        return styles
 
     def render(self, spec: RenderSpec, progress: Progress | None = None) -> Output:
         """Render the image's crop [h, w, 3]. NaN becomes 0."""

@@ -143,6 +143,9 @@ class TritonBackend:
 
         return self._run_synchronously(compute)
 
+    def styles(self, latent: Latent) -> Tensor:
+        return self._run_synchronously(lambda: self._model.resolve(latent))
+
     def colours(self, latent: Latent, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Tensor:
         """Colours [H, W, 3] in fp32 at network coordinates [H] and [W], at most one page of each."""
 

@@ -67,7 +67,6 @@ class NativeBackend(BlockBackend[NativeStyle]):
         super().__init__(generator, torch.device("cpu"), side=64, threads=threads)
         self.precision = library.precision
         self.arithmetic = f"{library.precision.replace('×', 'x')}-{library.target}"
-        self._generator = generator
         self._library = library
         synthesis = generator.synthesis
         self._frequencies = pad(synthesis.input.frequencies.t()).double()  # [D, C/2]

@@ -9,8 +9,8 @@ Everything is computed on the CPU, the axes in float64, with fixed signs and ord
 every machine.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -18,10 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model.errors import InputError
 from model.generator import Block, FullyConnectedLayer, Generator, ModulatedLayer, Refinement
+from model.latents.direction import Direction
 from model.latents.effects import Effects
-from model.latents.latent import Edit, Latent, pack_floats
 from model.util.threads import default_threads, single_operation_pool
 
 SAMPLES = 10_000
@@ -35,36 +34,6 @@ MIN_RATIO = 2.0
 
 MIN_EFFECT = 1.0
 """Level of 255. What changes the image less by a step of one sigma is dropped, too."""
-
-
-@dataclass(frozen=True, eq=False)
-class Direction:
-    """A direction in w.
-
-    Attributes:
-        name: ``sefa:0`` or ``pca:0`` …, numbered by effect.
-        layers: the styles that it changes.
-        axis: unit vector [w_dim] in float64; those of PCA, and of SeFa in one style, are orthogonal.
-        sigma: standard deviation of w along the axis.
-        effect: change of the image by a step of one sigma, root mean square in levels of 255.
-        ratio: change of the image, relative to that of random directions in the same layers by a step of equal length.
-        luma: change of the mean brightness by a step of one sigma, in levels.
-        chroma: change of the mean colourfulness, in levels.
-    """
-
-    name: str
-    layers: tuple[int, ...]
-    axis: NDArray[np.float64]
-    sigma: float
-    effect: float = 0.0
-    ratio: float = 0.0
-    luma: float = 0.0
-    chroma: float = 0.0
-
-    @property
-    def vector(self) -> NDArray[np.float32]:
-        """The step of one sigma [w_dim]."""
-        return (self.sigma * self.axis).astype(np.float32)
 
 
 def find_directions(generator: Generator) -> list[Direction]:
@@ -83,26 +52,6 @@ def _score(candidate: Direction, effects: Effects) -> Direction:
     effect, luma, chroma = effects.measure(candidate.vector, candidate.layers)
     ratio = effects.ratio(candidate.axis, candidate.layers) if effect >= MIN_EFFECT else 0.0
     return replace(candidate, effect=effect, ratio=ratio, luma=luma, chroma=chroma)
-
-
-def name_vectors(latent: Latent, directions: Mapping[str, Direction]) -> Latent:
-    """The latent with vectors in place of the names of directions, also in the latents within it.
-
-    Raises InputError if there is no such direction.
-    """
-    edits = tuple(_with_vector(edit, directions) for edit in latent.edits)
-    mix = tuple(replace(part, latent=name_vectors(part.latent, directions)) for part in latent.mix)
-    styles = tuple(replace(part, latent=name_vectors(part.latent, directions)) for part in latent.styles)
-    return replace(latent, edits=edits, mix=mix, styles=styles)
-
-
-def _with_vector(edit: Edit, directions: Mapping[str, Direction]) -> Edit:
-    if isinstance(edit.direction, bytes):
-        return edit
-    if (found := directions.get(edit.direction)) is None:
-        known = ", ".join(directions) or "none"
-        raise InputError("edits", f"this model has no direction {edit.direction!r}; it has {known}")
-    return Edit(pack_floats(found.vector), edit.amount, found.layers if edit.layers is None else edit.layers)
 
 
 @torch.no_grad()

@@ -40,6 +40,9 @@ MAX_EDITS = 64
 MAX_DEPTH = 8
 """Deepest nesting of mixes and styles."""
 
+LATENT_ID = re.compile(r"lat_[0-9a-f]{32}")
+"""Names of latents that a service stores; the digits are a digest of model and values."""
+
 DIRECTION_NAME = re.compile(r"(sefa|pca):(0|[1-9]\d{0,3})")
 """Names of the directions of model/latents/directions.py."""
 
@@ -139,6 +142,11 @@ class Latent:
         """Whether an edit, also of a latent within this one, names a direction of the model."""
         parts = (*(part.latent for part in self.mix), *(part.latent for part in self.styles))
         return any(isinstance(edit.direction, str) for edit in self.edits) or any(p.names_directions for p in parts)
+
+    @property
+    def is_seed(self) -> bool:
+        """Whether a seed, class and truncation are all that it consists of."""
+        return self.seed is not None and not self.styles and not self.edits
 
     def _depths(self, depth: int = 0) -> Iterator[int]:
         """The depths of this latent and of all in it. Descends no further than is needed to find them too deep."""

@@ -41,8 +41,9 @@ PLUS_RATE = 0.05
 SPREAD_WEIGHT, PRIOR_WEIGHT = 1e-3, 1e-4
 """Weights of Σ‖w_i − mean‖² / w_dim and of the Mahalanobis distance of w / w_dim."""
 
-Progress = Callable[[int], object]
-"""Called with the number of finished steps, after each. An exception ends the work."""
+Progress = Callable[[int, Tensor], object]
+"""Called after each step with the number of finished steps, and the w or w+ [1 or num_ws, w_dim] so far. An exception
+ends the work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ def project(
     target: Target,
     steps: int = 200,
     class_index: int | None = None,
-    progress: Progress = lambda done: None,
+    progress: Progress = lambda done, ws: None,
 ) -> Projection:
     """Find the latent of a picture on the generator's device. Repeatable on one machine's CPU.
 
@@ -136,7 +137,7 @@ class _Search:
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            progress(done + step + 1)
+            progress(done + step + 1, ws.detach())
         return ws.detach()
 
     def _penalty(self, ws: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from kernels.accuracy import AccuracyReport
+from model.latents.latent import Latent
 from model.spec import RenderSpec
 from service.imaging.object_store import open_store
 from service.models.bucket_sync import open_catalog
@@ -41,6 +42,10 @@ class NullRenderer:
         if self._seconds:
             time.sleep(self._seconds * len(specs))
         return [np.zeros((1, 1, 3), np.uint8)] * len(specs)
+
+    def styles(self, latent: Latent) -> NDArray[np.float32]:
+        """No benchmark asks for them."""
+        return np.zeros((1, 1), np.float32)
 
 
 async def _run(renderer: NullRenderer, content: bytes) -> None:

@@ -25,9 +25,39 @@ import httpx
 
 from service.client.api import RESPONSE_TIMEOUT, Api
 from service.client.download import Download
-from service.client.values import Image, Job, JobError, Model, Order, Picture, ServiceError
+from service.client.values import (
+    Axis,
+    Direction,
+    Image,
+    Job,
+    JobError,
+    Latent,
+    LatentValues,
+    Model,
+    Order,
+    Picture,
+    Projection,
+    ServiceError,
+    Truncation,
+)
 
-__all__ = ["AsyncClient", "Client", "Image", "Job", "JobError", "Model", "Order", "Picture", "ServiceError"]
+__all__ = [
+    "AsyncClient",
+    "Axis",
+    "Client",
+    "Direction",
+    "Image",
+    "Job",
+    "JobError",
+    "Latent",
+    "LatentValues",
+    "Model",
+    "Order",
+    "Picture",
+    "Projection",
+    "ServiceError",
+    "Truncation",
+]
 
 T = TypeVar("T")
 
@@ -59,6 +89,44 @@ class Client:
     def image(self, **picture: Unpack[Picture]) -> Image:
         """Render an image, with a random seed if none is given."""
         return _run(self._api.image(**picture))
+
+    def images(self, seeds: str, **picture: Unpack[Picture]) -> dict[int, Image | ServiceError]:
+        """Render seeds such as ``0-15,40`` in one request. Those that failed have their error in place of an image."""
+        return _run(self._api.images(seeds, **picture))
+
+    def sheet(self, image: Picture, x: Axis, y: Axis | None = None) -> Image:
+        """Render a contact sheet, whose columns are the values of ``x`` and whose rows are those of ``y``."""
+        return _run(self._api.sheet(image, x, y))
+
+    def directions(self, model: str) -> list[Direction]:
+        """The directions in which images of a model can be edited, the strongest first."""
+        return _run(self._api.directions(model))
+
+    def project(
+        self, picture: bytes, model: str | None = None, *, steps: int = 200, class_index: int | str | None = None
+    ) -> Projection:
+        """Find the latent of a picture, the content of a PNG, JPEG or WebP file, and wait for the result.
+
+        It has succeeded if its ``state`` says so. A second call starts again.
+        """
+        return _run(self._api.project(picture, model, steps=steps, class_index=class_index))
+
+    def inspect(self, picture: bytes) -> dict[str, Any]:
+        """How a picture of the service was made, from the content of its file."""
+        return _run(self._api.inspect(picture))
+
+    def latent(self, model: str, seed: int | str, **options: Unpack[Truncation]) -> LatentValues:
+        """The numbers of a seed or stored latent."""
+        return _run(self._api.latent(model, seed, **options))
+
+    def store_latent(
+        self, latent: Latent | bytes, model: str | None = None, class_index: int | str | None = None
+    ) -> str:
+        """Store a latent: values, or the content of an npy, npz or safetensors file. Returns its id.
+
+        ``class_index`` is for files with z.
+        """
+        return _run(self._api.store_latent(latent, model, class_index))
 
     def order(self, **order: Unpack[Order]) -> Job:
         """Order a large image as a job."""

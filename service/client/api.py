@@ -1,6 +1,9 @@
 """The requests of both clients."""
 
+import io
+import json
 import time
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator
 from os import PathLike
@@ -12,7 +15,22 @@ import httpx
 
 from model.util.files import new_file
 from service.client.download import Download
-from service.client.values import Image, Job, JobError, Model, Order, Picture, ServiceError
+from service.client.values import (
+    SUFFIXES,
+    Axis,
+    Direction,
+    Image,
+    Job,
+    JobError,
+    Latent,
+    LatentValues,
+    Model,
+    Order,
+    Picture,
+    Projection,
+    ServiceError,
+    Truncation,
+)
 from service.imaging.pyramid import Pyramid
 
 RESPONSE_TIMEOUT = 120.0
@@ -45,8 +63,58 @@ class Api(ABC):
 
     async def image(self, **picture: Unpack[Picture]) -> Image:
         response = await self._ask("POST", "/v1/images", json=picture)
-        seed, digest = int(response.headers["X-Creps-Seed"]), response.headers["X-Creps-Digest"]
-        return Image(response.content, response.headers["Content-Type"], seed, digest)
+        headers, seed = response.headers, response.headers.get("X-Creps-Seed")
+        return Image(
+            response.content, headers["Content-Type"], None if seed is None else int(seed), headers["X-Creps-Digest"]
+        )
+
+    async def images(self, seeds: str, **picture: Unpack[Picture]) -> dict[int, Image | ServiceError]:
+        body = picture | {"seeds": seeds}
+        response = await self._ask("POST", "/v1/images", json=body, headers={"Accept": "application/zip"})
+        return dict(unpack(response))
+
+    async def sheet(self, image: Picture, x: Axis, y: Axis | None = None) -> Image:
+        body = {"image": image, "x": x} | ({} if y is None else {"y": y})
+        response = await self._ask("POST", "/v1/sheets", json=body)
+        headers = response.headers
+        return Image(response.content, headers["Content-Type"], None, headers["X-Creps-Digest"])
+
+    async def directions(self, model: str) -> list[Direction]:
+        found = (await self._ask("GET", f"/v1/models/{model}/directions")).json()["directions"]
+        return [Direction.from_json(values) for values in found]
+
+    async def project(
+        self, picture: bytes, model: str | None = None, *, steps: int = 200, class_index: int | str | None = None
+    ) -> Projection:
+        given = {"model": model, "steps": steps, "class": class_index}
+        params = {name: value for name, value in given.items() if value is not None}
+        headers = {"Content-Type": picture_type(picture)}
+        response = await self._ask("POST", "/v1/projections", params=params, content=picture, headers=headers)
+        projection = Projection.from_json(response.json())
+        while projection.state in ("queued", "running"):
+            await self._sleep(POLL_SECONDS)
+            response = await self._ask("GET", f"/v1/projections/{projection.id}")
+            projection = Projection.from_json(response.json())
+        return projection
+
+    async def inspect(self, picture: bytes) -> dict[str, Any]:
+        headers = {"Content-Type": picture_type(picture)}
+        described: dict[str, Any] = (await self._ask("POST", "/v1/inspect", content=picture, headers=headers)).json()
+        return described
+
+    async def latent(self, model: str, seed: int | str, **options: Unpack[Truncation]) -> LatentValues:
+        response = await self._ask("GET", f"/v1/models/{model}/latents/{seed}", params=options)
+        return LatentValues(**response.json())
+
+    async def store_latent(
+        self, latent: Latent | bytes, model: str | None = None, class_index: int | str | None = None
+    ) -> str:
+        given = {"model": model, "class": class_index}
+        params = {name: value for name, value in given.items() if value is not None}
+        body: dict[str, Any] = {"json": latent}
+        if isinstance(latent, bytes):
+            body = {"content": latent, "headers": {"Content-Type": "application/octet-stream"}}
+        return str((await self._ask("POST", "/v1/latents", params=params, **body)).json()["id"])
 
     async def order(self, **order: Unpack[Order]) -> Job:
         headers = {"Idempotency-Key": uuid4().hex}  # a retry returns the same job
@@ -135,6 +203,26 @@ def checked(response: httpx.Response) -> httpx.Response:
     except (ValueError, KeyError, TypeError, AttributeError):  # perhaps from a proxy
         detail, errors = response.reason_phrase, []
     raise ServiceError(response.status_code, detail, errors, response.headers.get("X-Request-Id"))
+
+
+def picture_type(content: bytes) -> str:
+    """The media type of a picture, by its first bytes. The service refuses what is none."""
+    starts = {b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg", b"RIFF": "image/webp"}
+    return next((name for start, name in starts.items() if content.startswith(start)), "application/octet-stream")
+
+
+def unpack(response: httpx.Response) -> Iterator[tuple[int, Image | ServiceError]]:
+    """Seeds and images of a zip, in its order; errors in place of images that failed."""
+    digest, request_id = response.headers["X-Creps-Digest"], response.headers.get("X-Request-Id")
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        for entry in json.loads(archive.read("manifest.json"))["images"]:
+            seed = entry["seed"]
+            if "file" in entry:
+                media_type = next(kind for kind, known in SUFFIXES.items() if entry["file"].endswith(known))
+                yield seed, Image(archive.read(entry["file"]), media_type, seed, digest)
+            else:
+                problem = entry["problem"]
+                yield seed, ServiceError(problem["status"], problem["detail"], problem.get("errors", []), request_id)
 
 
 def succeeded(job: Job) -> Job:

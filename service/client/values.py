@@ -11,14 +11,61 @@ SUFFIXES = {"image/png": (".png",), "image/jpeg": (".jpg", ".jpeg"), "image/webp
 """Suffixes of files, by media type."""
 
 
-class Picture(TypedDict, total=False):
+Vector = list[float] | list[list[float]] | str
+"""Numbers, rows of numbers, or base64 of little-endian float32."""
+
+
+class Latent(TypedDict, total=False):
+    """Exactly one of seed, z, w, id and mix, described in docs/latents.md."""
+
+    seed: int
+    z: Vector
+    w: Vector
+    id: str
+    mix: list["Weighted"]
+    class_index: int | str
+    truncation_psi: float
+    truncation_cutoff: int
+
+
+class Weighted(TypedDict, total=False):
+    """A part of a mix."""
+
+    latent: Latent
+    weight: float
+
+
+class Styles(TypedDict):
+    """Layers such as ``0-3`` that take their styles from another latent."""
+
+    layers: str
+    latent: Latent
+
+
+class Edit(TypedDict, total=False):
+    """A step in w, ``amount`` times."""
+
+    direction: Vector  # or a name, such as sefa:2
+    amount: float
+    layers: str
+
+
+class Truncation(TypedDict, total=False):
+    """What a seed needs besides, to become styles."""
+
+    truncation_psi: float
+    truncation_cutoff: int
+    class_index: int | str
+
+
+class Picture(Truncation, total=False):
     """Parameters of an image, described in docs/http.md."""
 
     model: str
     seed: int
-    truncation_psi: float
-    truncation_cutoff: int
-    class_index: int | str
+    latent: Latent
+    styles: list[Styles]
+    edits: list[Edit]
     width: int
     height: int
     region: tuple[float, float, float, float]
@@ -33,6 +80,14 @@ class Picture(TypedDict, total=False):
     quality: int
 
 
+class Axis(TypedDict, total=False):
+    """A field of an image, such as ``truncation_psi`` or ``edits[0].amount``, and its values on a sheet."""
+
+    field: str
+    values: list[Any]
+    labels: list[str]
+
+
 class Order(Picture, total=False):
     """Parameters of a job."""
 
@@ -44,11 +99,11 @@ class Order(Picture, total=False):
 
 @dataclass(frozen=True)
 class Image:
-    """An image file, its seed, and the digest of its checkpoint."""
+    """An image file, its seed if it has one, and the digest of its checkpoint."""
 
     content: bytes = field(repr=False)
     media_type: str
-    seed: int
+    seed: int | None
     digest: str
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -57,6 +112,55 @@ class Image:
         if Path(path).suffix.lower() not in suffixes:
             raise ValueError(f"{os.fspath(path)!r} must end in {' or '.join(suffixes)}: the image is {self.media_type}")
         write_atomically(Path(path), self.content)
+
+
+@dataclass(frozen=True)
+class LatentValues:
+    """A latent as numbers: z, if it comes from one; w before truncation, if all styles have the same; and the
+    truncated w+ [styles, w_dim]."""
+
+    model: str
+    z: list[float] | None = field(repr=False)
+    w: list[float] | None = field(repr=False)
+    w_plus: list[list[float]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A direction of a model: the styles that it changes, and the change of the image by a step of one standard
+    deviation, in levels of 255: root mean square, of brightness, of colourfulness."""
+
+    name: str
+    layers: list[int]
+    effect: float
+    ratio: float
+    luma: float
+    chroma: float
+    strip: str = field(repr=False)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        return cls(**{known.name: values[known.name] for known in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A search for the latent of a picture. ``latent`` is the id of the best one so far, ``psnr`` what it reached in
+    dB, and ``psnr_w`` what the same styles in all layers reached."""
+
+    id: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    error: str | None
+    model: str
+    steps: int
+    steps_done: int
+    latent: str | None
+    psnr_w: float | None
+    psnr: float | None
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        return cls(**{known.name: values[known.name] for known in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -90,7 +194,7 @@ class Job:
     error: str | None
     output: Literal["dzi", "tiff", "png"]
     model: str
-    seed: int
+    seed: int | None
     width: int
     height: int
     tile: int

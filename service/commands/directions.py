@@ -19,7 +19,7 @@ from service.commands.options import add_checkpoint, add_device, add_latent_opti
 from service.models.catalog import open_checkpoint
 
 if TYPE_CHECKING:
-    from model.latents.directions import Direction
+    from model.latents.direction import Direction
 
 AMOUNTS = (-3.0, -1.5, 0.0, 1.5, 3.0)
 """The columns of a sheet, in standard deviations."""

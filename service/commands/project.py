@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     target = read_target(options.picture, options.mask)
     generator = checkpoint.load().to(find_device(options.device))
     with terminate_as_interrupt(), rendering_bar("projecting", options.steps) as bar:
-        found = project(generator, target, options.steps, class_index, lambda done: bar.update(done - bar.n))
+        found = project(generator, target, options.steps, class_index, lambda done, _: bar.update(done - bar.n))
     write_latent_file(output, found.ws)
     print(f"{output}: {found.psnr:.1f} dB ({found.psnr_w:.1f} dB with equal styles in all layers)")
     print(f"creps render {options.checkpoint} --latent {output} renders it at any --size", file=sys.stderr)

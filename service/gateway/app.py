@@ -14,13 +14,54 @@ from service.gateway.middleware.request_limits import RequestLimitsMiddleware
 from service.gateway.middleware.response_headers import ResponseHeadersMiddleware
 from service.gateway.openapi import Gateway
 from service.gateway.resolve import refuse_repeated_names, require_json
-from service.gateway.routes import health, iiif, images, job_events, job_files, jobs, limits, models, pages
+from service.gateway.routes import (
+    directions,
+    health,
+    iiif,
+    images,
+    inspect,
+    job_events,
+    job_files,
+    jobs,
+    latents,
+    limits,
+    models,
+    pages,
+    projections,
+    sheets,
+)
 from service.gateway.state import AppState
 from service.runtime.addresses import parse_origins
 
-PLAIN_ROUTES = (*images.plain_routes, *iiif.plain_routes, *job_files.plain_routes)
+PLAIN_ROUTES = (
+    *images.plain_routes,
+    *iiif.plain_routes,
+    *job_files.plain_routes,
+    *latents.plain_routes,
+    *directions.plain_routes,
+)
 
-ROUTERS = tuple(module.router for module in (images, jobs, job_events, job_files, iiif, models, limits, health, pages))
+ROUTERS = tuple(
+    module.router
+    for module in (
+        images,
+        sheets,
+        directions,
+        projections,
+        jobs,
+        job_events,
+        job_files,
+        iiif,
+        models,
+        limits,
+        health,
+        pages,
+    )
+)
+
+
+UPLOAD_ROUTERS = (latents.upload_router, projections.upload_router, inspect.upload_router)
+"""Routes whose bodies may be files. They check media types themselves."""
 
 
 def create_app(app_state: AppState) -> FastAPI:
@@ -54,7 +95,9 @@ def create_app(app_state: AppState) -> FastAPI:
         routers.append(health.metrics_router)
     if settings.docs:
         routers.append(pages.docs_router)
-    app.state.routes = [*PLAIN_ROUTES, *(route for router in routers for route in router.routes)]
+    app.state.routes = [*PLAIN_ROUTES, *(route for router in (*routers, *UPLOAD_ROUTERS) for route in router.routes)]
     for router in routers:
         app.include_router(router, dependencies=[Depends(require_json), Depends(refuse_repeated_names)])
+    for router in UPLOAD_ROUTERS:
+        app.include_router(router, dependencies=[Depends(refuse_repeated_names)])
     return app

@@ -21,6 +21,7 @@ from model.errors import InputError
 from service.iiif.request import BadSyntaxError, UnknownIdentifierError, UnsupportedError
 from service.imaging.object_store import describe
 from service.jobs.repository import TooManyJobsError, UnknownJobError, UnsettledKeysError
+from service.models.latent_store import UnknownLatentError
 from service.queue.messages import DeadlinePassed, QueueFull, RenderFailed
 from service.runtime.logs import LOG_FIELDS
 from service.runtime.validation import explain
@@ -38,6 +39,10 @@ JOB_RETRY_SECONDS = 60
 
 class UnknownModelError(InputError):
     """The model in the address is not served."""
+
+
+class UnknownDirectionError(InputError):
+    """The model has no direction of this name."""
 
 
 class TooLargeError(InputError):
@@ -71,6 +76,8 @@ class ClientDisconnectedError(Exception):
 STATUSES: dict[type[Exception], int] = {
     BadSyntaxError: 400,
     UnknownModelError: 404,
+    UnknownLatentError: 404,
+    UnknownDirectionError: 404,
     UnknownJobError: 404,
     UnknownIdentifierError: 404,
     TooLargeError: 413,

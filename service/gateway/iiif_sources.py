@@ -17,10 +17,12 @@ from model.viewport import Viewport
 from service.gateway import http_cache
 from service.gateway.disconnect import cancel_on_disconnect
 from service.gateway.errors import TooLargeError
+from service.gateway.in_thread import in_thread
 from service.gateway.job_status import find_job
 from service.gateway.render import render_image, server_timing
 from service.gateway.resolve import MAX_POSITIONS, ResolvedImage, check_limits, resolve_image
-from service.gateway.schemas import SHORT_NAMES, ImageRequest
+from service.gateway.schema_types import SHORT_NAMES
+from service.gateway.schemas import ImageRequest
 from service.gateway.state import AppState
 from service.iiif.identifier import LiveIdentifier, StoredIdentifier, parse_identifier
 from service.iiif.request import Limits, ResolvedRequest, UnknownIdentifierError
@@ -57,10 +59,11 @@ async def find_source(identifier: str, request: Request, app_state: AppState) ->
         if status.state != "succeeded":
             raise UnknownJobError("job", f"is {status.state}: it has no finished output")
         return StoredSource(status.job, request, app_state)
-    fields = {"model": named.model, "seed": named.seed, "truncation_psi": named.psi, "width": named.side}
+    fields: dict[str, Any] = {"model": named.model, "truncation_psi": named.psi, "width": named.side}
     fields |= {"truncation_cutoff": named.cutoff, "class_index": named.class_index, "wrap": named.wrap}
+    fields |= {"seed": named.seed} if isinstance(named.seed, int) else {"latent": {"id": named.seed}}
     try:
-        image = await resolve_image(ImageRequest.model_validate(fields), app_state.models)
+        image = await resolve_image(ImageRequest.model_validate(fields), app_state)
     except ValidationError as error:
         finding = error.errors()[0]
         raise _unknown(str(finding["loc"][0]), explain(finding)) from None
@@ -83,16 +86,15 @@ class LiveSource:
         config = image.checkpoint.config
         self.limits = live_limits(_limits(app_state), named.side, config.resolution, config.max_scale)
         self.tile = live_tile(self.limits, named.side)
-        self.digest = image.checkpoint.digest
-        self.seed = image.seed
-        self.immutable = named.model == self.digest
+        self.spec = image.spec
+        self.immutable = named.model == self.spec.model
         self._image = image
         self._request = request
         self._app_state = app_state
 
     def expected_tag(self, request: ResolvedRequest) -> str | None:
         """The strong entity tag of the answer, if it is known. Raises TooLargeError if the request is above a limit."""
-        arithmetic = self._app_state.arithmetics.get(self.digest)
+        arithmetic = self._app_state.arithmetics.get(self.spec.model)
         return http_cache.expected_tag(self._request, self._name(request), arithmetic)
 
     def _name(self, request: ResolvedRequest) -> str:
@@ -109,7 +111,7 @@ class LiveSource:
 
         async def transform_result() -> bytes:
             turned = request.rotation.is_oblique
-            return await _in_thread(lambda: transform(imagecodecs.png_decode(result.content), request, turned=turned))
+            return await in_thread(lambda: transform(imagecodecs.png_decode(result.content), request, turned=turned))
 
         with self._app_state.in_flight.hold(result.content):
             content = await _limited(transform_result, self._request, self._app_state)
@@ -196,8 +198,7 @@ class StoredSource:
         image = job.export.pyramid.levels[-1]
         self.width, self.height, self.tile = image.width, image.height, image.tile
         self.limits = _limits(app_state, least=self.tile)
-        self.digest = job.export.spec.model
-        self.seed = job.export.spec.latent.seed or 0
+        self.spec = job.export.spec
         self.immutable = True
         self._job = job
         self._request = request
@@ -226,7 +227,7 @@ class StoredSource:
 
         edges = edges_in(level, pyramid.levels[-1], request.box)
         pixels = await read_scaled(level, read, edges, request.sides)
-        return await _in_thread(lambda: transform(pixels, request))
+        return await in_thread(lambda: transform(pixels, request))
 
     async def _read(self, index: int) -> bytes:
         path = self._job.path(self._job.export.tile_name(index))
@@ -254,12 +255,3 @@ async def _limited(work: Callable[[], Coroutine[Any, Any, bytes]], request: Requ
             return await cancel_on_disconnect(request, run())
     except TimeoutError:
         raise DeadlinePassed(f"the image was not ready within {seconds:g} s") from None
-
-
-async def _in_thread(work: Callable[[], bytes]) -> bytes:
-    """Run in a thread. A cancellation waits for it: threads cannot be stopped, and its memory counts until its end."""
-    working = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(working)
-    finally:
-        await asyncio.wait([working])

@@ -82,7 +82,7 @@ class JobStatus(BaseModel):
     tile: int
     model: str = Field(description="digest of the checkpoint")
     model_name: str | None = Field(description="its name when the job was ordered; null for jobs of earlier versions")
-    seed: int
+    seed: int | None = Field(description="null if the image has another latent, styles or edits")
     truncation_psi: float
     class_index: int | None
     width: int
@@ -152,7 +152,7 @@ async def describe(status: Status, base: str, app_state: AppState) -> JobStatus:
         tile=export.tile,
         model=export.spec.model,
         model_name=status.job.model_name,
-        seed=latent.seed or 0,
+        seed=latent.seed if latent.is_seed else None,
         truncation_psi=latent.psi,
         class_index=latent.class_index,
         width=image.width,

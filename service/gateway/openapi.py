@@ -15,6 +15,7 @@ from service.gateway.errors import Problem, responses
 from service.gateway.middleware.auth import is_open
 from service.gateway.plain_route import PlainRoute, PlainRoutes, operation_id
 from service.gateway.routes.job_events import Progress
+from service.gateway.schemas import StoreRequest
 from service.gateway.webhooks import WebhookMessage
 
 DESCRIPTION = """\
@@ -23,6 +24,7 @@ Errors are RFC 9457 problem details that name the field at fault and its limit."
 
 TAGS = [
     {"name": "images", "description": "Images that are rendered while the client waits."},
+    {"name": "latents", "description": "Inputs of the networks, as numbers and under ids."},
     {"name": "jobs", "description": "Larger images, rendered tile by tile into files."},
     {"name": "iiif", "description": "The IIIF Image API 3.0, for viewers."},
     {"name": "models", "description": "The networks that can be used."},
@@ -40,7 +42,7 @@ SECURITY_SCHEMES = {
 _SCHEMAS = "#/components/schemas/{model}"
 
 _EVENTS = """\
-Server-sent events named `progress`. The data of each is a JSON object, described by the schema `Progress`."""
+Server-sent events named `progress`. The data of each is a JSON object, described by the schema `{name}`."""
 
 _EVENT = """\
 id: 1764460800000-0
@@ -49,6 +51,16 @@ data: {"state":"running","tiles_done":7,"tiles_total":29,"progress":0.24,"eta_se
 
 """
 
+_PROJECTION_EVENT = """\
+event: progress
+data: {"id":"0123456789abcdef0123456789abcdef","state":"running","steps":200,"steps_done":80}
+
+"""
+
+_STREAMS = (
+    ("/v1/jobs/{job_id}/events", "Progress", _EVENT),
+    ("/v1/projections/{projection_id}/events", "ProjectionInfo", _PROJECTION_EVENT),
+)
 
 _RECEIVED: dict[int | str, dict[str, Any]] = {
     "2XX": {"description": "received"},
@@ -91,13 +103,14 @@ class Gateway(FastAPI):
             schema = super().openapi()
             schema["servers"] = [{"url": self.state.app_state.settings.root_path or "/"}]
             schema["paths"] |= {route.path_format: route.describe() for route in self._plain_routes}
-            for model in (Problem, Progress):
+            for model in (Problem, Progress, StoreRequest):
                 described = model.model_json_schema(ref_template=_SCHEMAS)
                 schema["components"]["schemas"] |= described.pop("$defs", {}) | {model.__name__: described}
-            events = schema["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]
             # FastAPI describes each event by itemSchema, which is of OpenAPI 3.2.
-            stream = {"schema": {"type": "string"}, "example": _EVENT}
-            events |= {"description": _EVENTS, "content": {"text/event-stream": stream}}
+            for path, name, example in _STREAMS:
+                events = schema["paths"][path]["get"]["responses"]["200"]
+                stream = {"schema": {"type": "string"}, "example": example}
+                events |= {"description": _EVENTS.format(name=name), "content": {"text/event-stream": stream}}
             if self.state.app_state.settings.needs_key:
                 _describe_keys(schema)
         return super().openapi()

@@ -29,7 +29,9 @@ async def render_image(image: ResolvedImage, request: Request, app_state: AppSta
     """
     spec, key = image.spec, key_of(request)
     priority = key.priority if key else "interactive"
-    request.scope[LOG_FIELDS] = {"model": spec.model[:SHORT_DIGEST], "seed": spec.latent.seed}
+    request.scope[LOG_FIELDS] = {"model": spec.model[:SHORT_DIGEST]}
+    if spec.latent.seed is not None:
+        request.scope[LOG_FIELDS]["seed"] = spec.latent.seed
 
     async def render(seconds: float) -> RenderResult:
         app_state.in_flight.require_room()

@@ -2,9 +2,9 @@
 
 import json
 import re
-import secrets
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -15,14 +15,16 @@ from model.checkpoint import Checkpoint
 from model.config import GeneratorConfig
 from model.errors import InputError
 from model.geometry.wrap import Wrap
-from model.latents.latent import MAX_SEED, Latent
 from model.spec import Encoding, RenderSpec
 from model.util.text import printable
 from model.viewport import Viewport
 from service.gateway.errors import TooLargeError, UnavailableError
+from service.gateway.latents import resolve_latent
 from service.gateway.middleware.request_limits import has_body
 from service.gateway.model_lookup import ModelLookup
-from service.gateway.schemas import ImageAddress, ImageRequest
+from service.gateway.schema_types import StrictModel
+from service.gateway.schemas import ImageRequest, LatentAddress
+from service.gateway.state import AppState
 from service.models.catalog import DEMO_NAME, list_names
 
 MAX_POSITIONS = 32_768
@@ -37,49 +39,57 @@ class ResolvedImage:
     """An image without defaults; the model of ``spec`` is the checkpoint's digest."""
 
     checkpoint: Checkpoint
-    seed: int
     spec: RenderSpec
 
+    @property
+    def label(self) -> str:
+        """Names files: the seed or, of an image of another latent, with styles or edits, a part of the spec's key."""
+        return str(self.spec.latent.seed) if self.spec.latent.is_seed else self.spec.key[:12]
 
-async def resolve_request(request: ImageRequest | ImageAddress, models: ModelLookup, max_pixels: int) -> ResolvedImage:
-    """Resolve an image of at most ``max_pixels``, as sent and as rendered before small images are averaged.
+
+async def resolve_request(request: ImageRequest | LatentAddress, app_state: AppState) -> ResolvedImage:
+    """Resolve an image within the limit of pixels, as sent and as rendered before small images are averaged.
 
     Raises InputError, which names the field as the client did, and its limit, UnknownModelError, and UnavailableError
     if no model is served.
     """
-    image = await resolve_image(request, models)
+    image = await resolve_image(request, app_state)
     image.spec.encoding.check_size(*image.spec.viewport.crop[2:])
-    check_limits(image.spec.viewport, image.checkpoint.config, max_pixels)
+    check_limits(image.spec.viewport, image.checkpoint.config, app_state.settings.max_image_pixels)
     return image
 
 
-async def resolve_image(request: ImageRequest | ImageAddress, models: ModelLookup) -> ResolvedImage:
+async def resolve_image(request: ImageRequest | LatentAddress, app_state: AppState) -> ResolvedImage:
     """Resolve an image of any size. Raises InputError, which names the field as the client did, and
     UnavailableError."""
+    with named_as_given(request):
+        return await _resolve(request.to_request() if isinstance(request, LatentAddress) else request, app_state)
+
+
+@contextmanager
+def named_as_given(request: StrictModel) -> Iterator[None]:
+    """Names fields in errors as the client of a request has named them."""
     try:
-        return await _resolve(request.to_request() if isinstance(request, ImageAddress) else request, models)
+        yield
     except InputError as error:
         raise type(error)(request.name_of(error.field), error.message) from None
 
 
-async def _resolve(request: ImageRequest, models: ModelLookup) -> ResolvedImage:
-    checkpoint = await _find(request.model, models)
-    config = checkpoint.config
-    seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-    class_index = checkpoint.find_class(request.class_index)
-    latent = Latent(seed=seed, class_index=class_index, psi=request.truncation_psi, cutoff=request.truncation_cutoff)
-    latent.check(config)
-    width = request.width or request.height or config.resolution
+async def _resolve(request: ImageRequest, app_state: AppState) -> ResolvedImage:
+    checkpoint = await find_model(request.model, app_state.models)
+    latent = await resolve_latent(request, checkpoint, app_state.latents, app_state.directions)
+    width = request.width or request.height or checkpoint.config.resolution
     height = request.height or width
     wrap = None if request.wrap is None else Wrap(request.wrap, request.wrap_mode, request.wrap_blend)
     viewport = Viewport.resolve(
         width, height, request.region, request.crop, request.grid, request.transform, request.outside, wrap
     )
     spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(request.format, request.quality, request.metadata))
-    return ResolvedImage(checkpoint, seed, spec)
+    return ResolvedImage(checkpoint, spec)
 
 
-async def _find(name: str | None, models: ModelLookup) -> Checkpoint:
+async def find_model(name: str | None, models: ModelLookup) -> Checkpoint:
+    """The model of a request, by default the only one or the demo. Raises InputError and UnavailableError."""
     if name is not None:
         return await models.resolve(name)
     by_name = {checkpoint.name: checkpoint for checkpoint in await models.all()}
@@ -102,15 +112,19 @@ def parse_query(request: Request) -> dict[str, str]:
     return query
 
 
+JSON_TYPE = re.compile(r"application/([a-z0-9.-]+\+)?json")
+
+
+def media_type(request: Request) -> str:
+    """The media type of a body, without parameters; empty if there is none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def require_json(request: Request) -> None:
     """Raise HTTPException if a body is not announced as JSON."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if (
-        request.method == "POST"
-        and has_body(request.scope)
-        and not re.fullmatch(r"application/([a-z0-9.-]+\+)?json", media_type)
-    ):
-        given = f", not {printable(media_type)}" if media_type else ""
+    announced = media_type(request)
+    if request.method == "POST" and has_body(request.scope) and not JSON_TYPE.fullmatch(announced):
+        given = f", not {printable(announced)}" if announced else ""
         detail = f"a body must be JSON, sent as Content-Type: application/json{given}"
         raise HTTPException(415, detail, {"Accept": "application/json"})  # RFC 9110, section 15.5.16
 
@@ -118,7 +132,9 @@ async def require_json(request: Request) -> None:
 async def refuse_repeated_names(request: Request) -> None:
     """Raise InputError if a query gives a parameter twice, or a JSON body a key: which one is meant?"""
     parse_query(request)
-    if request.method == "POST" and (repeated := _repeated_keys(await request.body())):
+    if request.method != "POST" or not JSON_TYPE.fullmatch(media_type(request)):
+        return
+    if repeated := _repeated_keys(await request.body()):
         raise InputError(printable(repeated[0]), "must be given once")
 
 

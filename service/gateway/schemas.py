@@ -1,50 +1,39 @@
 """What a request may say of an image, in a body or in an address."""
 
 import re
-from difflib import get_close_matches
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, ClassVar, cast
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    HttpUrl,
-    ModelWrapValidatorHandler,
-    PlainValidator,
-    Strict,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
 
 from model.geometry.outside import Outside
 from model.geometry.wrap import BLENDS, DEFAULT_BLEND, Axes, WrapMode
-from model.latents.latent import MAX_SEED, PSI_BOUNDS
-from model.spec import DEFAULT_QUALITY, Format, Metadata
+from model.latents.latent import MAX_EDITS, MAX_LATENTS, MAX_SEED, PSI_BOUNDS
+from model.spec import DEFAULT_QUALITY, Metadata
 from model.viewport import MAX_SIDE, REGION_BOUNDS, Grid
+from service.gateway.latent_schemas import EditRequest, LatentRequest, SeedOrId, StylesRequest
+from service.gateway.schema_types import (
+    CUTOFF,
+    MAX_CUTOFF,
+    MAX_NAME,
+    PSI,
+    AnyFormat,
+    Class,
+    Cutoff,
+    Integer,
+    Number,
+    Psi,
+    QueryInteger,
+    QueryNumber,
+    StrictModel,
+    both_names,
+)
 from service.gateway.transform_schema import DESCRIPTION, QueryTransforms, Transforms
-from service.imaging.encode import FORMATS_BY_SUFFIX
 from service.imaging.export_spec import DEFAULT_TILE, TILE_BOUNDS, TILE_STEP, Kind
 from service.models.catalog import DEMO_NAME
 
-MAX_NAME = 100
-"""Longest name of a model or a class."""
-
-MAX_CUTOFF, MAX_CLASS = 100, 99_999
-"""Above those of any network; the limits of the model are checked once it is known."""
-
 MAX_LABELS = 16
 
-SHORT_NAMES = {"truncation_psi": "psi", "truncation_cutoff": "cutoff", "class_index": "class"}
-"""Names in addresses of some fields of ImageRequest. Bodies and addresses take both names."""
-
 _SIZE = "pixels of the whole image; default: equal to the other side, or the model's resolution if neither is given"
-_PSI = "truncation ψ: 1 for none, 0 for the average image"
-_CUTOFF = "truncate only this number of styles, from the first, at most the model's `styles`; default: all"
 _CLASS = (
     "class of a conditional model, from 0 to its `classes` − 1, or one of its `class_names`: required there, refused "
     "elsewhere"
@@ -79,114 +68,13 @@ _LABELS = (
     "`_` and `-`, texts of at most 255 characters"
 )
 _QUALITY = "of jpeg and webp, from 1 to 100; png is lossless"
-
-
-def _parse_integer(value: object) -> object:
-    """64.0 as 64: some languages write all numbers so."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _refuse_underscores(value: object) -> object:
-    """As in JSON. pydantic reads 6_4 as 64."""
-    if isinstance(value, str) and "_" in value:
-        raise ValueError("must be a number in decimal notation")
-    return value
-
-
-def _parse_format(value: object) -> object:
-    """jpg and JPEG as jpeg."""
-    return FORMATS_BY_SUFFIX.get(value.lower(), value.lower()) if isinstance(value, str) else value
-
-
-# In a body, numbers are not strings or booleans.
-Integer = Annotated[int, Strict(), BeforeValidator(_parse_integer)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-
-# In an address, they may have spaces around them and a plus sign, which is one of the spaces if it is not quoted.
-QueryInteger = Annotated[int, BeforeValidator(_refuse_underscores)]
-QueryNumber = Annotated[float, BeforeValidator(_refuse_underscores), Field(allow_inf_nan=False)]
-
-AnyFormat = Annotated[Format, BeforeValidator(_parse_format)]
-
-
-def _parse_class(value: object) -> int | str:
-    value = _parse_integer(value)
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("must be the number or the name of a class")
-    number = int(value) if isinstance(value, int) or re.fullmatch("[0-9]{1,9}", value) else None
-    if number is not None and not 0 <= number <= MAX_CLASS:
-        raise ValueError(f"must be from 0 to {MAX_CLASS}")
-    if isinstance(value, str) and not 1 <= len(value) <= MAX_NAME:
-        raise ValueError(f"must be a name of 1 to {MAX_NAME} characters")
-    return value if number is None else number
-
-
-_CLASS_SCHEMA = {
-    "anyOf": [
-        {"type": "integer", "minimum": 0, "maximum": MAX_CLASS},
-        {"type": "string", "minLength": 1, "maxLength": MAX_NAME},
-    ]
-}
-Class = Annotated[int | str, PlainValidator(_parse_class), WithJsonSchema(_CLASS_SCHEMA)]
-"""Digits are a number, also in a string."""
+_LATENT = "input of the network in another form than a seed, see the fields of LatentRequest; excludes `seed`"
+_STYLES = "style mixing: layers that take their styles from other latents; later ones win"
+_EDITS = "steps in w that are added to the styles"
 
 Side = Annotated[Integer, Field(ge=1, le=MAX_SIDE)]
 Offset = Annotated[Integer, Field(ge=0, le=MAX_SIDE)]
 Coordinate = Annotated[Number, Field(ge=REGION_BOUNDS[0], le=REGION_BOUNDS[1])]
-
-
-def _both_names(field: str, *, short_first: bool = False) -> AliasChoices:
-    """Both names of a field. The first one is in the OpenAPI description."""
-    names = [SHORT_NAMES[field], field] if short_first else [field, SHORT_NAMES[field]]
-    return AliasChoices(*names)
-
-
-class StrictModel(BaseModel):
-    """Refuses unknown fields, with the name that may be meant, and a field that is given under both of its names."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    _given: frozenset[str] = frozenset()
-
-    def name_of(self, field: str) -> str:
-        """The name under which the client gave a field; the first one if it did not."""
-        info = type(self).model_fields.get(field)
-        if info is None or not isinstance(info.validation_alias, AliasChoices):
-            return field
-        names = [str(choice) for choice in info.validation_alias.choices]
-        return next((name for name in names if name in self._given), names[0])
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _suggest_names(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            model = handler(data)
-            if isinstance(data, dict):
-                model._given = frozenset(data)
-            return model
-        except ValidationError as invalid:
-            errors = invalid.errors()
-            if all(error["type"] != "extra_forbidden" for error in errors):
-                raise
-            raise ValidationError.from_exception_data(cls.__name__, [cls._explain(error) for error in errors]) from None
-
-    @classmethod
-    def _explain(cls, error: Any) -> InitErrorDetails:
-        details = InitErrorDetails(type=error["type"], loc=error["loc"], input=error["input"], ctx=error.get("ctx", {}))
-        if error["type"] == "extra_forbidden":
-            details["type"] = PydanticCustomError("unknown_field", cls._describe_unknown(str(error["loc"][-1])))
-        return details
-
-    @classmethod
-    def _describe_unknown(cls, name: str) -> Any:
-        """The message for a name that no field has, or for the second name of a field."""
-        choices = [field.validation_alias for field in cls.model_fields.values()]
-        both = [choice.choices for choice in choices if isinstance(choice, AliasChoices) and name in choice.choices]
-        if both:
-            return f"means the same as {next(other for other in both[0] if other != name)}: give one of them"
-        names = [*cls.model_fields, *(SHORT_NAMES[field] for field in SHORT_NAMES if field in cls.model_fields)]
-        close = get_close_matches(name.lower()[:MAX_NAME], names, n=1)
-        return f"is unknown; did you mean {close[0]}?" if close else "is unknown"
 
 
 class ImageRequest(StrictModel):
@@ -211,19 +99,17 @@ class ImageRequest(StrictModel):
     seed: Annotated[Integer, Field(ge=0, le=MAX_SEED)] | None = Field(
         None, description="seed of the image; default: a random one, see X-Creps-Seed", examples=[2]
     )
-    truncation_psi: Number = Field(
-        1.0,
-        ge=PSI_BOUNDS[0],
-        le=PSI_BOUNDS[1],
-        description=f"{_PSI}; also `psi`",
-        examples=[0.7],
-        validation_alias=_both_names("truncation_psi"),
+    latent: LatentRequest | None = Field(None, description=_LATENT)
+    styles: list[StylesRequest] = Field([], max_length=MAX_LATENTS, description=_STYLES)
+    edits: list[EditRequest] = Field([], max_length=MAX_EDITS, description=_EDITS)
+    truncation_psi: Psi = Field(
+        1.0, description=f"{PSI}; also `psi`", examples=[0.7], validation_alias=both_names("truncation_psi")
     )
-    truncation_cutoff: Annotated[Integer, Field(ge=0, le=MAX_CUTOFF)] | None = Field(
-        None, description=f"{_CUTOFF}; also `cutoff`", validation_alias=_both_names("truncation_cutoff")
+    truncation_cutoff: Cutoff | None = Field(
+        None, description=f"{CUTOFF}; also `cutoff`", validation_alias=both_names("truncation_cutoff")
     )
     class_index: Class | None = Field(
-        None, description=f"{_CLASS}; also `class`", validation_alias=_both_names("class_index")
+        None, description=f"{_CLASS}; also `class`", validation_alias=both_names("class_index")
     )
     width: Side | None = Field(None, description=_SIZE, examples=[512])
     height: Side | None = Field(None, description=_SIZE, examples=[512])
@@ -240,6 +126,33 @@ class ImageRequest(StrictModel):
     format: AnyFormat = Field("png", description=_FORMAT)
     quality: Integer = Field(DEFAULT_QUALITY, ge=1, le=100, description=_QUALITY)
     metadata: Metadata = Field("full", description=_METADATA)
+
+
+class StoreRequest(LatentRequest):
+    """A latent to store, with what is changed in it."""
+
+    styles: list[StylesRequest] = Field([], max_length=MAX_LATENTS, description=_STYLES)
+    edits: list[EditRequest] = Field([], max_length=MAX_EDITS, description=_EDITS)
+
+    def to_request(self) -> ImageRequest:
+        """The image of the latent, whose class and truncation hold for its styles, too."""
+        inherited = ("class_index", "truncation_psi", "truncation_cutoff")
+        source = LatentRequest(**{name: getattr(self, name) for name in ("seed", "z", "w", "id", "mix")})
+        given = {name: getattr(self, name) for name in inherited if getattr(self, name) is not None}
+        return ImageRequest(latent=source, styles=self.styles, edits=self.edits, **given)
+
+
+class ImagesRequest(ImageRequest):
+    """An image or, with `seeds`, several."""
+
+    seeds: str | None = Field(
+        None,
+        max_length=4096,
+        pattern=r"^[0-9]{1,10}(-[0-9]{1,10})?(,[0-9]{1,10}(-[0-9]{1,10})?)*$",
+        description="several images that differ in their seeds, such as `0-15,40`, in a zip, multipart/mixed or one "
+        "contact sheet, as `Accept` says; excludes `seed` and `latent`",
+        examples=["0-15,40"],
+    )
 
 
 def _check_printable(value: str) -> str:
@@ -297,41 +210,69 @@ def _parse_crop(text: str) -> tuple[int, ...]:
     return tuple(int(float(value)) for value in text.split(","))
 
 
-class ImagePath(BaseModel):
-    """The path of an image's address."""
+class LatentPath(BaseModel):
+    """The path of a latent's address."""
 
     model: str = Field(
         max_length=MAX_NAME,
         description="name or digest of a model; images by digest may be cached for ever",
         examples=[DEMO_NAME],
     )
-    seed: QueryInteger = Field(ge=0, le=MAX_SEED, description="seed of the image", examples=[2])
-    format: AnyFormat = Field(description="file format, `jpg` as `jpeg`")
+    seed: SeedOrId = Field(description="seed, or id of a stored latent", examples=[2])
 
 
-class ImageQuery(StrictModel):
-    """The query of an image's address: fields of ImageRequest, some under shorter names. Unknown ones are refused."""
+class LatentQuery(StrictModel):
+    """The query of a latent's address. Unknown parameters are refused."""
 
-    width: QueryInteger | None = Field(None, ge=1, le=MAX_SIDE, description=_SIZE, examples=[512])
-    height: QueryInteger | None = Field(None, ge=1, le=MAX_SIDE, description=_SIZE, examples=[512])
+    latent: ClassVar[None] = None
+    styles: ClassVar[tuple[()]] = ()
+    edits: ClassVar[tuple[()]] = ()
+
     truncation_psi: QueryNumber = Field(
         1.0,
         ge=PSI_BOUNDS[0],
         le=PSI_BOUNDS[1],
-        description=f"{_PSI}; also `truncation_psi`",
+        description=f"{PSI}; also `truncation_psi`",
         examples=[0.7],
-        validation_alias=_both_names("truncation_psi", short_first=True),
+        validation_alias=both_names("truncation_psi", short_first=True),
     )
     truncation_cutoff: QueryInteger | None = Field(
         None,
         ge=0,
         le=MAX_CUTOFF,
-        description=f"{_CUTOFF}; also `truncation_cutoff`",
-        validation_alias=_both_names("truncation_cutoff", short_first=True),
+        description=f"{CUTOFF}; also `truncation_cutoff`",
+        validation_alias=both_names("truncation_cutoff", short_first=True),
     )
     class_index: Class | None = Field(
-        None, description=f"{_CLASS}; also `class_index`", validation_alias=_both_names("class_index", short_first=True)
+        None, description=f"{_CLASS}; also `class_index`", validation_alias=both_names("class_index", short_first=True)
     )
+
+
+class LatentAddress(LatentQuery, LatentPath):
+    """Path and query of a latent's address."""
+
+    def name_of(self, field: str) -> str:
+        return "seed" if field == "latent.id" else super().name_of(field)
+
+    def to_request(self) -> ImageRequest:
+        """The same image or latent as a request body. Region and crop are checked by Viewport."""
+        if isinstance(self.seed, int):
+            return cast(ImageRequest, self)  # it has the same fields
+        latent = LatentRequest.model_construct(id=self.seed)
+        return ImageRequest.model_construct(**dict(self) | {"seed": None, "latent": latent})
+
+
+class ImagePath(LatentPath):
+    """The path of an image's address."""
+
+    format: AnyFormat = Field(description="file format, `jpg` as `jpeg`")
+
+
+class ImageQuery(LatentQuery):
+    """The query of an image's address: fields of ImageRequest, some under shorter names. Unknown ones are refused."""
+
+    width: QueryInteger | None = Field(None, ge=1, le=MAX_SIDE, description=_SIZE, examples=[512])
+    height: QueryInteger | None = Field(None, ge=1, le=MAX_SIDE, description=_SIZE, examples=[512])
     # Annotated as strings, and parsed into tuples: FastAPI would read a tuple from repeated parameters.
     region: Annotated[str, AfterValidator(_parse_region)] | None = Field(
         None, description=_REGION, examples=["0.25,0.25,0.75,0.75"], json_schema_extra={"pattern": _REGION_PATTERN}
@@ -349,9 +290,5 @@ class ImageQuery(StrictModel):
     metadata: Metadata = Field("full", description=_METADATA)
 
 
-class ImageAddress(ImageQuery, ImagePath):
+class ImageAddress(ImageQuery, ImagePath, LatentAddress):
     """Path and query of an image's address."""
-
-    def to_request(self) -> ImageRequest:
-        """The same image as a request body. Region and crop are checked by Viewport."""
-        return cast(ImageRequest, self)  # it has the same fields

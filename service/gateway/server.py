@@ -94,6 +94,7 @@ async def running_gateway(
         app = create_app(app_state)
         async with (
             running_task(Reconciler(app_state.jobs, outputs, settings.job_days).run()),
+            running_task(app_state.latents.run()),
             running_task(Webhooks(app_state).run()),
             running_server(app, listener, settings.keep_alive),
         ):

@@ -3,14 +3,14 @@
 import re
 from dataclasses import dataclass
 
-from model.latents.latent import MAX_SEED
+from model.latents.latent import LATENT_ID, MAX_SEED
 from model.viewport import MAX_SIDE
 from service.iiif.request import UnknownIdentifierError, parse_integer
 
 DEFAULT_SIDE = 65_536
 """Default side of a live image, far above the training resolution: viewers can zoom in."""
 
-_FORM = "must be MODEL:SEED, optionally with :psi=, :cutoff=, :class=, :size= or :wrap=, or job:ID"
+_FORM = "must be MODEL:SEED or MODEL:lat_…, optionally with :psi=, :cutoff=, :class=, :size= or :wrap=, or job:ID"
 _JOB = re.compile(r"job:([0-9a-f]{32})")
 _SEED = re.compile(r"\d{1,10}", re.ASCII)
 _PSI = re.compile(r"-?\d(\.\d{0,15})?", re.ASCII)
@@ -25,10 +25,10 @@ class StoredIdentifier:
 
 @dataclass(frozen=True)
 class LiveIdentifier:
-    """A square image of a model, ``side`` pixels each way."""
+    """A square image of a model, ``side`` pixels each way. ``seed`` may be the id of a stored latent."""
 
     model: str
-    seed: int
+    seed: int | str
     psi: float = 1.0
     cutoff: int | None = None
     class_index: str | None = None
@@ -41,8 +41,9 @@ def parse_identifier(text: str) -> LiveIdentifier | StoredIdentifier:
     if match := _JOB.fullmatch(text):
         return StoredIdentifier(match[1])
     model, _, rest = text.partition(":")
-    seed, *parts = rest.split(":")
-    if not model or not _SEED.fullmatch(seed) or int(seed) > MAX_SEED:
+    latent, *parts = rest.split(":")
+    seed = latent if LATENT_ID.fullmatch(latent) else int(latent) if _SEED.fullmatch(latent) else MAX_SEED + 1
+    if not model or (isinstance(seed, int) and seed > MAX_SEED):
         raise UnknownIdentifierError("identifier", f"{_FORM}; a seed is from 0 to {MAX_SEED}")
     given: dict[str, str] = {}
     for part in parts:
@@ -52,7 +53,7 @@ def parse_identifier(text: str) -> LiveIdentifier | StoredIdentifier:
         given[name] = value
     return LiveIdentifier(
         model,
-        int(seed),
+        seed,
         _psi(given.get("psi", "1")),
         _integer(given, "cutoff"),
         given.get("class"),

@@ -27,6 +27,7 @@ from service.queue.messages import (
     RenderResult,
     Reply,
     ReplyHeader,
+    Wanted,
     WorkerInfo,
     live_workers,
 )
@@ -92,6 +93,7 @@ class RenderClient:
         spec: RenderSpec,
         timeout: float,  # noqa: ASYNC109 - it is a field of the request, too
         priority: Priority = "interactive",
+        wanted: Wanted = "image",
     ) -> RenderResult:
         """Has a worker render and encode an image. Cancelling this call cancels the request.
 
@@ -99,6 +101,7 @@ class RenderClient:
             spec: its ``model`` is a digest.
             timeout: seconds until the request expires.
             priority: "batch" is rendered when no interactive request waits.
+            wanted: what the result's content is, see Wanted.
 
         Raises:
             QueueFull: the request was not queued.
@@ -110,7 +113,9 @@ class RenderClient:
         loop, submitted = asyncio.get_running_loop(), time.time()
         started = loop.time()
         context, traceparent = current_log_context(), current_traceparent()
-        request = RenderRequest(uuid4().hex, spec, submitted, submitted + timeout, self._replies, context, traceparent)
+        request = RenderRequest(
+            uuid4().hex, spec, submitted, submitted + timeout, self._replies, context, traceparent, wanted
+        )
         pending = self._pending[request.id] = _Pending(loop.create_future(), started + timeout)
         self._submitted[priority].add(request)
         self._expire_at(pending.deadline)

@@ -21,6 +21,9 @@ Priority = Literal["interactive", "batch"]
 
 STREAM_OF: Mapping[Priority, str] = {"interactive": IMAGES, "batch": BATCH}
 
+Wanted = Literal["image", "styles"]
+"""What a worker answers with: an encoded image, or the styles w+ of its latent as little-endian float32."""
+
 BLOCK_MS = 500
 """Milliseconds for which one read waits for entries."""
 
@@ -99,7 +102,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """A request to render one image.
+    """A request to render one image, or for the styles of its latent.
 
     Attributes:
         id: 32 hex digits, random.
@@ -108,6 +111,7 @@ class RenderRequest:
         reply: the stream for the reply.
         context: fields of log messages about the request, such as ``request_id``.
         traceparent: the span of the HTTP request (W3C Trace Context); empty where it is not traced.
+        wanted: "styles" of the spec's latent in place of its image.
     """
 
     id: str
@@ -117,13 +121,14 @@ class RenderRequest:
     reply: str
     context: Mapping[str, str] = field(default_factory=dict)
     traceparent: str = ""
+    wanted: Wanted = "image"
 
     def to_fields(self) -> dict[str, str | bytes]:
         """The fields of the stream entry: what scripts and dead letters need, and MessagePack of the rest.
 
         ``pixels`` comes first, where lua/read.lua looks for it.
         """
-        rest = _Rest(self.spec.to_json(), self.submitted, self.deadline, self.context, self.traceparent)
+        rest = _Rest(self.spec.to_json(), self.submitted, self.deadline, self.context, self.traceparent, self.wanted)
         pixels = str(self.spec.viewport.pixels)
         return {"pixels": pixels, "id": self.id, "reply": self.reply, "request": _encoder.encode(rest)}
 
@@ -133,7 +138,7 @@ class RenderRequest:
         rest = _rest_decoder.decode(fields[b"request"])
         spec = RenderSpec.from_json(rest.spec)
         id_, reply = fields[b"id"].decode(), fields[b"reply"].decode()
-        return cls(id_, spec, rest.submitted, rest.deadline, reply, rest.context, rest.traceparent)
+        return cls(id_, spec, rest.submitted, rest.deadline, reply, rest.context, rest.traceparent, rest.wanted)
 
 
 class _Rest(msgspec.Struct, array_like=True):
@@ -142,6 +147,7 @@ class _Rest(msgspec.Struct, array_like=True):
     deadline: float
     context: Mapping[str, str]
     traceparent: str
+    wanted: Wanted = "image"
 
 
 class ReplyHeader(msgspec.Struct, frozen=True, array_like=True):

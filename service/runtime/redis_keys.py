@@ -36,12 +36,38 @@ JOBS_WAITING = "creps:jobs:waiting"
 JOBS_COMPARED = "creps:jobs:compared"
 """``run_id`` of the Redis process that was last compared with the object store."""
 
+DIRECTIONS_WANTED = "creps:directions:wanted"
+"""Hash of the digests of models whose directions some worker must find, with the number of attempts."""
+
+PROJECTIONS = "creps:projections"
+"""Sorted set of the ids of unfinished projections, by time of creation."""
+
 RECONCILER_LOCK = "creps:keeper"
 
 
 def worker_key(worker_id: str) -> str:
     """WorkerInfo of a live worker as JSON. Expires with its heartbeat."""
     return f"creps:worker:{worker_id}"
+
+
+def directions_lock_key(digest: str) -> str:
+    """Held by the worker that finds the directions of a model."""
+    return f"creps:directions:lock:{digest}"
+
+
+def directions_failed_key(digest: str) -> str:
+    """Exists for a while after the directions of a model could not be found."""
+    return f"creps:directions:failed:{digest}"
+
+
+def projection_key(projection_id: str) -> str:
+    """Hash with everything about one projection."""
+    return f"creps:projection:{projection_id}"
+
+
+def projection_lock_key(projection_id: str) -> str:
+    """Held by the worker that works on a projection."""
+    return f"creps:projection:{projection_id}:lock"
 
 
 def cancelled_key(request_id: str) -> str:

@@ -156,7 +156,7 @@ class GatewaySettings(CommonSettings):
     job_limit: int = Field(default=100, ge=1, le=10_000)
     """Most unfinished jobs. Beyond it the answer is 429 with Retry-After."""
     job_days: FiniteFloat = Field(default=7.0, gt=0, le=3650)
-    """Days after which a finished job and its files are removed."""
+    """Days after which a finished job and its files, and stored latents, are removed."""
     shared_jobs: bool = False
     """Whether each API key sees the jobs of all keys: true or false. They can also remove them."""
     webhook_secrets: Annotated[

@@ -32,6 +32,11 @@ os.execv(sys.argv[2], sys.argv[2:])
 """Replaces itself by the child. It is not a preexec_fn, which may deadlock where there are threads."""
 
 
+def guarded(command: Sequence[str]) -> tuple[str, ...]:
+    """The command of a child that is stopped when this process dies."""
+    return (sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *command)
+
+
 class Supervisor:
     """Keeps a child process running during an ``async with`` block, or from ``start`` to ``stop``.
 
@@ -95,10 +100,8 @@ class Supervisor:
         await asyncio.shield(self._keeper)
 
     async def _start(self) -> Process:
-        guard = (sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()))
         process = await asyncio.create_subprocess_exec(
-            *guard,
-            *self._command,
+            *guarded(self._command),
             stdin=DEVNULL,
             start_new_session=True,
             env={**os.environ, **self._environment},

@@ -10,6 +10,7 @@
  */
 
 import { Api, Problem, sleep } from "./api/client.js";
+import { Latents } from "./api/latents.js";
 import { askKey } from "./dialogs/key.js";
 import { HelpDialog } from "./dialogs/help.js";
 import { SaveDialog } from "./dialogs/save.js";
@@ -23,6 +24,7 @@ import { Compare } from "./panels/compare.js";
 import { Dock } from "./panels/dock.js";
 import { Gallery, imageName, thumbnailOf } from "./panels/gallery.js";
 import { Jobs } from "./panels/jobs.js";
+import { LatentsPanel } from "./panels/latents.js";
 import { PicturePanel } from "./panels/picture.js";
 import { listenToKeys, listenToPointers } from "./picture/gestures.js";
 import { OCTAVE, ZOOM_STEP, snap } from "./picture/grid.js";
@@ -58,6 +60,7 @@ let opened = false;
 let fitting = false;
 let busy = false;
 let patience = 0;
+let changes = 0; // of the image, by the user
 let visit = 0;
 
 const api = new Api({ askKey: askUser, tellWaiting: (message) => notice.wait(message) });
@@ -68,11 +71,13 @@ const motion = new Motion(fit(UNIT_SQUARE, viewer.size), () => viewer.size, show
 const minimap = new Minimap(({ x, y }) => motion.follow(clampView({ ...motion.view, x, y }, viewer.size)));
 const steps = new Steps(openLink);
 const dock = new Dock();
-const panel = new PicturePanel(showImage, (text, field) => notice.fail(text, "OK", () => field.focus()));
+const latents = new Latents(api);
+const panel = new PicturePanel(changeImage, (text, field) => notice.fail(text, "OK", () => field.focus()));
+const latentsPanel = new LatentsPanel(api, latents, changeImage);
 const compare = new Compare(api, resize, onError);
 const gallery = new Gallery({
-  onOpen: (image) => showImage(image),
-  onCompare: (image) => compare.open(image),
+  onOpen: (image) => changeImage(image),
+  onCompare: (image) => latents.resolve(image).then((resolved) => compare.open(resolved), onError),
   current: () => ({ image: state.image, thumbnail: thumbnailOf(viewer.layers, source().frame) }),
 });
 const jobs = new Jobs(api, imageOf, (job) => (job ? openJob(job) : backToLive()));
@@ -98,7 +103,7 @@ async function start() {
   panel.setModels(models);
   await waitForWorker();
   notice.clear();
-  for (const id of ["panel-picture", "seeds"]) element(id, HTMLElement).inert = false;
+  for (const id of ["panel-picture", "panel-latents", "seeds"]) element(id, HTMLElement).inert = false;
   resize();
   openLink();
   jobs.refresh();
@@ -116,9 +121,13 @@ async function openLink() {
   if (models.length === 0) return;
   const { image, view, jobId, faults } = readLink(location, models);
   const job = jobId === null ? null : await jobs.find(jobId);
+  const resolved = await latents.resolve(image).catch((error) => {
+    faults.push(`its latent cannot be used (${error.message})`);
+    return { ...image, recipe: undefined };
+  });
   if (jobId !== null && job === null) faults.push("its stored picture has been removed");
   const open = () => {
-    setState({ image: job ? imageOf(job) : image, view: jobId !== null && !job ? null : view, job });
+    setState({ image: job ? imageOf(job) : resolved, view: jobId !== null && !job ? null : view, job });
     steps.replace(writeLink(state));
   };
   notice.clear();
@@ -131,6 +140,26 @@ async function openLink() {
   viewer.stage.redraw();
   panel.setImage(image);
   notice.offer(`This link cannot be shown: ${faults.join("; ")}.`, `Show ${imageName(image)} instead`, open);
+}
+
+/** Show an image once the service keeps its latent; of several that follow each other, the last.
+ * @param {Image} image @param {boolean} [whileMoving] whether others follow at once */
+async function changeImage(image, whileMoving = false) {
+  const change = ++changes;
+  if (image.seed !== state.image.seed && image.recipe?.base) {
+    const { base: _, ...recipe } = image.recipe; // another seed is asked for
+    image = { ...image, recipe: Object.keys(recipe).length ? recipe : undefined };
+  }
+  if (!image.recipe) {
+    showImage(image, whileMoving);
+    return;
+  }
+  try {
+    const resolved = await latents.resolve(image);
+    if (change === changes) showImage(resolved, whileMoving);
+  } catch (error) {
+    if (change === changes) onError(/** @type {Error} */ (error));
+  }
 }
 
 /** Show a live image. @param {Image} image @param {boolean} [whileMoving] whether others follow at once */
@@ -157,7 +186,7 @@ function backToLive() {
 /** @param {Job} job @returns {Image} */
 function imageOf({ model, seed, truncation_psi, class_index }) {
   const name = models.find(({ digest }) => digest === model)?.name ?? model.slice(0, 12);
-  return { model: name, seed, psi: truncation_psi ?? 1, classIndex: class_index ?? null };
+  return { model: name, seed: seed ?? 0, psi: truncation_psi ?? 1, classIndex: class_index ?? null };
 }
 
 /** Only what is shown can be saved and shared. @param {boolean} now */
@@ -177,6 +206,7 @@ function setState(next) {
   setOpened(true);
   notice.clear();
   panel.setImage(state.image);
+  latentsPanel.setImage(state.image);
   jobs.showOpen(state.job?.id ?? null);
   gallery.setImage(state.image);
   const name = imageName(state.image);

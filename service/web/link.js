@@ -10,6 +10,13 @@
  * @property {number} seed
  * @property {number} psi truncation
  * @property {number | null} classIndex null for networks without classes
+ * @property {Recipe} [recipe] what is changed in the latent of the seed
+ * @property {string} [id] under which the service keeps the changed latent
+ *
+ * @typedef {object} Recipe
+ * @property {string} [base] id of a stored latent in place of the seed
+ * @property {{ seed: number, weight: number }} [mix] another seed, and its weight from 0 to 1
+ * @property {Record<string, number>} [edits] amounts of directions, by their names
  *
  * @typedef {object} State
  * @property {Image} image
@@ -29,6 +36,9 @@ import { BOUNDS, MIN_EXTENT, clamp } from "./picture/view.js";
 /** The service's largest seed. */
 export const MAX_SEED = 2 ** 32 - 1;
 
+/** The service's largest amount of an edit, in standard deviations. */
+const AMOUNT = 5;
+
 /** The service's range of the truncation, and what the page begins with. */
 export const PSI = { low: -2, high: 2, initial: 0.7 };
 
@@ -36,6 +46,10 @@ export const PSI = { low: -2, high: 2, initial: 0.7 };
 export function writeLink({ image, view, job }) {
   const values = new URLSearchParams({ model: image.model, seed: String(image.seed), psi: String(image.psi) });
   if (image.classIndex !== null) values.set("class", String(image.classIndex));
+  const { base, mix, edits } = image.recipe ?? {};
+  if (base) values.set("latent", base);
+  if (mix) values.set("mix", `${mix.seed},${mix.weight}`);
+  if (edits) values.set("edits", Object.entries(edits).map((edit) => edit.join(",")).join(";"));
   if (job) values.set("job", job.id);
   if (view) {
     // A millionth of the extent is less than a pixel of any screen.
@@ -64,6 +78,7 @@ export function readLink({ search, hash }, models) {
       seed: whole("seed", MAX_SEED),
       psi: within(values, "psi", PSI.initial, PSI.low, PSI.high, faults),
       classIndex: model.classes ? whole("class", model.classes - 1) : null,
+      ...readRecipe(values),
     },
     view: readView(values),
     jobId: values.get("job"),
@@ -74,6 +89,21 @@ export function readLink({ search, hash }, models) {
 /** What the page begins with: the bundled demo, or where it is not served the first. @param {Model[]} models */
 function defaultModel(models) {
   return models.find(({ name }) => name === "demo") ?? models[0];
+}
+
+/** What is no recipe is left out. @param {URLSearchParams} values @returns {{ recipe?: Recipe }} */
+function readRecipe(values) {
+  /** @type {Recipe} */
+  const recipe = {};
+  const base = values.get("latent") ?? "";
+  if (/^lat_[0-9a-f]{32}$/.test(base)) recipe.base = base;
+  const [, seed, weight] = /^(\d{1,10}),([\d.]{1,8})$/.exec(values.get("mix") ?? "") ?? [];
+  if (weight && Number(seed) <= MAX_SEED && Number(weight) <= 1) recipe.mix = { seed: Number(seed), weight: Number(weight) };
+  const edits = [...(values.get("edits") ?? "").matchAll(/(?:^|;)((?:sefa|pca):\d{1,4}),(-?[\d.]{1,8})/g)];
+  if (edits.length) {
+    recipe.edits = Object.fromEntries(edits.map(([, name, amount]) => [name, clamp(Number(amount) || 0, -AMOUNT, AMOUNT)]));
+  }
+  return Object.keys(recipe).length ? { recipe } : {};
 }
 
 /** @param {URLSearchParams} values @returns {View | null} */

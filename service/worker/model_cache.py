@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
+from model.latents.latent import Latent
 from model.spec import RenderSpec
 from service.models.catalog import Catalog
 from service.runtime import worker_metrics as metrics
@@ -56,6 +57,9 @@ class RendererLike(Protocol):
         self, specs: Sequence[RenderSpec], *, wanted: Sequence[Callable[[], bool]]
     ) -> list[NDArray[np.uint8]]:
         """The images [h, w, 3] of specs of this model; undefined pixels for those no longer ``wanted``."""
+
+    def styles(self, latent: Latent) -> NDArray[np.float32]:
+        """The styles w+ [num_ws, w_dim] of a latent."""
 
 
 Load = Callable[[Checkpoint], RendererLike]

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,8 @@ Contexts = Sequence[Mapping[str, str]]
 Wanted = Sequence[Callable[[], bool]]
 """For each spec of a batch, whether its image is still wanted. Once False, it stays so. Called in the render thread."""
 
-Outcome = PixelArray | RenderFailed
-"""The image [h, w, 3] of a spec, or why there is none."""
+Outcome = NDArray[Any] | RenderFailed
+"""The image [h, w, 3] or the styles [num_ws, w_dim] of a spec, or why there are none."""
 
 Outcomes = Sequence[Outcome]
 """For each spec of a batch."""
@@ -67,6 +68,10 @@ class RenderExecutor:
         Raises DeviceLostError.
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load, digest)
+
+    async def styles(self, specs: Sequence[RenderSpec], contexts: Contexts) -> Outcomes:
+        """The styles of the latents of specs that all name the same model. Raises DeviceLostError."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._find_styles, specs, contexts)
 
     async def evict_all_but(self, served: Set[str]) -> None:
         """Unloads models that are no longer served, after the current batch."""
@@ -120,6 +125,20 @@ class RenderExecutor:
         except Exception as error:
             self._check_device(error)
             return _load_failure(digest, error)
+
+    def _find_styles(self, specs: Sequence[RenderSpec], contexts: Contexts) -> Outcomes:
+        with log_context(**merge(contexts)):
+            return [self._styles_of(spec) for spec in specs]
+
+    def _styles_of(self, spec: RenderSpec) -> Outcome:
+        model = self._load(spec.model)
+        if isinstance(model, RenderFailed):
+            return model
+        try:
+            return model.renderer.styles(spec.latent)
+        except Exception as error:
+            self._check_device(error)
+            return to_failure(error)
 
     def _check_device(self, error: Exception) -> None:
         """Raises DeviceLostError if the device has failed, not only the batch."""

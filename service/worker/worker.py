@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
+from numpy.typing import NDArray
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -33,8 +35,10 @@ from service.runtime.metrics import labelled
 from service.runtime.redis import stop_task
 from service.runtime.redis_keys import BATCH, IMAGES, TILES
 from service.runtime.tracing import record_span
+from service.worker.direction_finder import DirectionFinder
 from service.worker.encoders import as_ready
 from service.worker.model_cache import CPU_BYTES, Load, ModelCache
+from service.worker.projection_runner import ProjectionRunner
 from service.worker.render_executor import DeviceLostError, Outcome, Outcomes, PixelArray, RenderExecutor, to_failure
 from service.worker.tile_processor import Tile, TileProcessor
 
@@ -113,6 +117,8 @@ class Worker:
         self._ahead_timer: asyncio.TimerHandle | None = None
         self._next_claim = 0.0
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encode")
+        self._directions = DirectionFinder(redis, catalog, store, self.id)
+        self._projections = ProjectionRunner(redis, catalog, store)
         self._tiles = TileProcessor(redis, store, lambda task: self._consumer.release([task]), self.id, self._encoders)
 
     def stop(self) -> None:
@@ -139,7 +145,8 @@ class Worker:
         try:
             await self._load_default()
             async with asyncio.TaskGroup() as tasks:
-                background = [tasks.create_task(work()) for work in (self._heartbeat, self._sweep, self._watch_models)]
+                works = (self._heartbeat, self._sweep, self._watch_models, self._directions.run, self._projections.run)
+                background = [tasks.create_task(work()) for work in works]
                 try:
                     await self._serve_until_stopped()
                 except DeviceLostError as error:
@@ -226,7 +233,7 @@ class Worker:
             started = time.perf_counter()
             self._read_ahead(items)
             try:
-                images = await self._render(items)
+                images = await (self._find_styles(items) if _wants_styles(items[0]) else self._render(items))
             except DeviceLostError:
                 await self._finished()
                 self._consumer.release(batch)
@@ -254,6 +261,9 @@ class Worker:
                 if tiles:
                     await self._tiles.look_for_ended(tiles)
         return await rendering
+
+    async def _find_styles(self, items: Sequence[WorkItem]) -> Outcomes:
+        return await self._executor.styles([item.spec for item in items], [item.log_fields for item in items])
 
     def _read_ahead(self, items: Sequence[WorkItem]) -> None:
         """Reads the next batch of images while ``items`` are rendered, if their time is known, and if nothing else is
@@ -338,10 +348,10 @@ class Worker:
             with log_context(**request.context):
                 return item, (ReplyHeader.of_failure(request.id, to_failure(error)), b"")
 
-    def _encode_reply(self, request: RenderRequest, image: PixelArray, render_seconds: float) -> Reply:
+    def _encode_reply(self, request: RenderRequest, image: NDArray[Any], render_seconds: float) -> Reply:
         image_format = request.spec.encoding.format
         now, started = time.time(), time.perf_counter()
-        content = self._encode(image, request.spec)
+        content = image.tobytes() if request.wanted == "styles" else self._encode(image, request.spec)
         seconds = time.perf_counter() - started
         labelled(metrics.ENCODE_DURATION, image_format).observe(seconds)
         record_span("encode", request.traceparent, now, now + seconds, format=image_format, bytes=len(content))
@@ -372,8 +382,12 @@ class Worker:
 
 
 def _by_model(items: Sequence[WorkItem]) -> list[list[WorkItem]]:
-    """One batch for each model, in the order of their first items."""
-    batches: dict[str, list[WorkItem]] = {}
+    """One batch for each model and for images or styles, in the order of their first items."""
+    batches: dict[tuple[str, bool], list[WorkItem]] = {}
     for item in items:
-        batches.setdefault(item.spec.model, []).append(item)
+        batches.setdefault((item.spec.model, _wants_styles(item)), []).append(item)
     return list(batches.values())
+
+
+def _wants_styles(item: WorkItem) -> bool:
+    return isinstance(item, QueuedRender) and item.request.wanted == "styles"

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.gateway.errors import ProblemResponse, UnavailableError, problem_response
 from service.gateway.middleware.proxy_headers import route_path
-from service.gateway.schemas import SHORT_NAMES, ImageQuery
+from service.gateway.schema_types import SHORT_NAMES
+from service.gateway.schemas import ImageQuery
 from service.runtime import gateway_metrics as metrics
 from service.runtime.logs import LOG_FIELDS, log_context
 from service.runtime.metrics import labelled

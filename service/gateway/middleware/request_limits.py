@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.gateway.errors import ProblemResponse
+from service.gateway.middleware.proxy_headers import route_path
 
 MAX_TARGET = 8 * 1024
 """Bytes of an address, query included: the least that RFC 9110, section 4.1, recommends."""
@@ -16,11 +17,15 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
 """Bytes of all names and values; a browser sends about 1,000."""
 
-MAX_BODY = 64 * 1024
-"""Bytes of a body; a long one has a few hundred."""
+MAX_BODY = 512 * 1024
+"""Bytes of a body. Most have a few hundred; w+ of the paper's 512² network has up to 170,000 as JSON."""
 
 BODY_TIMEOUT = 10.0
 """Seconds for reading a body."""
+
+UPLOADS = ("/v1/projections", "/v1/inspect")
+MAX_UPLOAD, UPLOAD_TIMEOUT = 16 * 1024 * 1024, 60.0
+"""The same for pictures. Few are received at once (AppState.uploads)."""
 
 
 def has_body(scope: Scope) -> bool:
@@ -42,22 +47,23 @@ class RequestLimitsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         complete = not has_body(scope)
         received = 0
+        limit, seconds = (MAX_UPLOAD, UPLOAD_TIMEOUT) if route_path(scope) in UPLOADS else (MAX_BODY, BODY_TIMEOUT)
         deadline: float | None = None
 
         async def receive_within_limits() -> Message:
             nonlocal received, complete, deadline
             if complete:  # the next message says that the client has disconnected
                 return await receive()
-            deadline = deadline or asyncio.get_running_loop().time() + BODY_TIMEOUT
+            deadline = deadline or asyncio.get_running_loop().time() + seconds
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(408, f"the body was not received within {BODY_TIMEOUT:g} s") from None
+                raise HTTPException(408, f"the body was not received within {seconds:g} s") from None
             complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
-            if received > MAX_BODY:
-                raise HTTPException(413, f"the body is above the limit of {MAX_BODY} bytes")
+            if received > limit:
+                raise HTTPException(413, f"the body is above the limit of {limit} bytes")
             return message
 
         async def send_and_close(message: Message) -> None:
@@ -65,13 +71,13 @@ class RequestLimitsMiddleware:
                 MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
-        app = _check_head(scope) or self.app
+        app = _check_head(scope, limit) or self.app
         if complete:
             return await app(scope, receive, send)
         return await app(scope, receive_within_limits, send_and_close)
 
 
-def _check_head(scope: Scope) -> ProblemResponse | None:
+def _check_head(scope: Scope, max_body: int) -> ProblemResponse | None:
     target = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
     if target > MAX_TARGET:
         return ProblemResponse(414, f"the address has {target} bytes, above the limit of {MAX_TARGET}")
@@ -94,6 +100,6 @@ def _check_head(scope: Scope) -> ProblemResponse | None:
     if scope["method"] == "POST" and coding.lower() != "identity":
         problem = f"the body has the Content-Encoding {coding!r}; only bodies without one are accepted"
         return ProblemResponse(415, problem, {"Accept-Encoding": "identity"})  # RFC 9110, section 15.5.16
-    if int(by_name.get(b"content-length", 0)) > MAX_BODY:
-        return ProblemResponse(413, f"the body is above the limit of {MAX_BODY} bytes")
+    if int(by_name.get(b"content-length", 0)) > max_body:
+        return ProblemResponse(413, f"the body is above the limit of {max_body} bytes")
     return None

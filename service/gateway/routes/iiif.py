@@ -18,7 +18,7 @@ from service.gateway.iiif_sources import Source, find_source
 from service.gateway.middleware.proxy_headers import base_address
 from service.gateway.plain_route import PlainRoute
 from service.gateway.responses import BackpressureResponse
-from service.gateway.routes.images import IMAGE_HEADERS, header
+from service.gateway.routes.images import IMAGE_HEADERS, header, identity_headers
 from service.gateway.state import AppState, CurrentAppState
 from service.iiif.info import CONTEXT, PROFILE, info_json
 from service.iiif.request import SUFFIXES, IIIFRequest, Limits
@@ -28,7 +28,7 @@ router = APIRouter(tags=["iiif"])
 
 _IDENTIFIER: Any = Field(
     max_length=300,
-    description="MODEL:SEED[:psi=…][:cutoff=…][:class=…][:size=N], or job:ID",
+    description="MODEL:SEED or MODEL:LATENT[:psi=…][:cutoff=…][:class=…][:size=N], or job:ID",
     examples=[f"{DEMO_NAME}:7"],
 )
 Identifier = Annotated[str, Path(), _IDENTIFIER]
@@ -113,9 +113,8 @@ async def get_iiif_image(parameters: ImageParameters, request: Request, app_stat
     canonical = f"{_address(identifier, request)}/{resolved.canonical}"
     headers = _headers(source, app_state, source.expected_tag(resolved)) | {
         "Link": f'<{canonical}>;rel="canonical", <{PROFILE}>;rel="profile"',
-        "X-Creps-Seed": str(source.seed),
-        "X-Creps-Digest": source.digest,
     }
+    headers |= identity_headers(source.spec)
     media_type = f"image/{resolved.format}"
     if response := http_cache.unrendered_response(request, headers, media_type):
         return response

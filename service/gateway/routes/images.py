@@ -6,14 +6,15 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from model.latents.latent import MAX_SEED
-from model.spec import FORMATS
+from model.spec import FORMATS, RenderSpec
 from service.gateway import http_cache
 from service.gateway.errors import responses
 from service.gateway.plain_route import PlainRoute
 from service.gateway.render import render_image, server_timing
 from service.gateway.resolve import ResolvedImage, resolve_request
 from service.gateway.responses import BackpressureResponse
-from service.gateway.schemas import ImageAddress, ImageRequest
+from service.gateway.schemas import ImageAddress, ImagesRequest
+from service.gateway.seeds import BATCH_CONTENT, draw_seeds
 from service.gateway.state import AppState, CurrentAppState
 from service.queue.messages import RenderResult
 
@@ -26,7 +27,8 @@ def header(description: str, **schema: Any) -> dict[str, Any]:
 
 
 IMAGE_HEADERS = {
-    "X-Creps-Seed": header("seed of the image", type="integer", minimum=0, maximum=MAX_SEED),
+    "X-Creps-Seed": header("seed of the image, if it has one", type="integer", minimum=0, maximum=MAX_SEED)
+    | {"required": False},
     "X-Creps-Digest": header("digest of the checkpoint", pattern="^[0-9a-f]{64}$"),
     "ETag": header("identifies the image's bytes"),
     "Cache-Control": header("who may cache the image, and for how long"),
@@ -39,6 +41,13 @@ _IMAGE: dict[int | str, dict[str, Any]] = {
         "content": {f"image/{name}": {"schema": {"type": "string", "format": "binary"}} for name in FORMATS},
     }
 }
+_IMAGES: dict[int | str, dict[str, Any]] = {  # several have no ETag and no times
+    200: {
+        "description": "The image or images",
+        "headers": {name: value | {"required": False} for name, value in (IMAGE_HEADERS | _TIMING).items()},
+        "content": _IMAGE[200]["content"] | BATCH_CONTENT,
+    }
+}
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
     304: {"description": "The image of If-None-Match is still current", "headers": IMAGE_HEADERS}
 }
@@ -46,20 +55,23 @@ _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
 
 @router.post(
     "/v1/images",
-    summary="Render an image",
+    summary="Render an image, or several",
     response_class=Response,
-    responses=_IMAGE | responses(400, 401, 404, 413, 415, 422, 429, 503, 504),
+    responses=_IMAGES | responses(400, 401, 404, 413, 415, 422, 429, 503, 504),
 )
-async def draw_image(body: ImageRequest, request: Request, app_state: CurrentAppState) -> Response:
-    """Render the image that the body describes, with a random seed if it has none."""
-    image = await resolve_request(body, app_state.models, app_state.settings.max_image_pixels)
+async def draw_image(body: ImagesRequest, request: Request, app_state: CurrentAppState) -> Response:
+    """Render the image that the body describes, with a random seed if it has none. With `seeds` the answer is, by
+    `Accept`, a zip with a manifest, multipart/mixed or a contact sheet; an image that fails does not fail others."""
+    if body.seeds is not None:
+        return await draw_seeds(body, body.seeds, request, app_state)
+    image = await resolve_request(body, app_state)
     return _response(image, await render_image(image, request, app_state), _headers(image, http_cache.NO_STORE))
 
 
 async def get_image(address: ImageAddress, request: Request, app_state: AppState) -> Response:
     """The same images as POST /v1/images, for links and caches. Nothing is rendered for HEAD, or if the client's
     If-None-Match has the image's ETag."""
-    image = await resolve_request(address, app_state.models, app_state.settings.max_image_pixels)
+    image = await resolve_request(address, app_state)
     cache_control = http_cache.cache_control(
         by_digest=address.model == image.checkpoint.digest, shared=not app_state.settings.needs_key
     )
@@ -88,15 +100,17 @@ plain_routes = [
 def _response(image: ResolvedImage, result: RenderResult, headers: dict[str, str]) -> Response:
     _, _, w, h = image.spec.viewport.crop
     image_format = image.spec.encoding.format
-    name = f"{image.checkpoint.name}-{image.seed}-{w}x{h}.{image_format}"
+    name = f"{image.checkpoint.name}-{image.label}-{w}x{h}.{image_format}"
     headers["ETag"] = http_cache.entity_tag(http_cache.image_key(image.spec), result.arithmetic)
     headers |= {"Content-Disposition": f'inline; filename="{name}"', "Server-Timing": server_timing(result)}
     return BackpressureResponse(result.content, headers=headers, media_type=f"image/{image_format}")
 
 
 def _headers(image: ResolvedImage, cache_control: str) -> dict[str, str]:
-    return {
-        "X-Creps-Seed": str(image.seed),
-        "X-Creps-Digest": image.checkpoint.digest,
-        "Cache-Control": cache_control,
-    }
+    return identity_headers(image.spec) | {"Cache-Control": cache_control}
+
+
+def identity_headers(spec: RenderSpec) -> dict[str, str]:
+    """The headers that tell the network and, if there is one, the seed of an image."""
+    headers = {"X-Creps-Digest": spec.model}
+    return headers if spec.latent.seed is None else headers | {"X-Creps-Seed": str(spec.latent.seed)}

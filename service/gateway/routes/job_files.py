@@ -150,7 +150,7 @@ def _download_name(status: Status, suffix: str) -> str:
     """Such as demo-seed7-2048x2048.tiff."""
     spec = status.job.export.spec
     class_ = "" if spec.latent.class_index is None else f"-class{spec.latent.class_index}"
-    seed = "" if spec.latent.seed is None else f"-seed{spec.latent.seed}"
+    seed = f"-seed{spec.latent.seed}" if spec.latent.is_seed else ""
     _, _, w, h = spec.viewport.crop
     return f"{status.job.model_name or spec.model[:12]}{class_}{seed}-{w}x{h}.{suffix}"
 

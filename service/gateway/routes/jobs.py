@@ -18,7 +18,8 @@ from service.gateway.middleware.auth import key_of, owner_of
 from service.gateway.middleware.proxy_headers import base_address
 from service.gateway.resolve import check_work, resolve_image
 from service.gateway.routes.images import header
-from service.gateway.schemas import JobRequest, QueryInteger, StrictModel
+from service.gateway.schema_types import QueryInteger, StrictModel
+from service.gateway.schemas import JobRequest
 from service.gateway.ssrf import check_url
 from service.gateway.state import AppState, CurrentAppState
 from service.imaging.export_spec import ExportSpec
@@ -132,10 +133,10 @@ async def _resolve(body: JobRequest, app_state: AppState, key: str | None) -> tu
 
     Without a seed, the same Idempotency-Key gives the same one.
     """
-    if body.seed is None and key is not None:
+    if body.seed is None and body.latent is None and key is not None:
         seed = int.from_bytes(_digest("seed", key)[:4], "big") % (MAX_SEED + 1)
         body = body.model_copy(update={"seed": seed})
-    image = await resolve_image(body, app_state.models)
+    image = await resolve_image(body, app_state)
     export, config = ExportSpec(image.spec, body.output, body.tile), image.checkpoint.config
     check_work(image.spec.viewport, config, app_state.settings.max_job_pixels, " for one job")
     return export, image.checkpoint.name, export.rendered_pixels(config.resolution, config.max_scale)

@@ -18,7 +18,7 @@ from starlette.types import Scope
 
 from service.gateway.http_cache import check_preconditions
 from service.gateway.middleware.proxy_headers import base_address
-from service.gateway.schemas import MAX_NAME
+from service.gateway.schema_types import MAX_NAME
 from service.gateway.state import CurrentAppState
 from service.models.catalog import DEMO_NAME
 
@@ -75,7 +75,8 @@ def _preview(query: QueryParams, base: str, *, public: bool) -> str:
     if not (re.fullmatch(r"\d{1,10}", seed, re.ASCII) and re.fullmatch(r"-?\d(\.\d{1,9})?", psi, re.ASCII)):
         model, seed, psi, class_ = _LINK_DEFAULTS.values()
     tags = {"og:title": f"{model}, seed {seed} – CREPS Explorer", "og:type": "website"}
-    if public and len(model) <= MAX_NAME:
+    changed = any(name in query for name in ("latent", "mix", "edits"))  # whose image has no address yet
+    if public and len(model) <= MAX_NAME and not changed:
         parameters = {"width": "1200", "height": "630", "psi": psi} | ({"class": class_} if class_ else {})
         tags["og:image"] = f"{base}/v1/images/{quote(model, safe='')}/{seed}.jpeg?{urlencode(parameters)}"
     return "\n    ".join(f'<meta property="{name}" content="{escape(text)}">' for name, text in tags.items())

@@ -31,9 +31,9 @@ export function partPath(id, { x, y, width, height }, size, suffix) {
 
 /** The info.json of a live image, or with an id of a job's, for IIIF viewers.
  * @param {Image} image @param {string | null} jobId */
-export function iiifAddress({ model, seed, psi, classIndex }, jobId) {
+export function iiifAddress({ model, seed, psi, classIndex, id }, jobId) {
   const ofClass = classIndex === null ? "" : `:class=${classIndex}`;
-  const live = `${encodeURIComponent(model)}:${seed}:psi=${psi}${ofClass}`;
+  const live = `${encodeURIComponent(model)}:${id ?? `${seed}:psi=${psi}${ofClass}`}`;
   return absolute(`iiif/3/${jobId === null ? live : `job:${jobId}`}/info.json`);
 }
 
@@ -43,10 +43,10 @@ export function absolute(address) {
 }
 
 /** @param {Image} image @param {string} format @param {Record<string, string>} query */
-function path({ model, seed, psi, classIndex }, format, query) {
-  const values = new URLSearchParams({ psi: String(psi), ...query });
-  if (classIndex !== null) values.set("class", String(classIndex));
-  return `v1/images/${encodeURIComponent(model)}/${seed}.${format}?${String(values).replaceAll("%2C", ",")}`;
+function path({ model, seed, psi, classIndex, id }, format, query) {
+  const values = new URLSearchParams({ ...(id ? {} : { psi: String(psi) }), ...query });
+  if (classIndex !== null && !id) values.set("class", String(classIndex));
+  return `v1/images/${encodeURIComponent(model)}/${id ?? seed}.${format}?${String(values).replaceAll("%2C", ",")}`;
 }
 
 /** @param {Size} size */

@@ -8,6 +8,9 @@
  * @property {number} resolution training resolution
  * @property {number} max_scale of the finest detail, relative to that
  * @property {number | null} classes number of classes; 0 or null for an unconditional network
+ * @property {string[]} [class_names] of the first classes
+ *
+ * @typedef {{ name: string, layers: number[], effect: number, luma: number, chroma: number }} Direction
  *
  * @typedef {object} Limits of the service
  * @property {number} max_image_pixels @property {number} max_image_positions rows and columns
@@ -61,6 +64,12 @@ export class Api {
     return (await response.json()).models;
   }
 
+  /** @param {string} model @param {AbortSignal} signal @returns {Promise<Direction[]>} the strongest first */
+  async directions(model, signal) {
+    const response = await this.#get(`v1/models/${encodeURIComponent(model)}/directions`, signal);
+    return (await response.json()).directions;
+  }
+
   /** @returns {Promise<Limits>} */
   async limits() {
     return (await this.#get("v1/limits")).json();
@@ -112,12 +121,13 @@ export class Api {
 
   /** Send a request once, or again with a new API key if one is needed.
    * @param {string} method @param {string} path
-   * @param {{ body?: object, headers?: Record<string, string>, signal?: AbortSignal }} [options] body: sent as JSON
+   * @param {{ body?: object, file?: Blob, headers?: Record<string, string>, signal?: AbortSignal }} [options] body: sent as
+   *     JSON; file: sent as it is
    * @param {() => void} [beforeTry] */
-  async send(method, path, { body, headers = {}, signal } = {}, beforeTry = () => {}) {
+  async send(method, path, { body, file, headers = {}, signal } = {}, beforeTry = () => {}) {
     /** @type {Record<string, string>} */
     const json = body === undefined ? {} : { "Content-Type": "application/json" };
-    const request = { method, signal, headers: { ...json, ...headers }, body: body && JSON.stringify(body) };
+    const request = { method, signal, headers: { ...json, ...headers }, body: file ?? (body && JSON.stringify(body)) };
     for (;;) {
       beforeTry();
       const key = sessionStorage.getItem(KEY_STORAGE);

@@ -210,12 +210,11 @@ export class SaveDialog {
 
   /** @param {Choice} choice */
   async #order({ region, size, format, quality }) {
-    const { model, seed, psi, classIndex } = /** @type {{ state: State }} */ (this.#shown).state.image;
+    const { model, seed, psi, classIndex, id } = /** @type {{ state: State }} */ (this.#shown).state.image;
     const body = {
       model,
-      seed,
-      truncation_psi: psi,
-      ...(classIndex === null ? {} : { class_index: classIndex }),
+      ...(id ? { latent: { id } } : { seed, truncation_psi: psi }),
+      ...(classIndex === null || id ? {} : { class_index: classIndex }),
       ...scaled(size, 1),
       region,
       tile: TILE,

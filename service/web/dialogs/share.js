@@ -53,7 +53,7 @@ function ways(state, canvas, needsKey) {
   const size = view ? withLongSide(canvas, LONG_SIDE) : { width: LONG_SIDE, height: LONG_SIDE };
   const region = view ? regionOf(view, canvas) : null;
   const address = absolute(imagePath(image, region, size, "png"));
-  const name = `${image.model}-seed${image.seed}.png`;
+  const name = `${image.model}-${image.id ?? `seed${image.seed}`}.png`;
   const curlKey = needsKey ? ' \\\n  -H "Authorization: Bearer $CREPS_KEY"' : "";
   const python = needsKey
     ? `import os, httpx\nkey = {"Authorization": f"Bearer {os.environ['CREPS_KEY']}"}\nimage = httpx.get("${address}", headers=key)\nopen("${name}", "wb").write(image.raise_for_status().content)`

@@ -61,5 +61,6 @@ export class Dock {
       tab.tabIndex = selected ? 0 : -1;
       element(/** @type {string} */ (tab.getAttribute("aria-controls")), HTMLElement).hidden = !selected;
     }
+    chosen.dispatchEvent(new Event("selected"));
   }
 }

@@ -68,9 +68,11 @@ export class Gallery {
 }
 
 /** @param {import("../link.js").Image} image */
-export function imageName({ model, seed, psi, classIndex }) {
+export function imageName({ model, seed, psi, classIndex, recipe }) {
   const ofClass = classIndex === null ? "" : ` · class ${classIndex}`;
-  return `${model}${ofClass} · seed ${seed} · ψ ${shownPsi(psi)}`;
+  const source = recipe?.base ? "own latent" : `seed ${seed}`;
+  const mixed = recipe?.mix ? ` + ${recipe.mix.seed}` : "";
+  return `${model}${ofClass} · ${source}${mixed} · ψ ${shownPsi(psi)}${recipe?.edits ? " · edited" : ""}`;
 }
 
 /** A small picture of what is loaded. @param {import("../picture/layers.js").Layers} layers

@@ -12,7 +12,7 @@
  * @property {string} format
  * @property {number} tile
  * @property {string} model digest
- * @property {number} seed
+ * @property {number | null} seed null for an image of another latent
  * @property {number} [truncation_psi]
  * @property {number | null} [class_index]
  * @property {import("../picture/view.js").Region} [region]
@@ -61,9 +61,10 @@ export class JobCard {
     this.reactions = reactions;
     const canvas = create("canvas", { className: "tile-map", ariaHidden: "true" });
     this.map = new TileMap(canvas, api, job);
-    const { model, seed } = reactions.imageOf(job);
-    this.title = `${model}, seed ${seed}, ${dimensions(job)} ${NAMES[job.output]}`;
-    const title = create("strong", { textContent: `${model} · seed ${seed}` });
+    const { model } = reactions.imageOf(job);
+    const latent = job.seed === null ? "other latent" : `seed ${job.seed}`;
+    this.title = `${model}, ${latent}, ${dimensions(job)} ${NAMES[job.output]}`;
+    const title = create("strong", { textContent: `${model} · ${latent}` });
     const kind = create("span", { textContent: `${dimensions(job)} ${NAMES[job.output]}` });
     this.element.setAttribute("aria-label", this.title);
     this.#bar.setAttribute("aria-label", "Progress");

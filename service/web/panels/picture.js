@@ -74,14 +74,15 @@ export class PicturePanel {
 
   /** @param {Partial<Image>} values @param {boolean} whileMoving */
   #change(values, whileMoving) {
-    this.setImage({ ...this.#image, ...values });
+    const { id: _, ...image } = this.#image;
+    this.setImage({ ...image, ...values });
     this.onChange(this.#image, whileMoving);
   }
 
   /** @param {HTMLElement} edited */
   #read(edited) {
-    const before = this.#image;
-    const { seed, psi, classIndex } = before;
+    const { id: _, ...before } = this.#image;
+    const { seed, psi, classIndex, recipe, model } = before;
     const classes = this.#classes(this.#model.value);
     this.#class.max = String(Math.max(classes - 1, 0));
     const typed = (/** @type {HTMLInputElement} */ field) => (this.#accepts(field) ? field.valueAsNumber : null);
@@ -91,6 +92,7 @@ export class PicturePanel {
       seed: typed(this.#seed) ?? seed,
       psi: typed(this.#psi) ?? psi,
       classIndex: classes ? (typed(this.#class) ?? clamp(classIndex ?? 0, 0, classes - 1)) : null,
+      ...(recipe && model === this.#model.value ? { recipe } : {}), // which is of that model
     };
     this.#slider.value = String(this.#image.psi);
     this.#showClass();
@@ -136,13 +138,19 @@ export class PicturePanel {
   #showClass() {
     const classes = this.#classes(this.#image.model);
     element("class-field", HTMLElement).hidden = !classes;
-    element("class-range", HTMLElement).textContent = classes ? `0 – ${classes - 1}` : "";
+    const name = this.#named(this.#image.model)?.class_names?.[this.#image.classIndex ?? 0];
+    element("class-range", HTMLElement).textContent = classes ? (name ?? `0 – ${classes - 1}`) : "";
     this.#class.max = String(Math.max(classes - 1, 0));
     if (classes && !this.#class.value) this.#class.value = String(this.#image.classIndex);
   }
 
   /** @param {string} name */
   #classes(name) {
-    return this.#models.find((model) => model.name === name)?.classes ?? 0;
+    return this.#named(name)?.classes ?? 0;
+  }
+
+  /** @param {string} name */
+  #named(name) {
+    return this.#models.find((model) => model.name === name);
   }
 }

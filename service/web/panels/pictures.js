@@ -72,7 +72,13 @@ export class Pictures {
 
 /** @param {Image} a @param {Image} b */
 export function isSame(a, b) {
-  return a.model === b.model && a.seed === b.seed && a.psi === b.psi && a.classIndex === b.classIndex;
+  return (
+    a.model === b.model &&
+    a.seed === b.seed &&
+    a.psi === b.psi &&
+    a.classIndex === b.classIndex &&
+    JSON.stringify(a.recipe) === JSON.stringify(b.recipe)
+  );
 }
 
 /** @param {Entry[]} entries @param {Entry} entry */

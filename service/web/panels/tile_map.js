@@ -71,7 +71,7 @@ export class TileMap {
   /** Show a live image for the other outputs. */
   async #drawLive() {
     const { model, seed, truncation_psi, class_index, region } = this.job;
-    if (!region) return;
+    if (!region || seed === null) return;
     const image = { model, seed, psi: truncation_psi ?? 1, classIndex: class_index ?? null };
     const path = imagePath(image, region, this.canvas, "jpeg");
     await this.#paint(path, () => [0, 0, this.canvas.width, this.canvas.height]);

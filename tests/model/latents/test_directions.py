@@ -14,8 +14,9 @@ from kernels.renderer import Renderer
 from model.checkpoint import Checkpoint
 from model.errors import InputError
 from model.generator import Generator
+from model.latents.direction import Direction
 from model.latents.direction_files import load_directions
-from model.latents.directions import MIN_EFFECT, MIN_RATIO, Direction, affines_of_styles, find_directions
+from model.latents.directions import MIN_EFFECT, MIN_RATIO, affines_of_styles, find_directions
 from model.latents.effects import Effects
 from model.latents.latent import Edit, Latent, Weighted, pack_floats
 from model.spec import RenderSpec

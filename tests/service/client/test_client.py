@@ -20,14 +20,17 @@ from PIL import Image as PillowImage
 
 import service.client
 from model.config import GeneratorConfig
-from model.spec import FORMATS
+from model.latents.latent import Latent
+from model.spec import FORMATS, Encoding, RenderSpec
+from model.viewport import Viewport
 from service.client import AsyncClient, Client, Job, JobError, ServiceError
 from service.client.values import SUFFIXES, Picture
+from service.imaging.metadata import embed
 from service.jobs.repository import JobRepository
 from tests.deploy.images import ROOT, canonical
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.routes.jobs.ordering import drawing
-from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
+from tests.service.gateway.stand_in import RunningGateway, draw, run_gateway, settings
 from tests.service.jobs.stand_in import expected_tiles
 
 ORDER = {"model": "pattern", "seed": 7, "width": 300, "height": 200, "tile": 64}
@@ -92,6 +95,35 @@ def test_images(call: Call, tmp_path: Path) -> None:
         assert opened.size == (20, 10)
     (model,) = call("models")
     assert (model.name, model.digest, model.resolution) == ("pattern", image.digest, 32)
+
+
+def test_latents(call: Call, gateway: RunningGateway) -> None:
+    values = call("latent", "pattern", 7, truncation_psi=0.5)
+    assert (len(values.z), values.w, values.w_plus) == (1, [8.0], [[7.5]] * 9)  # of the stand-in for the queue
+    latent_id = call("store_latent", {"w": values.w_plus}, model="pattern")
+    image = call("image", model="pattern", latent={"id": latent_id}, edits=[{"direction": [0.5], "amount": 1}], width=8)
+    assert image.seed is None
+    latent = gateway.queue.asked[-1].latent
+    assert latent.w == np.full(9, 7.5, "<f4").tobytes()
+    assert [edit.amount for edit in latent.edits] == [1]
+    file = io.BytesIO()
+    np.save(file, np.full((9, 1), 7.5, np.float32))
+    assert call("store_latent", file.getvalue(), model="pattern") == latent_id
+
+
+def test_several_images(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = call("images", "3,0-1", model="pattern", width=8, format="jpeg")
+    assert [(seed, image.seed, image.media_type) for seed, image in images.items()] == [
+        (seed, seed, "image/jpeg") for seed in (3, 0, 1)
+    ]
+    sheet = call("sheet", {"model": "pattern", "width": 8}, {"field": "seed", "values": [1, 2]})
+    assert sheet.media_type == "image/png"
+
+
+def test_what_a_picture_tells(call: Call, gateway: RunningGateway) -> None:
+    spec = RenderSpec("0" * 64, Latent(seed=2), Viewport.resolve(20, 10), Encoding("webp"))
+    described = call("inspect", embed(draw(spec), spec))
+    assert (described["spec"]["latent"], described["model_name"]) == ({"seed": 2}, None)
 
 
 def test_what_is_wrong_is_named(call: Call, kind: str, gateway: RunningGateway) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 from obstore.store import MemoryStore
 from PIL import Image
 from pydantic import SecretStr
@@ -26,7 +27,7 @@ from service.gateway.state import AppState
 from service.jobs.reconciler import Reconciler
 from service.models.catalog import Catalog
 from service.queue.client import RenderClient
-from service.queue.messages import Priority, RenderResult, WorkerInfo
+from service.queue.messages import Priority, RenderResult, Wanted, WorkerInfo
 from service.runtime.embedded_redis import embedded_redis
 from service.runtime.redis import connect
 from service.runtime.settings import Settings
@@ -50,7 +51,14 @@ class StandInClient(RenderClient):
     async def devices_lost(self) -> int:
         return 0
 
-    async def render(self, spec: RenderSpec, timeout: float, priority: Priority = "interactive") -> RenderResult:  # noqa: ASYNC109
+    async def render(
+        self,
+        spec: RenderSpec,
+        timeout: float,  # noqa: ASYNC109
+        priority: Priority = "interactive",
+        wanted: Wanted = "image",
+    ) -> RenderResult:
+        """An image or, as styles, 9 rows with the seed and the truncation."""
         self.asked.append(spec)
         self.priorities.append(priority)
         if self.failure:
@@ -61,7 +69,11 @@ class StandInClient(RenderClient):
             except asyncio.CancelledError:
                 self.cancelled.set()
                 raise
-        return RenderResult(self.content or draw(spec), 0.001, 0.0125, 0.002, self.arithmetic)
+        if wanted == "styles":
+            content = np.full((9, 1), (spec.latent.seed or 0) + spec.latent.psi, "<f4").tobytes()
+        else:
+            content = self.content or draw(spec)
+        return RenderResult(content, 0.001, 0.0125, 0.002, self.arithmetic)
 
     async def depths(self) -> dict[str, int]:
         return {"pictures": 3, "tiles": 0}

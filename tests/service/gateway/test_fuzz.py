@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import obstore
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import checks
 
 from model.config import GeneratorConfig
+from model.latents.direction import Direction, encode_directions
 from service.gateway.app import create_app
 from service.models.catalog import Catalog
+from service.queue.directions import directions_path
 from service.queue.messages import WorkerInfo
 from service.runtime.redis import connect
 from tests.service.checkpoints import save_hollow_checkpoint
@@ -43,11 +47,14 @@ schema = schemathesis.openapi.from_dict(DESCRIPTION)
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
-    save_hollow_checkpoint(folder, "demo", GeneratorConfig(32))
-    save_hollow_checkpoint(folder, "kinds", GeneratorConfig(64, classes=3))
+    demo = save_hollow_checkpoint(folder, "demo", GeneratorConfig(32))
+    kinds = save_hollow_checkpoint(folder, "kinds", GeneratorConfig(64, classes=3))
     with run_gateway(
         folder, gateway_settings(max_image_pixels=MAX_PIXELS, max_job_pixels=10 * MAX_PIXELS, job_limit=10_000)
     ) as gateway:
+        for model in (demo, kinds):  # no worker looks for them
+            directions = encode_directions([Direction("sefa:0", (1,), np.ones(1), 1.0)], model.config)
+            obstore.put(gateway.app_state.outputs, directions_path(model.digest), directions)
         gateway.queue.alive = [WorkerInfo("worker-1", "cpu", "idle", ())]
         yield gateway.address
 

@@ -75,6 +75,9 @@ class PatternRenderer:
                     raise RuntimeError("secret detail")
         return [pattern(spec) for spec in specs]
 
+    def styles(self, latent: Latent) -> NDArray[np.float32]:
+        raise NotImplementedError
+
 
 def journal(folder: Path) -> list[str]:
     """ "<seed> <width> <x>,<y>" of every tile whose drawing was begun."""

@@ -4,6 +4,7 @@ It draws red as x, green as y and blue as seed and class, so a pixel of the canv
 shows; and it keeps what it was asked, so that the requests can be checked too.
 """
 
+import hashlib
 import io
 import itertools
 import json
@@ -44,6 +45,7 @@ class Asked:
     psi: float
     region: tuple[float, float, float, float]
     class_index: int | None
+    latent: str | None = None
 
     @property
     def extents(self) -> tuple[float, float]:
@@ -78,6 +80,11 @@ class StandIn(ThreadingHTTPServer):
         self.open = threading.Event()  # pictures wait for it
         self.open.set()
         self.jobs: list[dict[str, Any]] = []
+        self.ids: list[str] = []  # of those, in their order
+        self.latents: list[dict[str, Any]] = []  # that were stored, as JSON
+        self.uploads: list[bytes] = []  # files of latents and pictures
+        self.projection: list[dict[str, Any]] = []  # its states, one for each answer
+        self.directions: list[dict[str, Any]] = []
         self.orders: list[dict[str, Any]] = []
         self.order_keys: list[str] = []  # Idempotency-Key of each order, the refused ones among them
         self.stored: list[tuple[int, int, int]] = []  # tiles of whichever job is watched
@@ -123,6 +130,10 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, json.dumps(self.limits()).encode(), "application/json")
         elif path == "/v1/models":
             self.answer(200, json.dumps({"models": self.stand_in.models}).encode(), "application/json")
+        elif path.startswith("/v1/projections/"):
+            self.answer(200, json.dumps(self.stand_in.projection.pop(0)).encode(), "application/json")
+        elif path.endswith("/directions"):
+            self.answer(200, json.dumps({"directions": self.stand_in.directions}).encode(), "application/json")
         elif path.startswith("/v1/images/"):
             self.answer_image()
         elif path == "/v1/jobs":
@@ -133,9 +144,16 @@ class Handler(BaseHTTPRequestHandler):
             self.answer_problem(404, {}, {"title": "Not found"})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Content-Type"] != "application/json":
+            self.answer_upload(content)
+            return
+        body = json.loads(content)
         if self.stand_in.key and self.headers["Authorization"] != f"Bearer {self.stand_in.key}":
             self.answer_problem(401, {}, {"title": "Unauthorized", "detail": "a key is needed"})
+            return
+        if self.path.startswith("/v1/latents?"):
+            self.answer_latent(body)
             return
         self.stand_in.order_keys.append(self.headers["Idempotency-Key"])
         if self.stand_in.problems:
@@ -156,6 +174,22 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.stand_in.jobs.remove(job)
         self.answer(200, json.dumps(job).encode(), "application/json")
+
+    def answer_upload(self, content: bytes) -> None:
+        """The id of a latent, or the first state of the projection of a picture."""
+        self.stand_in.uploads.append(content)
+        if self.stand_in.problems:
+            self.answer_problem(*self.stand_in.problems.pop(0))
+        elif self.path.startswith("/v1/projections?"):
+            self.answer(202, json.dumps(self.stand_in.projection.pop(0)).encode(), "application/json")
+        else:
+            self.answer(201, json.dumps({"id": f"lat_{'f' * 32}"}).encode(), "application/json")
+
+    def answer_latent(self, body: dict[str, Any]) -> None:
+        self.stand_in.latents.append(body)
+        digest = hashlib.md5(json.dumps(body, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+        self.stand_in.ids.append(f"lat_{digest}")
+        self.answer(201, json.dumps({"id": self.stand_in.ids[-1]}).encode(), "application/json")
 
     def answer_of_job(self, job: dict[str, Any], path: str) -> None:
         if path.startswith("/iiif/"):
@@ -246,7 +280,7 @@ def new_job(number: int, order: dict[str, Any]) -> dict[str, Any]:
     """A job as the service describes it, as far as the page looks."""
     fixed = {"state": "queued", "error": None, "tiles_done": 0, "tiles_total": 40, "progress": 0.0, "eta_seconds": None}
     names = ("output", "format", "tile", "seed", "truncation_psi", "width", "height", "region")
-    asked = {name: order[name] for name in names}
+    asked = {name: order.get(name) for name in names}
     digest = "b" * 64 if order.get("class_index") is not None else "a" * 64
     return {"id": f"{number:032x}", "model": digest, "class_index": order.get("class_index"), **fixed, **asked}
 
@@ -264,7 +298,7 @@ def encode(pixels: NDArray[np.uint8], image_format: str) -> bytes:
 def parse(path: str) -> Asked:
     """Reads an address as the gateway does, and as strictly."""
     parts = urlsplit(path)
-    match = re.fullmatch(r"/v1/images/([^/]+)/(\d+)\.(png|jpeg|webp)", parts.path)
+    match = re.fullmatch(r"/v1/images/([^/]+)/(\d+|lat_[0-9a-f]{32})\.(png|jpeg|webp)", parts.path)
     assert match, path
     query = dict(parse_qsl(parts.query, strict_parsing=True))
     address = {"model": unquote(match[1]), "seed": match[2], "format": match[3]}
@@ -275,7 +309,8 @@ def parse(path: str) -> Asked:
     _, _, width, height = viewport.crop
     return Asked(
         model=str(request.model),
-        seed=int(match[2]),
+        seed=int(match[2][4:8], 16) if match[2].startswith("lat_") else int(match[2]),
+        latent=match[2] if match[2].startswith("lat_") else None,
         format=match[3],
         width=width,
         height=height,

@@ -11,6 +11,7 @@ from tests.service.web.canvas import box, eventually, is_settled, wait_for_full
 from tests.service.web.npm import npm_file
 from tests.service.web.stand_in import StandIn, new_job
 from tests.service.web.test_jobs import ORDER
+from tests.service.web.test_latents import DIRECTIONS
 
 AXE_VERSION = "4.14.1"
 WINDOWS = [(1440, 900), (1000, 640), (844, 390), (390, 844), (320, 568)]
@@ -57,11 +58,12 @@ def check_layout(page: Page, width: int, height: int) -> None:
     ("width", "height"), [pytest.param(*size, marks=() if size[0] == 390 else pytest.mark.slow) for size in WINDOWS]
 )
 def test_nothing_covers_anything(new_page: Callable[..., Page], service: StandIn, width: int, height: int) -> None:
+    service.directions = DIRECTIONS
     page = new_page(viewport={"width": width, "height": height}, has_touch=width < 900)
     page.goto(service.url)
     wait_for_full(page, service)
     check_layout(page, width, height)
-    for name in ("Picture", "Jobs", "Gallery"):
+    for name in ("Picture", "Latent", "Jobs", "Gallery"):
         if not page.get_by_role("tab", name=name).is_visible():
             page.get_by_role("button", name="Panels").click()
         page.get_by_role("tab", name=name).click()
@@ -97,11 +99,17 @@ def test_axe_finds_nothing(new_page: Callable[..., Page], service: StandIn, axe:
         {**new_job(2, ORDER), "state": "succeeded"},
         {**new_job(3, ORDER), "state": "failed", "error": "no space left"},
     ]
+    service.directions = DIRECTIONS
     page = new_page(color_scheme=scheme)
     page.goto(f"{service.url}?model=animals&class=2&x=0.5&y=0.5&extent=0.2")
     wait_for_full(page, service)
     page.get_by_label("Show the numbers").check()
     page.get_by_role("button", name="Favourite").click()
+    assert findings(page, axe) == []
+    page.get_by_role("tab", name="Latent").click()
+    expect(page.get_by_role("slider", name="sefa:0")).to_be_visible()
+    page.get_by_role("slider", name="sefa:0").fill("1.5")
+    expect(page.locator("output", has_text="1.50")).to_be_visible()
     assert findings(page, axe) == []
     page.get_by_role("tab", name="Jobs").click()
     page.get_by_role("button", name="Open", exact=True).click()
@@ -155,5 +163,6 @@ def test_every_control_is_reached_by_the_keyboard(page: Page) -> None:
     assert [name for name in reached if name in wanted] == wanted
     page.locator("#tab-picture").focus()
     page.keyboard.press("ArrowRight")
-    expect(page.get_by_role("tabpanel", name="Jobs")).to_be_visible()
-    expect(page.locator("#tab-jobs")).to_be_focused()
+    expect(page.get_by_role("tabpanel", name="Latent")).to_be_visible()
+    expect(page.get_by_text("This model has no directions of its own.")).to_be_visible()
+    expect(page.locator("#tab-latents")).to_be_focused()

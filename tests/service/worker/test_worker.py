@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -203,6 +204,23 @@ async def test_a_bad_request_fails_alone(
     assert "secret" not in str(failure.value)
     assert [result.content for result in good] == [b"8x4 1 png", b"8x4 2 png"]
     assert journal(tmp_path)[0][2] == [1, seed, 2]  # they were in one batch
+
+
+async def test_styles_are_answered_beside_images(
+    redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    def styles_of(digest: str, seed: int) -> "asyncio.Task[RenderResult]":
+        return asyncio.create_task(client.render(make_spec(digest, seed), LONG, wanted="styles"))
+
+    async with running_worker(redis, tmp_path):
+        image, styles = submit(client, checkpoint.digest, 5), styles_of(checkpoint.digest, 7)
+        failing = [styles_of(checkpoint.digest, stand_in.INVALID), styles_of("0" * 64, 1)]
+        assert (await image).content == b"8x4 5 png"
+        assert np.frombuffer((await styles).content, "<f4").tolist() == [7.0] * 9
+        for failure, kind in zip(failing, ("invalid", "unavailable"), strict=True):
+            with pytest.raises(RenderFailed) as failed:
+                await failure
+            assert failed.value.kind == kind
 
 
 async def test_a_model_that_is_not_there_is_unavailable(redis: "Redis", client: RenderClient, tmp_path: Path) -> None:

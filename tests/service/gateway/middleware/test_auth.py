@@ -94,8 +94,8 @@ def test_a_body_that_grows_too_long_in_chunks(gateway: RunningGateway) -> None:
             yield b" " * 1000
         yield b"}"
 
-    assert gateway.http.post("/v1/images", content=chunks(60), headers=JSON).status_code == 200
-    response = gateway.http.post("/v1/images", content=chunks(70), headers=JSON)
+    assert gateway.http.post("/v1/images", content=chunks(500), headers=JSON).status_code == 200
+    response = gateway.http.post("/v1/images", content=chunks(530), headers=JSON)
     assert response.status_code == 413
     assert str(MAX_BODY) in response.json()["detail"]
 

@@ -72,7 +72,7 @@ def serve_waves(folder: Path) -> Iterator[Service]:
 
     with run_gateway(folder, settings()) as gateway:
         gateway.queue.alive = [WorkerInfo("worker-1", "cpu", "idle", ())]
-        gateway.queue.render = render  # type: ignore[method-assign]
+        gateway.queue.render = render  # type: ignore[method-assign, assignment]
         yield Service(gateway.http, checkpoint, waves)
 
 

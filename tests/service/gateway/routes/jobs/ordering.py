@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -43,9 +43,13 @@ def drawing(gateway: RunningGateway) -> Iterator[None]:
         call(gateway, worker.__aexit__(None, None, None))
 
 
-def call(gateway: RunningGateway, work: Coroutine[Any, Any, Result]) -> Result:
+def call(gateway: RunningGateway, work: Awaitable[Result]) -> Result:
     """Does something in the gateway's loop."""
-    return asyncio.run_coroutine_threadsafe(work, gateway.loop).result(LONG)
+
+    async def wait() -> Result:
+        return await work
+
+    return asyncio.run_coroutine_threadsafe(wait(), gateway.loop).result(LONG)
 
 
 def settle(gateway: RunningGateway, job: str, count: int) -> list[int]:
