@@ -89,7 +89,7 @@ def test_scale_consistency_needs_neither_data_nor_weights(capsys: pytest.Capture
         (["--metrics", "fid", "--data", "data"], "inception-weights: download"),
         (["--metrics", "pr", "--data", "data"], "vgg-weights: download"),
         (["--metrics", "fid", "--data", "data", "--inception-weights", "data"], "inception-weights: "),
-        (["--metrics", "fid", "--data", "nowhere"], "nowhere is neither a folder nor a zip"),
+        (["--metrics", "fid", "--data", "nowhere"], "data: nowhere does not exist"),
         (["--metrics", "scale", "--count", "0"], "count: must be from 1"),
         (["--metrics", "scale", "--size", "32"], "size: scale takes at least the training resolution 64, not 32"),
         (["--metrics", "scale", "--psi", "9"], "psi: "),

@@ -123,7 +123,7 @@ def test_more_bytes_of_images_than_allowed_are_not_sent(
 
 def test_images_that_wait_to_be_turned_count(narrow_gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
-    monkeypatch.setattr(iiif_sources, "transform", lambda *_: release.wait(LONG) and b"turned")
+    monkeypatch.setattr(iiif_sources, "transform", lambda *_, **__: release.wait(LONG) and b"turned")
     monkeypatch.setattr("imagecodecs.png_decode", lambda _: None)
     try:
         with connected(narrow_gateway) as connection:
