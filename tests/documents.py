@@ -39,7 +39,8 @@ class Block:
     @property
     def commands(self) -> tuple[str, ...]:
         """The commands without comments, each on one line. In blocks with output, commands begin with "$ "."""
-        lines = re.sub(r"\s*\\\n\s*", " ", self.text).splitlines()
+        text = re.sub(r"-d '[^']*'", lambda body: re.sub(r"\n\s*", " ", body[0]), self.text)
+        lines = re.sub(r"\s*\\\n\s*", " ", text).splitlines()
         if any(line.startswith("$ ") for line in lines):
             lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
         return tuple(filter(None, (re.sub(r"(^|\s+)# .*", "", line).strip() for line in lines)))

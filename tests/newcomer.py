@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -159,9 +160,15 @@ class Newcomer:
         if int(done.stderr) >= 400:
             assert done.stdout.strip() in shown, f"{command}: {done.stderr} {done.stdout}"
         for file in re.findall(r"-o (\S+)", command):
-            self._check_image(file)
+            self._check_file(file)
 
-    def _check_image(self, file: str) -> None:
+    def _check_file(self, file: str) -> None:
+        """Reads an image, or a zip or npz."""
+        if Path(file).suffix in (".zip", ".npz"):
+            with zipfile.ZipFile(self._home / file) as archive:
+                assert archive.testzip() is None
+                assert archive.namelist()
+            return
         with Image.open(self._home / file) as image:
             assert image.format == FORMATS[Path(file).suffix]
             image.load()
@@ -217,7 +224,7 @@ class Newcomer:
         for file in files:
             assert Path(file).exists(), f"{command}: no {file}"
             if Path(file).suffix in FORMATS:
-                self._check_image(file)
+                self._check_file(file)
             if command.startswith("creps train"):
                 assert list(Path(file).glob("state-*.pt"))
 
