@@ -45,8 +45,12 @@ NOT_RUN = {
 }
 """Commands that are not run, and why."""
 
-SLOW = r"(\w+=\S+ )*creps (serve|train|evaluate|render|mix|video|directions|project|dataset|import|info)\b"
+SLOW = (
+    r"(\w+=\S+ )*creps (serve|train|evaluate|render|mix|video|directions|project|dataset|import|info)\b|curl --retry "
+)
 """Commands that take seconds."""
+
+SLOW_PYTHON = r"creps\.project\("
 
 IMAGES = {
     "POST /v1/images": "a diagram",
@@ -115,6 +119,8 @@ def of(*languages: str) -> pytest.MarkDecorator:
 
 
 def is_slow(block: Block) -> bool:
+    if block.language == "python":
+        return re.search(SLOW_PYTHON, block.text) is not None
     return block.language in ("", "sh") and any(re.match(SLOW, command) for command in block.commands)
 
 

@@ -74,6 +74,7 @@ def test_microbatches_train_as_the_whole_batch_with_r3gan() -> None:
     _assert_same(*states)
 
 
+@pytest.mark.slow
 def test_microbatches_train_as_the_whole_batch_with_patches() -> None:
     states = [take_steps(exact_config("stylegan2", mb, patches=True), Distributed()).to_dict() for mb in (0, 2)]
     _assert_same(*states)

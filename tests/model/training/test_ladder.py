@@ -88,6 +88,7 @@ def test_what_does_not_fit_is_named_at_once(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_the_cost_of_every_size(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *TINY, "--data", str(data), "--dry-run", "--ladder", "8,16"]) == 0
     printed = capsys.readouterr()

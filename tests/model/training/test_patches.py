@@ -148,6 +148,7 @@ def test_a_network_of_whole_images_goes_on_with_patches(data: Path, tmp_path: Pa
     assert main(["render", str(checkpoint), "--seed", "1", "--size", "32x32", "--output", str(picture)]) == 0
 
 
+@pytest.mark.slow
 def test_presets_with_patches(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, base in (("small-64-patches", "small-64"), ("ffhq-512-patches", "ffhq-512")):
         config, whole = PRESETS[name].config, PRESETS[base].config
