@@ -39,8 +39,18 @@ TORCH_FREE = {
     "model.checkpoint",
     "model.config",
     "model.errors",
+    "model.geometry",
+    "model.geometry.maps",
+    "model.geometry.orientation",
+    "model.geometry.outside",
+    "model.geometry.sampling",
+    "model.geometry.transforms",
+    "model.geometry.wrap",
     "model.latents",
+    "model.latents.direction",
+    "model.latents.files",
     "model.latents.latent",
+    "model.latents.ranges",
     "model.shapes",
     "model.spec",
     "model.util",
@@ -49,7 +59,7 @@ TORCH_FREE = {
     "model.util.text",
     "model.viewport",
 }
-"""Of the packages that draw, what a gateway knows: which picture is meant, and a checkpoint's header."""
+"""Of the packages that draw, what a gateway knows: which picture is meant, latents, and a checkpoint's header."""
 
 
 @pytest.fixture
