@@ -31,4 +31,5 @@ async def run_module(module: str, *arguments: str) -> AsyncGenerator[bytes]:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+        await process.stdout.read()  # to its end, which closes the transport
+        await process.wait()

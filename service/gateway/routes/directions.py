@@ -134,6 +134,6 @@ plain_routes = [
         StripAddress,
         tag="latents",
         summary="What a direction changes",
-        responses=_STRIP | responses(401, 404, 413, 422, 429, 503, 504),
+        responses=_STRIP | responses(401, 404, 413, 414, 422, 429, 503, 504),
     )
 ]

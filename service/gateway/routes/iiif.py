@@ -133,7 +133,7 @@ plain_routes = [
         ImageParameters,
         tag="iiif",
         summary="A part of an image at a size",
-        responses=_FILE | responses(400, 401, 404, 412, 413, 422, 429, 501, 503, 504),
+        responses=_FILE | responses(400, 401, 404, 412, 413, 414, 422, 429, 501, 503, 504),
     )
 ]
 

@@ -92,7 +92,7 @@ plain_routes = [
         ImageAddress,
         tag="images",
         summary="Render an image at an address of its own",
-        responses=_IMAGE | _NOT_MODIFIED | responses(401, 404, 412, 413, 422, 429, 503, 504),
+        responses=_IMAGE | _NOT_MODIFIED | responses(401, 404, 412, 413, 414, 422, 429, 503, 504),
     )
 ]
 

@@ -198,6 +198,6 @@ plain_routes = [
         LatentAddress,
         tag="latents",
         summary="The vectors of a seed",
-        responses=_LATENT | responses(401, 404, 422, 429, 503, 504),
+        responses=_LATENT | responses(401, 404, 414, 422, 429, 503, 504),
     )
 ]
