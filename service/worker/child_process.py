@@ -1,6 +1,7 @@
 """Long computations in processes of their own, so that rendering goes on meanwhile."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
@@ -31,5 +32,7 @@ async def run_module(module: str, *arguments: str) -> AsyncGenerator[bytes]:
     finally:
         if process.returncode is None:
             process.kill()
-        await process.stdout.read()  # to its end, which closes the transport
-        await process.wait()
+        ending = asyncio.gather(process.stdout.read(), process.wait())  # the end of its output closes the pipe
+        while not ending.done():  # which takes no time; service.runtime.redis.stop_task cancels again and again
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([ending])

@@ -66,8 +66,10 @@ class ProjectionRunner:
                 await self._projections.release(projection.id)
             raise
         finally:
-            working.cancel()
-            await asyncio.wait([working])
+            while not working.done():  # the process is to end, however often this is cancelled (stop_task)
+                working.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([working], timeout=0.1)
         with contextlib.suppress(*STORE_ERRORS):
             await obstore.delete_async(self._store, projection.picture)
 
