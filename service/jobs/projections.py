@@ -66,18 +66,16 @@ class ProjectionRepository:
     def __init__(self, redis: "Redis", days: float) -> None:
         self._redis = redis
         self._seconds = round(days * 86_400)
-        self._settle = register_script(redis, "service.jobs", "settle_projection")
+        self._create, self._start, self._settle = (
+            register_script(redis, "service.jobs", f"{name}_projection") for name in ("create", "start", "settle")
+        )
 
     async def create(self, projection: Projection, limit: int) -> None:
         """Queue a projection. Raises TooManyJobsError if ``limit`` are unfinished."""
-        if await self._redis.zcard(PROJECTIONS) >= limit:
+        order = json.dumps(asdict(projection))
+        keys = [projection_key(projection.id), PROJECTIONS]
+        if not await self._create(keys=keys, args=[projection.id, order, projection.created, self._seconds, limit]):
             raise TooManyJobsError(limit)
-        key = projection_key(projection.id)
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hset(key, mapping={"order": json.dumps(asdict(projection)), "state": "queued"})
-            pipeline.expire(key, self._seconds)
-            pipeline.zadd(PROJECTIONS, {projection.id: projection.created})
-            await pipeline.execute()
 
     async def status(self, projection_id: str) -> ProjectionStatus:
         """Raises NoSuchJobError if it is unknown, or forgotten."""
@@ -93,15 +91,14 @@ class ProjectionRepository:
             lock, key = projection_lock_key(projection_id), projection_key(projection_id)
             if not await self._redis.set(lock, 1, nx=True, px=round(1000 * seconds)):
                 continue
-            fields: Any = await self._redis.hgetall(key)
-            if b"order" not in fields:  # forgotten
-                await self._redis.zrem(PROJECTIONS, projection_id)
-                continue
-            if await self._redis.hincrby(key, "attempts", 1) > MAX_ATTEMPTS:
+            attempts = await self._start(keys=[key])
+            if attempts > MAX_ATTEMPTS:
                 await self.end(projection_id, "failed", error=f"it was given up after {MAX_ATTEMPTS} attempts")
-                continue
-            await self._redis.hset(key, mapping={"state": "running"})
-            return _parse(fields).projection
+            elif attempts:
+                return (await self.status(projection_id)).projection
+            else:  # it has ended meanwhile, or is forgotten
+                await self._redis.zrem(PROJECTIONS, projection_id)
+                await self._redis.delete(lock)
         return None
 
     async def keep(self, projection_id: str, seconds: float) -> bool:
