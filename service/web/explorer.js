@@ -7,6 +7,7 @@
  * @typedef {import("./link.js").Image} Image
  * @typedef {import("./link.js").State} State
  * @typedef {import("./panels/job_card.js").Job} Job
+ * @typedef {import("./history.js").How} How
  */
 
 import { Api, Problem, sleep } from "./api/client.js";
@@ -16,28 +17,33 @@ import { HelpDialog } from "./dialogs/help.js";
 import { SaveDialog } from "./dialogs/save.js";
 import { ShareDialog } from "./dialogs/share.js";
 import { element, onClick, onToggle } from "./dom.js";
+import { Player } from "./film/player.js";
 import { Steps } from "./history.js";
 import { readLink, writeLink } from "./link.js";
 import { Notice } from "./notice.js";
 import { dimensions } from "./numbers.js";
 import { Compare } from "./panels/compare.js";
 import { Dock } from "./panels/dock.js";
+import { FilmPanel } from "./panels/film.js";
 import { Gallery, imageName, thumbnailOf } from "./panels/gallery.js";
 import { Jobs } from "./panels/jobs.js";
 import { LatentsPanel } from "./panels/latents.js";
 import { PicturePanel } from "./panels/picture.js";
-import { listenToKeys, listenToPointers } from "./picture/gestures.js";
-import { OCTAVE, ZOOM_STEP, snap } from "./picture/grid.js";
+import { listenToDrops } from "./panels/projection.js";
+import { SeedSheet } from "./panels/seed_sheet.js";
+import { ShapePanel } from "./panels/shape.js";
+import { listenToKeys } from "./picture/gestures.js";
+import { snap } from "./picture/grid.js";
 import { Minimap } from "./picture/minimap.js";
 import { Motion } from "./picture/motion.js";
+import { Navigation } from "./picture/navigation.js";
 import { liveSource, storedSource } from "./picture/sources.js";
 import { describeDetail, describeMagnification, describeReply, describeView, forgetReply } from "./picture/status.js";
-import { UNIT_SQUARE, clampView, fit, pan, zoom } from "./picture/view.js";
+import { UNIT_SQUARE, clampView, fit, turnAbout } from "./picture/view.js";
 import { Viewer } from "./picture/viewer.js";
 import { Waiting } from "./picture/waiting.js";
+import { turned } from "./shape.js";
 
-const KEY_ZOOM = 2 ** (ZOOM_STEP / OCTAVE);
-const KEY_PAN = 0.1; // of the canvas
 const POLL_MILLISECONDS = 1000;
 const PATIENCE_MILLISECONDS = 2000;
 const VISIT_MILLISECONDS = 1000; // after which a picture counts as seen
@@ -45,13 +51,16 @@ const VISIT_MILLISECONDS = 1000; // after which a picture counts as seen
 /** Most pixels to request: on larger screens a canvas pixel covers several screen pixels. */
 let maxPixels = 2560 * 1600;
 
+/** Two periods of a picture that repeats, with the picture in the middle. @type {import("./picture/view.js").Region} */
+const TILES = [-0.5, -0.5, 1.5, 1.5];
+
 /** If the server allows fewer pixels than this, its error is shown. */
 const MIN_PIXELS = 256 * 256;
 
 /** @type {import("./api/client.js").Model[]} */
 let models = [];
 /** @type {State} */
-let state = { image: { model: "", seed: 0, psi: 1, classIndex: null }, view: null, job: null };
+let state = { image: { model: "", seed: 0, psi: 1, classIndex: null }, view: null, job: null, keys: [] };
 /** @type {State | null} what was shown before a job was opened */
 let live = null;
 /** Whether models are loaded and the link is read; a link that cannot be shown is not, until the user says so. */
@@ -68,12 +77,26 @@ const notice = new Notice();
 const viewer = new Viewer(element("viewer", HTMLElement), api, { onLoaded, onPrefetched: showMinimap, onError, onBusy });
 const waiting = new Waiting(() => viewer.loader.expected(viewer.size.width * viewer.size.height));
 const motion = new Motion(fit(UNIT_SQUARE, viewer.size), () => viewer.size, showView);
+const navigation = new Navigation(motion, () => source().frame, turn);
 const minimap = new Minimap(({ x, y }) => motion.follow(clampView({ ...motion.view, x, y }, viewer.size)));
 const steps = new Steps(openLink);
 const dock = new Dock();
 const latents = new Latents(api);
 const panel = new PicturePanel(changeImage, (text, field) => notice.fail(text, "OK", () => field.focus()));
-const latentsPanel = new LatentsPanel(api, latents, changeImage);
+const sheet = new SeedSheet(api, (seed) => panel.setSeed(seed));
+const player = new Player(api, onError);
+const latentsPanel = new LatentsPanel(api, latents, player, {
+  stylesOf: (model) => models.find(({ name }) => name === model)?.styles ?? 0,
+  seen: () => ({ view: motion.goal, size: viewer.size }),
+  onChange: changeImage,
+});
+const shapePanel = new ShapePanel(showShape, () => motion.glide(fit(TILES, viewer.size)));
+const film = new FilmPanel(api, latents, player, {
+  seen: () => ({ ...state, size: viewer.size }),
+  onChange: changeKeys,
+  onOpen: ({ image, view }) => changeImage(image, "step", view),
+  offerUndo: (text) => notice.offer(text, "Undo", () => steps.undo()),
+});
 const compare = new Compare(api, resize, onError);
 const gallery = new Gallery({
   onOpen: (image) => changeImage(image),
@@ -103,7 +126,7 @@ async function start() {
   panel.setModels(models);
   await waitForWorker();
   notice.clear();
-  for (const id of ["panel-picture", "panel-latents", "seeds"]) element(id, HTMLElement).inert = false;
+  for (const id of ["panel-picture", "panel-latents", "panel-shape", "panel-film", "seeds"]) element(id, HTMLElement).inert = false;
   resize();
   openLink();
   jobs.refresh();
@@ -119,7 +142,7 @@ async function waitForWorker() {
 /** Show what the address of the page says, or tell why that cannot be. */
 async function openLink() {
   if (models.length === 0) return;
-  const { image, view, jobId, faults } = readLink(location, models);
+  const { image, view, jobId, keys, faults } = readLink(location, models);
   const job = jobId === null ? null : await jobs.find(jobId);
   const resolved = await latents.resolve(image).catch((error) => {
     faults.push(`its latent cannot be used (${error.message})`);
@@ -127,7 +150,7 @@ async function openLink() {
   });
   if (jobId !== null && job === null) faults.push("its stored picture has been removed");
   const open = () => {
-    setState({ image: job ? imageOf(job) : resolved, view: jobId !== null && !job ? null : view, job });
+    setState({ image: job ? imageOf(job) : resolved, view: jobId !== null && !job ? null : view, job, keys });
     steps.replace(writeLink(state));
   };
   notice.clear();
@@ -143,43 +166,64 @@ async function openLink() {
 }
 
 /** Show an image once the service keeps its latent; of several that follow each other, the last.
- * @param {Image} image @param {boolean} [whileMoving] whether others follow at once */
-async function changeImage(image, whileMoving = false) {
+ * @param {Image} image @param {How} [how] @param {State["view"]} [view] default: as it is */
+async function changeImage(image, how = "step", view = viewOfLive()) {
   const change = ++changes;
-  if (image.seed !== state.image.seed && image.recipe?.base) {
-    const { base: _, ...recipe } = image.recipe; // another seed is asked for
-    image = { ...image, recipe: Object.keys(recipe).length ? recipe : undefined };
-  }
   if (!image.recipe) {
-    showImage(image, whileMoving);
+    showImage(image, how, view);
     return;
   }
   try {
     const resolved = await latents.resolve(image);
-    if (change === changes) showImage(resolved, whileMoving);
+    if (change === changes) showImage(resolved, how, view);
   } catch (error) {
     if (change === changes) onError(/** @type {Error} */ (error));
   }
 }
 
-/** Show a live image. @param {Image} image @param {boolean} [whileMoving] whether others follow at once */
-function showImage(image, whileMoving = false) {
-  const view = state.job ? (live?.view ?? null) : state.view;
-  setState({ image, view, job: null });
-  if (whileMoving) steps.settle(writeLink(state));
-  else steps.add(writeLink(state));
+/** Show a live image. @param {Image} image @param {How} how @param {State["view"]} [view] default: as it is */
+function showImage(image, how, view = viewOfLive()) {
+  setState({ ...state, image, view, job: null });
+  steps.take(writeLink(state), how);
+}
+
+function viewOfLive() {
+  return state.job ? (live?.view ?? null) : state.view;
+}
+
+/** @param {import("./shape.js").Shape | undefined} shape of the image that is shown @param {import("./history.js").How} how */
+function showShape(shape, how) {
+  const { shape: _, ...image } = state.image;
+  showImage(shape ? { ...image, shape } : image, how);
+}
+
+/** Turn the picture about a point of the canvas. @param {number} degrees clockwise
+ * @param {import("./picture/view.js").Point} anchor */
+function turn(degrees, anchor) {
+  if (!opened || state.job) return;
+  const { shape: _, ...image } = state.image;
+  const shape = turned(state.image.shape, degrees);
+  const view = turnAbout(motion.view, viewer.size, anchor, degrees);
+  setState({ ...state, image: shape ? { ...image, shape } : image }, () => motion.follow(view, anchor));
+  steps.settle(writeLink(state));
+}
+
+/** @param {import("./link.js").Key[]} keys of the film @param {import("./history.js").How} how */
+function changeKeys(keys, how) {
+  state = { ...state, keys };
+  steps.take(writeLink(state), how);
 }
 
 /** Show the output of a job. @param {Job} job */
 function openJob(job) {
   if (state.job === null) live = state;
-  setState({ image: imageOf(job), view: null, job });
+  setState({ ...state, image: imageOf(job), view: null, job });
   steps.add(writeLink(state));
 }
 
 /** Show what was shown before a job was opened, or its image. */
 function backToLive() {
-  setState(live ?? { ...state, view: null, job: null });
+  setState(live ? { ...live, keys: state.keys } : { ...state, view: null, job: null });
   steps.add(writeLink(state));
 }
 
@@ -199,14 +243,17 @@ function source() {
   return state.job ? storedSource(state.job) : liveSource(state.image);
 }
 
-/** Set and show a state. @param {State} next */
-function setState(next) {
+/** Set and show a state. @param {State} next @param {() => void} [move] the view, if it is not that of the state */
+function setState(next, move) {
   const isOther = !opened || source().key !== (next.job ? storedSource(next.job) : liveSource(next.image)).key;
   state = next;
   setOpened(true);
   notice.clear();
   panel.setImage(state.image);
   latentsPanel.setImage(state.image);
+  shapePanel.show(state.image.shape);
+  film.setKeys(state.keys);
+  sheet.setImage(state.image);
   jobs.showOpen(state.job?.id ?? null);
   gallery.setImage(state.image);
   const name = imageName(state.image);
@@ -215,12 +262,14 @@ function setState(next) {
   element("stored", HTMLElement).hidden = state.job === null;
   element("stored-text", HTMLElement).textContent = state.job ? `Viewing a stored picture, ${dimensions(state.job)}` : "";
   if (isOther) forgetReply();
-  motion.jump(snap(state.view ?? fit(source().frame, viewer.size), viewer.size));
+  if (move) move();
+  else motion.jump(snap(state.view ?? fit(source().frame, viewer.size), viewer.size));
 }
 
 /** Show a view of the state. @param {import("./picture/view.js").View} view */
 function showView(view) {
   if (!opened) return;
+  player.stop();
   const { goal } = motion;
   const whole = snap(fit(source().frame, viewer.size), viewer.size);
   const isWhole = whole.extent === goal.extent && whole.x === goal.x && whole.y === goal.y;
@@ -309,45 +358,11 @@ function resize() {
   fitting = false;
 }
 
-/** @param {number} factor @param {import("./picture/view.js").Point} [anchor] */
-function glideZoom(factor, anchor = { x: viewer.size.width / 2, y: viewer.size.height / 2 }) {
-  motion.glide(zoom(motion.goal, viewer.size, anchor, factor));
-}
-
-/** @param {number} right share of the canvas @param {number} down */
-function glidePan(right, down) {
-  const { width, height } = viewer.size;
-  motion.glide(pan(motion.goal, viewer.size, { x: -Math.round(right * width), y: -Math.round(down * height) }));
-}
-
-const showWhole = () => motion.glide(fit(source().frame, viewer.size));
-const zoomIn = () => glideZoom(KEY_ZOOM);
-const zoomOut = () => glideZoom(1 / KEY_ZOOM);
 const openSave = () => opened && save.open(state, viewer.size);
 
-function toggleFullScreen() {
-  if (document.fullscreenElement) document.exitFullscreen();
-  else document.documentElement.requestFullscreen();
-}
-
-for (const each of [viewer, compare.viewer]) {
-  listenToPointers(each.canvas, {
-    hold: (held) => motion.hold(held),
-    pan: (by) => motion.follow(pan(motion.view, viewer.size, by)),
-    zoom: (anchor, factor) => motion.follow(zoom(motion.view, viewer.size, anchor, factor), anchor),
-    glideZoom: (anchor, factor) => glideZoom(factor, anchor),
-  });
-}
+for (const each of [viewer, compare.viewer]) navigation.listen(each.canvas);
 listenToKeys({
-  "+": zoomIn,
-  "=": zoomIn,
-  "-": zoomOut,
-  0: showWhole,
-  Home: showWhole,
-  ArrowLeft: () => glidePan(-KEY_PAN, 0),
-  ArrowRight: () => glidePan(KEY_PAN, 0),
-  ArrowUp: () => glidePan(0, -KEY_PAN),
-  ArrowDown: () => glidePan(0, KEY_PAN),
+  ...navigation.keys,
   r: () => panel.setRandomSeed(),
   n: () => element("next", HTMLElement).click(),
   p: () => element("previous", HTMLElement).click(),
@@ -355,21 +370,21 @@ listenToKeys({
   h: () => dock.toggle(),
   s: openSave,
   "?": () => help.open(),
-  Escape: () => compare.close(),
+  Escape: () => (player.playing ? player.stop() : compare.close()),
   "Control+z": () => steps.undo(),
   "Control+Z": () => steps.redo(),
   "Control+y": () => steps.redo(),
 });
-onClick("zoom-in", zoomIn);
-onClick("zoom-out", zoomOut);
-onClick("whole", showWhole);
-onClick("full-screen", toggleFullScreen);
 onClick("share", () => opened && share.open(state, viewer.size));
 onClick("save", openSave);
 onClick("back-to-live", backToLive);
 onClick("key-button", changeKey);
 onToggle("dim", (on) => document.body.classList.toggle("dim", on));
 onToggle("show-numbers", (on) => (element("numbers", HTMLElement).hidden = !on));
-element("screen", HTMLElement).hidden = !document.fullscreenEnabled;
+listenToDrops((file) => {
+  if (!opened) return;
+  dock.open("latents");
+  latentsPanel.projection.open(file);
+});
 new ResizeObserver(resize).observe(viewer.element);
 start();

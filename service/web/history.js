@@ -1,5 +1,10 @@
 // @ts-check
-/** Steps of the page in the browser's history: Back is undo. */
+/**
+ * Steps of the page in the browser's history: Back is undo.
+ *
+ * @typedef {"step" | "moving" | "amend"} How a change enters it: as a step at once, as one step with the changes that
+ *     follow, or as part of the last step
+ */
 
 const SETTLED_MILLISECONDS = 500;
 
@@ -16,6 +21,13 @@ export class Steps {
       this.#forget();
       onRestore();
     });
+  }
+
+  /** @param {string} address @param {How} how */
+  take(address, how) {
+    if (how === "step") this.add(address);
+    else if (how === "moving") this.settle(address);
+    else this.replace(address);
   }
 
   /** The current step has this address. @param {string} address */

@@ -12,26 +12,41 @@
  * @property {number | null} classIndex null for networks without classes
  * @property {Recipe} [recipe] what is changed in the latent of the seed
  * @property {string} [id] under which the service keeps the changed latent
+ * @property {import("./shape.js").Shape} [shape]
  *
  * @typedef {object} Recipe
  * @property {string} [base] id of a stored latent in place of the seed
- * @property {{ seed: number, weight: number }} [mix] another seed, and its weight from 0 to 1
+ * @property {Mix} [mix] another seed
  * @property {Record<string, number>} [edits] amounts of directions, by their names
+ *
+ * @typedef {object} Mix
+ * @property {number} seed
+ * @property {number} weight from 0 to 1
+ * @property {string} [layers] styles that it changes, such as "0-3,8"; all of them if there are none
  *
  * @typedef {object} State
  * @property {Image} image
  * @property {import("./panels/job_card.js").Job | null} job whose output is shown; null: the image is rendered live
  * @property {View | null} view null for the whole picture
+ * @property {Key[]} keys of the film
+ *
+ * @typedef {object} Key a picture of the film, and the way to the next one
+ * @property {Image} image
+ * @property {View | null} view
+ * @property {number} seconds until the next
+ * @property {string} easing how that time passes, one of EASINGS
  *
  * @typedef {object} Link
  * @property {Image} image the nearest there is
  * @property {View | null} view
  * @property {string | null} jobId
+ * @property {Key[]} keys
  * @property {string[]} faults why the image is not the one that the link names
  */
 
 import { grouped, minus } from "./numbers.js";
 import { BOUNDS, MIN_EXTENT, clamp } from "./picture/view.js";
+import { readShape, writeShape } from "./shape.js";
 
 /** The service's largest seed. */
 export const MAX_SEED = 2 ** 32 - 1;
@@ -42,23 +57,49 @@ const AMOUNT = 5;
 /** The service's range of the truncation, and what the page begins with. */
 export const PSI = { low: -2, high: 2, initial: 0.7 };
 
+/** Names of the service. */
+export const EASINGS = ["ease-in-out", "linear", "ease-in", "ease-out"];
+
+/** Of a key, and of a film. */
+export const SECONDS = { low: 0.1, high: 60, initial: 2 };
+export const MAX_KEYS = 16;
+
 /** @param {State} state @returns {string} beginning with ? */
-export function writeLink({ image, view, job }) {
-  const values = new URLSearchParams({ model: image.model, seed: String(image.seed), psi: String(image.psi) });
-  if (image.classIndex !== null) values.set("class", String(image.classIndex));
-  const { base, mix, edits } = image.recipe ?? {};
-  if (base) values.set("latent", base);
-  if (mix) values.set("mix", `${mix.seed},${mix.weight}`);
-  if (edits) values.set("edits", Object.entries(edits).map((edit) => edit.join(",")).join(";"));
+export function writeLink({ image, view, job, keys }) {
+  const values = new URLSearchParams({ model: image.model });
+  writeImage(image, values);
   if (job) values.set("job", job.id);
-  if (view) {
-    // A millionth of the extent is less than a pixel of any screen.
-    const digits = clamp(6 - Math.floor(Math.log10(view.extent)), 0, 20);
-    values.set("x", String(Number(view.x.toFixed(digits))));
-    values.set("y", String(Number(view.y.toFixed(digits))));
-    values.set("extent", String(Number(view.extent.toPrecision(7))));
+  writeView(view, values);
+  for (const key of keys) {
+    const own = new URLSearchParams({ seconds: String(key.seconds), easing: key.easing });
+    if (key.image.model !== image.model) own.set("model", key.image.model);
+    writeImage(key.image, own);
+    writeView(key.view, own);
+    values.append("key", String(own));
   }
   return `?${values}`;
+}
+
+/** @param {Image} image @param {URLSearchParams} values */
+function writeImage({ seed, psi, classIndex, recipe, shape }, values) {
+  values.set("seed", String(seed));
+  values.set("psi", String(psi));
+  if (classIndex !== null) values.set("class", String(classIndex));
+  const { base, mix, edits } = recipe ?? {};
+  if (base) values.set("latent", base);
+  if (mix) values.set("mix", [mix.seed, mix.weight, ...(mix.layers ? [mix.layers] : [])].join(","));
+  if (edits) values.set("edits", Object.entries(edits).map((edit) => edit.join(",")).join(";"));
+  writeShape(shape, values);
+}
+
+/** @param {View | null} view @param {URLSearchParams} values */
+function writeView(view, values) {
+  if (!view) return;
+  // A millionth of the extent is less than a pixel of any screen.
+  const digits = clamp(6 - Math.floor(Math.log10(view.extent)), 0, 20);
+  values.set("x", String(Number(view.x.toFixed(digits))));
+  values.set("y", String(Number(view.y.toFixed(digits))));
+  values.set("extent", String(Number(view.extent.toPrecision(7))));
 }
 
 /** Parse the address of the page. Links of earlier versions have the values in the fragment.
@@ -67,23 +108,42 @@ export function readLink({ search, hash }, models) {
   const values = new URLSearchParams(hash.includes("=") ? hash.slice(1) : search);
   /** @type {string[]} */
   const faults = [];
+  const image = readImage(values, models, defaultModel(models), faults);
+  return { image, view: readView(values), jobId: values.get("job"), keys: readKeys(values, models, image.model), faults };
+}
+
+/** @param {URLSearchParams} values @param {Model[]} models @param {Model} usual model @param {string[]} faults
+ * @returns {Image} */
+function readImage(values, models, usual, faults) {
   const name = values.get("model");
-  const model = models.find((each) => each.name === name || each.digest === name) ?? defaultModel(models);
+  const model = models.find((each) => each.name === name || each.digest === name) ?? usual;
   if (name && model.name !== name && model.digest !== name) faults.push(`the model “${name}” is not served here`);
   const whole = (/** @type {string} */ field, /** @type {number} */ high) =>
     within(values, field, 0, 0, high, faults, Math.round);
   return {
-    image: {
-      model: model.name,
-      seed: whole("seed", MAX_SEED),
-      psi: within(values, "psi", PSI.initial, PSI.low, PSI.high, faults),
-      classIndex: model.classes ? whole("class", model.classes - 1) : null,
-      ...readRecipe(values),
-    },
-    view: readView(values),
-    jobId: values.get("job"),
-    faults,
+    model: model.name,
+    seed: whole("seed", MAX_SEED),
+    psi: within(values, "psi", PSI.initial, PSI.low, PSI.high, faults),
+    classIndex: model.classes ? whole("class", model.classes - 1) : null,
+    ...readRecipe(values),
+    ...readShape(values),
   };
+}
+
+/** The film. @param {URLSearchParams} values @param {Model[]} models @param {string} name of the model of the picture
+ * @returns {Key[]} */
+function readKeys(values, models, name) {
+  const usual = models.find((model) => model.name === name) ?? models[0];
+  return values.getAll("key").slice(0, MAX_KEYS).map((text) => {
+    const own = new URLSearchParams(text);
+    const easing = own.get("easing") ?? "";
+    return {
+      image: readImage(own, models, usual, []),
+      view: readView(own),
+      seconds: clamp(number(own, "seconds") ?? SECONDS.initial, SECONDS.low, SECONDS.high),
+      easing: EASINGS.includes(easing) ? easing : EASINGS[0],
+    };
+  });
 }
 
 /** What the page begins with: the bundled demo, or where it is not served the first. @param {Model[]} models */
@@ -97,8 +157,10 @@ function readRecipe(values) {
   const recipe = {};
   const base = values.get("latent") ?? "";
   if (/^lat_[0-9a-f]{32}$/.test(base)) recipe.base = base;
-  const [, seed, weight] = /^(\d{1,10}),([\d.]{1,8})$/.exec(values.get("mix") ?? "") ?? [];
-  if (weight && Number(seed) <= MAX_SEED && Number(weight) <= 1) recipe.mix = { seed: Number(seed), weight: Number(weight) };
+  const [, seed, weight, layers] = /^(\d{1,10}),([\d.]{1,8})(?:,([\d,-]{1,40}))?$/.exec(values.get("mix") ?? "") ?? [];
+  if (weight && Number(seed) <= MAX_SEED && Number(weight) <= 1) {
+    recipe.mix = { seed: Number(seed), weight: Number(weight), ...(layers ? { layers } : {}) };
+  }
   const edits = [...(values.get("edits") ?? "").matchAll(/(?:^|;)((?:sefa|pca):\d{1,4}),(-?[\d.]{1,8})/g)];
   if (edits.length) {
     recipe.edits = Object.fromEntries(edits.map(([, name, amount]) => [name, clamp(Number(amount) || 0, -AMOUNT, AMOUNT)]));

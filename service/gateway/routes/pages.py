@@ -75,12 +75,14 @@ def _preview(query: QueryParams, base: str, *, public: bool) -> str:
     if not (re.fullmatch(r"\d{1,10}", seed, re.ASCII) and re.fullmatch(r"-?\d(\.\d{1,9})?", psi, re.ASCII)):
         model, seed, psi, class_ = _LINK_DEFAULTS.values()
     tags = {"og:title": f"{model}, seed {seed} – CREPS Explorer", "og:type": "website"}
-    changed = any(name in query for name in ("latent", "mix", "edits"))  # whose image has no address yet
+    changed = any(name in query for name in _CHANGES)  # whose image has another address, or none yet
     if public and len(model) <= MAX_NAME and not changed:
         parameters = {"width": "1200", "height": "630", "psi": psi} | ({"class": class_} if class_ else {})
         tags["og:image"] = f"{base}/v1/images/{quote(model, safe='')}/{seed}.jpeg?{urlencode(parameters)}"
     return "\n    ".join(f'<meta property="{name}" content="{escape(text)}">' for name, text in tags.items())
 
+
+_CHANGES = ("latent", "mix", "edits", "rotate", "mirror", "lens", "swirl", "bend", "wrap")
 
 _LINK_DEFAULTS = {"model": DEMO_NAME, "seed": "0", "psi": "0.7", "class": ""}
 """As in web/link.js."""

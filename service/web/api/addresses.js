@@ -8,6 +8,8 @@
  * @typedef {import("../picture/grid.js").Rect} Rect
  */
 
+import { shapeQuery } from "../shape.js";
+
 /** An image file. @param {Image} image @param {Region | null} region to show; null for the whole picture
  * @param {Size} size in pixels
  * @param {string} format @param {number | null} [quality] 1 … 100, for formats with loss */
@@ -29,11 +31,12 @@ export function partPath(id, { x, y, width, height }, size, suffix) {
   return `iiif/3/job:${id}/${x},${y},${width},${height}/${size.width},${size.height}/0/default.${suffix}`;
 }
 
-/** The info.json of a live image, or with an id of a job's, for IIIF viewers.
+/** The info.json of a live image, or with an id of a job's, for IIIF viewers. Of the shape it has only what repeats.
  * @param {Image} image @param {string | null} jobId */
-export function iiifAddress({ model, seed, psi, classIndex, id }, jobId) {
+export function iiifAddress({ model, seed, psi, classIndex, id, shape }, jobId) {
   const ofClass = classIndex === null ? "" : `:class=${classIndex}`;
-  const live = `${encodeURIComponent(model)}:${id ?? `${seed}:psi=${psi}${ofClass}`}`;
+  const wrap = shape?.wrap ? `:wrap=${shape.wrap}` : "";
+  const live = `${encodeURIComponent(model)}:${id ?? `${seed}:psi=${psi}${ofClass}`}${wrap}`;
   return absolute(`iiif/3/${jobId === null ? live : `job:${jobId}`}/info.json`);
 }
 
@@ -43,8 +46,8 @@ export function absolute(address) {
 }
 
 /** @param {Image} image @param {string} format @param {Record<string, string>} query */
-function path({ model, seed, psi, classIndex, id }, format, query) {
-  const values = new URLSearchParams({ ...(id ? {} : { psi: String(psi) }), ...query });
+function path({ model, seed, psi, classIndex, id, shape }, format, query) {
+  const values = new URLSearchParams({ ...(id ? {} : { psi: String(psi) }), ...query, ...shapeQuery(shape) });
   if (classIndex !== null && !id) values.set("class", String(classIndex));
   return `v1/images/${encodeURIComponent(model)}/${id ?? seed}.${format}?${String(values).replaceAll("%2C", ",")}`;
 }

@@ -9,6 +9,7 @@
  * @property {number} max_scale of the finest detail, relative to that
  * @property {number | null} classes number of classes; 0 or null for an unconditional network
  * @property {string[]} [class_names] of the first classes
+ * @property {number} styles
  *
  * @typedef {{ name: string, layers: number[], effect: number, luma: number, chroma: number }} Direction
  *
@@ -89,6 +90,11 @@ export class Api {
     return this.#reply(await this.#attempt(path, { method: "GET", priority: "low", signal }), started);
   }
 
+  /** An image that has no address. @param {object} body of POST /v1/images @param {AbortSignal} signal @returns {Promise<Blob>} */
+  async draw(body, signal) {
+    return (await this.#retry("POST", "v1/images", { body, signal })).blob();
+  }
+
   /** @param {Response} response @param {number} started @returns {Promise<Reply>} */
   async #reply(response, started) {
     const blob = await response.blob();
@@ -140,15 +146,20 @@ export class Api {
     }
   }
 
-  /** GET with retries.
-   * @param {string} path @param {AbortSignal} [signal] @param {() => void} [beforeTry] */
-  async #get(path, signal, beforeTry) {
+  /** @param {string} path @param {AbortSignal} [signal] @param {() => void} [beforeTry] */
+  #get(path, signal, beforeTry) {
+    return this.#retry("GET", path, { signal }, beforeTry);
+  }
+
+  /** Send again when the service says so. @param {string} method @param {string} path
+   * @param {{ body?: object, signal?: AbortSignal }} options @param {() => void} [beforeTry] */
+  async #retry(method, path, options, beforeTry) {
     for (;;) {
       try {
-        return await this.send("GET", path, { signal }, beforeTry);
+        return await this.send(method, path, options, beforeTry);
       } catch (error) {
         if (!(error instanceof Problem) || error.retryAfter === null) throw error;
-        await this.#wait(error, error.retryAfter, signal);
+        await this.#wait(error, error.retryAfter, options.signal);
       }
     }
   }

@@ -14,6 +14,7 @@ import { fileName, saveFile } from "../files.js";
 import { dimensions, grouped, roughBytes, roughTime } from "../numbers.js";
 import { frameOf, partOf } from "../picture/sources.js";
 import { UNIT_SQUARE, regionOf, scaled, withLongSide } from "../picture/view.js";
+import { shapeFields } from "../shape.js";
 import { Estimate } from "./estimate.js";
 import { FORMATS, fitsAnswer, partToSave, possibleSides } from "./save_options.js";
 
@@ -210,11 +211,12 @@ export class SaveDialog {
 
   /** @param {Choice} choice */
   async #order({ region, size, format, quality }) {
-    const { model, seed, psi, classIndex, id } = /** @type {{ state: State }} */ (this.#shown).state.image;
+    const { model, seed, psi, classIndex, id, shape } = /** @type {{ state: State }} */ (this.#shown).state.image;
     const body = {
       model,
       ...(id ? { latent: { id } } : { seed, truncation_psi: psi }),
       ...(classIndex === null || id ? {} : { class_index: classIndex }),
+      ...shapeFields(shape),
       ...scaled(size, 1),
       region,
       tile: TILE,

@@ -6,6 +6,7 @@ import { button, create, element, onClick } from "../dom.js";
 import { copyText } from "../files.js";
 import { writeLink } from "../link.js";
 import { regionOf, withLongSide } from "../picture/view.js";
+import { shapeFields } from "../shape.js";
 
 const LONG_SIDE = 1024;
 
@@ -68,6 +69,6 @@ function ways(state, canvas, needsKey) {
     { id: "python", label: "Python", text: python, about: "with httpx" },
     { id: "javascript", label: "JavaScript", text: javascript, about: "in Node, or pages of CREPS_CORS_ORIGINS" },
     ...(needsKey ? [] : [page]),
-    iiif,
+    ...(shapeFields(image.shape).transform ? [] : [iiif]), // whose addresses have no transforms
   ];
 }

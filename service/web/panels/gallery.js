@@ -5,6 +5,7 @@ import { button, create, element, onClick } from "../dom.js";
 import { shownPsi } from "../numbers.js";
 import { paint } from "../picture/stage.js";
 import { fit } from "../picture/view.js";
+import { shapeName } from "../shape.js";
 import { Pictures, isSame } from "./pictures.js";
 
 const THUMBNAIL = { width: 128, height: 128 };
@@ -68,11 +69,11 @@ export class Gallery {
 }
 
 /** @param {import("../link.js").Image} image */
-export function imageName({ model, seed, psi, classIndex, recipe }) {
+export function imageName({ model, seed, psi, classIndex, recipe, shape }) {
   const ofClass = classIndex === null ? "" : ` · class ${classIndex}`;
   const source = recipe?.base ? "own latent" : `seed ${seed}`;
   const mixed = recipe?.mix ? ` + ${recipe.mix.seed}` : "";
-  return `${model}${ofClass} · ${source}${mixed} · ψ ${shownPsi(psi)}${recipe?.edits ? " · edited" : ""}`;
+  return `${model}${ofClass} · ${source}${mixed} · ψ ${shownPsi(psi)}${recipe?.edits ? " · edited" : ""}${shapeName(shape)}`;
 }
 
 /** A small picture of what is loaded. @param {import("../picture/layers.js").Layers} layers

@@ -4,54 +4,50 @@
  *
  * @typedef {import("../link.js").Image} Image
  * @typedef {import("../link.js").Recipe} Recipe
- * @typedef {import("../api/client.js").Direction} Direction
+ * @typedef {import("../history.js").How} How
  */
 
-import { Problem, sleep } from "../api/client.js";
-import { create, element, onClick } from "../dom.js";
-import { MAX_SEED } from "../link.js";
-import { clamp } from "../picture/view.js";
+import { element, onClick } from "../dom.js";
+import { walk } from "../film/walk.js";
+import { PSI } from "../link.js";
+import { Directions } from "./directions.js";
+import { MixPanel } from "./mix.js";
+import { ProjectionPanel } from "./projection.js";
 
-const STRONGEST = 8; // directions that are shown
-const RANGE = 3; // of a slider, in standard deviations
-const POLL_MILLISECONDS = 700;
+const WALK_FPS = 12;
 
 export class LatentsPanel {
-  #list = element("directions", HTMLElement);
-  #told = element("latents-told", HTMLElement);
-  #mixSeed = element("mix-seed", HTMLInputElement);
-  #mix = element("mix", HTMLInputElement);
-  #file = element("latent-file", HTMLInputElement);
-  /** @type {Map<string, HTMLInputElement>} sliders by the names of their directions */
-  #sliders = new Map();
   /** @type {Image | null} */
   #image = null;
-  /** The model whose directions are listed, or looked for. */
-  #model = "";
-  #searching = new AbortController();
-  #projecting = new AbortController();
+  #walk = element("walk", HTMLButtonElement);
+  #weight = 0; // of the frame of the walk that is shown
 
   /** @param {import("../api/client.js").Api} api @param {import("../api/latents.js").Latents} latents
-   * @param {(image: Image, whileMoving: boolean) => void} onChange */
-  constructor(api, latents, onChange) {
-    this.api = api;
-    this.latents = latents;
-    this.onChange = onChange;
-    this.#mixSeed.max = String(MAX_SEED);
-    this.#mix.addEventListener("input", () => this.#setMix(true));
-    this.#mixSeed.addEventListener("input", () => this.#setMix(false));
-    this.#file.addEventListener("change", () => this.#open());
-    onClick("latents-reset", () => this.#change({ mix: undefined, edits: undefined }, false));
-    onClick("latent-drop", () => this.#change({ base: undefined }, false));
-    onClick("projection-cancel", () => this.#projecting.abort());
+   * @param {import("../film/player.js").Player} player
+   * @param {object} page
+   * @param {(model: string) => number} page.stylesOf the number of styles of a model
+   * @param {() => { view: import("../picture/view.js").View, size: import("../picture/view.js").Size }} page.seen
+   * @param {(image: Image, how: How) => void} page.onChange */
+  constructor(api, latents, player, page) {
+    this.player = player;
+    this.page = page;
+    this.directions = new Directions(api, (edits) => this.#change({ edits }, "moving"));
+    this.mix = new MixPanel((mix, isMoving) => this.#change({ mix }, isMoving ? "moving" : "step"));
+    this.projection = new ProjectionPanel(api, latents, {
+      current: () => this.#image,
+      onFound: (base, how) => this.#change({ base }, how, { psi: 1 }), // as it is, not nearer to the average
+    });
+    onClick("latents-reset", () => this.#change({ mix: undefined, edits: undefined }, "step"));
+    onClick("latent-drop", () => this.#change({ base: undefined }, "step", { psi: PSI.initial }));
+    onClick("walk", () => this.#toggleWalk());
     element("tab-latents", HTMLElement).addEventListener("selected", () => this.#find());
   }
 
   /** The page shows another image. @param {Image} image */
   setImage(image) {
     this.#image = image;
-    if (image.model !== this.#model && this.#isOpen) this.#find();
-    else this.#show();
+    this.#show();
+    if (this.#isOpen) this.#find();
   }
 
   get #isOpen() {
@@ -62,142 +58,56 @@ export class LatentsPanel {
     return this.#image?.recipe ?? {};
   }
 
-  /** List the directions of the model, which a worker may have to look for first. */
-  async #find() {
-    const model = this.#image?.model;
-    if (!model || model === this.#model) return;
-    this.#model = model;
-    this.#searching.abort();
-    const { signal } = (this.#searching = new AbortController());
-    this.#sliders.clear();
-    this.#list.replaceChildren();
-    this.#told.textContent = "Looking for directions: seconds, or minutes for a large model …";
-    try {
-      const found = await this.api.directions(model, signal);
-      this.#list.replaceChildren(...found.slice(0, STRONGEST).map((direction) => this.#item(direction)));
-      this.#told.textContent = found.length ? "" : "This model has no directions of its own.";
-    } catch (error) {
-      if (signal.aborted) return;
-      this.#model = ""; // try again when the panel is opened
-      this.#told.textContent = /** @type {Error} */ (error).message;
-    }
-    this.#show();
+  #find() {
+    if (this.#image) this.directions.find(this.#image.model);
   }
 
-  /** @param {Direction} direction */
-  #item(direction) {
-    const { name } = direction;
-    const slider = create("input", {
-      type: "range",
-      id: `direction-${name}`,
-      min: String(-RANGE),
-      max: String(RANGE),
-      step: "0.05",
-      value: "0",
-      title: "Double click for 0",
-    });
-    slider.addEventListener("input", () => this.#setEdit(name, slider.valueAsNumber));
-    slider.addEventListener("dblclick", () => this.#setEdit(name, 0));
-    this.#sliders.set(name, slider);
-    const label = create("label", { htmlFor: slider.id, textContent: name }, create("span", { className: "muted", textContent: ` ${describe(direction)}` }));
-    const value = create("output", { htmlFor: slider.id });
-    return create("div", { className: "field" }, create("div", { className: "field-head" }, label, value), slider);
-  }
-
-  /** @param {string} name @param {number} amount */
-  #setEdit(name, amount) {
-    const { [name]: _, ...others } = this.#recipe.edits ?? {};
-    const edits = amount ? { ...others, [name]: amount } : others;
-    this.#change({ edits: Object.keys(edits).length ? edits : undefined }, true);
-  }
-
-  /** @param {boolean} whileMoving */
-  #setMix(whileMoving) {
-    const seed = this.#mixSeed.valueAsNumber;
-    const weight = this.#mix.valueAsNumber;
-    if (!Number.isInteger(seed) || seed < 0 || seed > MAX_SEED) return;
-    this.#change({ mix: weight ? { seed, weight } : undefined }, whileMoving);
-  }
-
-  /** @param {Recipe} values @param {boolean} whileMoving */
-  #change(values, whileMoving) {
+  /** @param {Recipe} values @param {How} how @param {Partial<Image>} [others] */
+  #change(values, how, others = {}) {
     if (!this.#image) return;
-    const { recipe: _, id: __, ...image } = this.#image;
+    const { recipe: _, id: __, ...image } = { ...this.#image, ...others };
     const recipe = Object.fromEntries(Object.entries({ ...this.#recipe, ...values }).filter(([, value]) => value !== undefined));
     this.#image = Object.keys(recipe).length ? { ...image, recipe } : image;
     this.#show();
-    this.onChange(this.#image, whileMoving);
+    this.page.onChange(this.#image, how);
   }
 
   #show() {
     const { base, mix, edits = {} } = this.#recipe;
-    for (const [name, slider] of this.#sliders) {
-      const amount = edits[name] ?? 0;
-      slider.value = String(clamp(amount, -RANGE, RANGE));
-      const output = slider.parentElement?.querySelector("output");
-      if (output) output.textContent = amount ? amount.toFixed(2).replace("-", "−") : "";
+    this.directions.show(edits);
+    if (this.#image) {
+      this.mix.show(this.page.stylesOf(this.#image.model), mix);
+      this.projection.setImage(this.#image);
     }
-    this.#mix.value = String(mix?.weight ?? 0);
-    if (mix) this.#mixSeed.value = String(mix.seed);
     element("latent-own", HTMLElement).hidden = !base;
     element("latents-reset", HTMLButtonElement).disabled = !mix && !Object.keys(edits).length;
   }
 
-  /** Show the latent in a file, or of a picture. */
-  async #open() {
-    const file = this.#file.files?.[0];
-    const model = this.#image?.model;
-    if (!file || !model) return;
-    this.#file.value = ""; // so that the same file can be chosen again
-    this.#told.textContent = `Reading ${file.name} …`;
-    try {
-      const base = file.type.startsWith("image/") ? await this.#project(model, file) : await this.latents.upload(model, file);
-      if (base && this.#image?.model === model) this.#change({ base }, false);
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      this.#told.textContent = error.message;
+  /** Play the way to the other seed and back, or stay where it is. */
+  #toggleWalk() {
+    if (this.#walk.ariaPressed === "true") {
+      const mix = this.mix.at(this.#weight);
+      this.player.stop();
+      this.#change({ mix: mix?.weight ? mix : undefined }, "step");
+      return;
     }
+    const from = this.#recipe.mix?.weight ?? 0;
+    const mix = this.mix.at(from);
+    if (!this.#image || !mix) return;
+    const { view, size } = this.page.seen();
+    const image = { ...this.#image, recipe: { ...this.#recipe, mix } };
+    const frames = walk(image, view, size).map(({ weight, body }) => ({
+      body,
+      show: () => this.mix.showWeight((this.#weight = weight)),
+    }));
+    this.#weight = from;
+    const first = frames.findIndex((_, index) => index / (frames.length / 2) >= from);
+    this.#walk.ariaPressed = "true";
+    this.player.play(frames, WALK_FPS, () => this.#stopped(), Math.max(0, first));
   }
 
-  /** Find the latent of a picture, and show how it comes nearer. @param {string} model @param {File} file
-   * @returns {Promise<string | null>} its id; null if the search was cancelled */
-  async #project(model, file) {
-    this.#projecting.abort();
-    const { signal } = (this.#projecting = new AbortController());
-    const headers = { "Content-Type": file.type };
-    const ordered = await this.api.send("POST", `v1/projections?model=${encodeURIComponent(model)}`, { file, headers });
-    let projection = await ordered.json();
-    const address = `v1/projections/${projection.id}`;
-    const cancel = element("projection-cancel", HTMLElement);
-    cancel.hidden = false;
-    let shown = "";
-    try {
-      while (projection.state === "queued" || projection.state === "running") {
-        const { steps_done, steps, latent } = projection;
-        this.#told.textContent = steps_done ? `Looking for the picture: step ${steps_done} of ${steps}` : "The picture waits for a worker …";
-        if (latent && latent !== shown && this.#image?.model === model) this.#change({ base: (shown = latent) }, true);
-        await sleep(POLL_MILLISECONDS, signal);
-        projection = await (await this.api.send("GET", address)).json();
-      }
-    } catch (error) {
-      if (!signal.aborted) throw error;
-      await this.api.send("DELETE", address);
-      this.#told.textContent = "Cancelled: this is how near it came.";
-      return null;
-    } finally {
-      cancel.hidden = true;
-    }
-    if (projection.state !== "succeeded") throw new Problem(0, projection.error ?? "The search was cancelled.");
-    this.#told.textContent = `Found, within ${projection.psnr.toFixed(1)} dB.`;
-    return projection.latent;
+  #stopped() {
+    this.#walk.ariaPressed = "false";
+    this.#show();
   }
-}
-
-/** What a step along a direction does, as far as it can be told in words. @param {Direction} direction */
-function describe({ layers, effect, luma, chroma }) {
-  const words = [];
-  if (Math.abs(luma) > effect / 4) words.push(luma > 0 ? "brighter" : "darker");
-  if (Math.abs(chroma) > effect / 8) words.push(chroma > 0 ? "more colour" : "less colour");
-  if (!words.length) words.push("form");
-  return `${words.join(", ")} · ${layers.length === 1 ? `style ${layers[0]}` : "all styles"}`;
 }

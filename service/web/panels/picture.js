@@ -14,6 +14,7 @@ import { sentence } from "../text.js";
 export class PicturePanel {
   #model = element("model", HTMLSelectElement);
   #class = element("class", HTMLInputElement);
+  #className = element("class-name", HTMLSelectElement);
   #seed = element("seed", HTMLInputElement);
   #psi = element("psi", HTMLInputElement);
   #slider = element("psi-slider", HTMLInputElement);
@@ -24,7 +25,7 @@ export class PicturePanel {
   /** @type {HTMLElement | null} the field in which the user types, whose text stays as it is */
   #edited = null;
 
-  /** @param {(image: Image, whileMoving: boolean) => void} onChange
+  /** @param {(image: Image, how: import("../history.js").How) => void} onChange
    * @param {(text: string, field: HTMLInputElement) => void} onRefused a number that is none of the service's */
   constructor(onChange, onRefused) {
     this.onChange = onChange;
@@ -39,6 +40,7 @@ export class PicturePanel {
     for (const field of [this.#class, this.#seed, this.#psi]) {
       field.addEventListener("change", () => this.#settle(field));
     }
+    this.#className.addEventListener("input", () => this.#change({ classIndex: Number(this.#className.value) }, "step"));
     this.#slider.addEventListener("input", () => this.#setPsi(this.#slider.valueAsNumber));
     this.#slider.addEventListener("dblclick", () => this.#setPsi(PSI.initial));
     onClick("previous", () => this.setSeed(this.#image.seed - 1));
@@ -60,7 +62,9 @@ export class PicturePanel {
 
   /** @param {number} seed beyond the last comes the first */
   setSeed(seed) {
-    this.#change({ seed: (seed + MAX_SEED + 1) % (MAX_SEED + 1) }, false);
+    const { recipe, ...image } = this.#image;
+    this.#image = { ...image, ...ofSeed(recipe) };
+    this.#change({ seed: (seed + MAX_SEED + 1) % (MAX_SEED + 1) }, "step");
   }
 
   setRandomSeed() {
@@ -69,36 +73,39 @@ export class PicturePanel {
 
   /** @param {number} psi */
   #setPsi(psi) {
-    this.#change({ psi }, true);
+    this.#change({ psi }, "moving");
   }
 
-  /** @param {Partial<Image>} values @param {boolean} whileMoving */
-  #change(values, whileMoving) {
+  /** @param {Partial<Image>} values @param {import("../history.js").How} how */
+  #change(values, how) {
     const { id: _, ...image } = this.#image;
     this.setImage({ ...image, ...values });
-    this.onChange(this.#image, whileMoving);
+    this.onChange(this.#image, how);
   }
 
   /** @param {HTMLElement} edited */
   #read(edited) {
     const { id: _, ...before } = this.#image;
-    const { seed, psi, classIndex, recipe, model } = before;
+    const { seed, psi, classIndex, recipe, model, shape } = before;
     const classes = this.#classes(this.#model.value);
     this.#class.max = String(Math.max(classes - 1, 0));
     const typed = (/** @type {HTMLInputElement} */ field) => (this.#accepts(field) ? field.valueAsNumber : null);
     for (const field of [this.#class, this.#seed, this.#psi]) field.ariaInvalid = String(!this.#accepts(field));
+    const newSeed = typed(this.#seed) ?? seed;
+    const kept = newSeed === seed ? (recipe ? { recipe } : {}) : ofSeed(recipe);
     this.#image = {
       model: this.#model.value,
-      seed: typed(this.#seed) ?? seed,
+      seed: newSeed,
       psi: typed(this.#psi) ?? psi,
       classIndex: classes ? (typed(this.#class) ?? clamp(classIndex ?? 0, 0, classes - 1)) : null,
-      ...(recipe && model === this.#model.value ? { recipe } : {}), // which is of that model
+      ...(model === this.#model.value ? kept : {}), // which is of that model
+      ...(shape ? { shape } : {}),
     };
     this.#slider.value = String(this.#image.psi);
     this.#showClass();
     if (JSON.stringify(this.#image) === JSON.stringify(before)) return;
     this.#edited = edited;
-    this.onChange(this.#image, edited === this.#psi);
+    this.onChange(this.#image, edited === this.#psi ? "moving" : "step");
     this.#edited = null;
   }
 
@@ -136,12 +143,25 @@ export class PicturePanel {
   }
 
   #showClass() {
-    const classes = this.#classes(this.#image.model);
+    const { model, classIndex } = this.#image;
+    const classes = this.#classes(model);
+    const names = this.#named(model)?.class_names ?? [];
     element("class-field", HTMLElement).hidden = !classes;
-    const name = this.#named(this.#image.model)?.class_names?.[this.#image.classIndex ?? 0];
-    element("class-range", HTMLElement).textContent = classes ? (name ?? `0 – ${classes - 1}`) : "";
+    element("class-range", HTMLElement).textContent = names.length ? "" : `0 – ${classes - 1}`;
     this.#class.max = String(Math.max(classes - 1, 0));
-    if (classes && !this.#class.value) this.#class.value = String(this.#image.classIndex);
+    if (classes && !this.#class.value) this.#class.value = String(classIndex);
+    element("class-label", HTMLLabelElement).htmlFor = names.length ? "class-name" : "class";
+    this.#class.hidden = names.length > 0;
+    this.#className.hidden = names.length === 0;
+    if (names.length && this.#className.dataset.model !== model) this.#listClasses(classes, names);
+    this.#className.dataset.model = model;
+    this.#className.value = String(classIndex);
+  }
+
+  /** @param {number} classes @param {string[]} names of the first of them */
+  #listClasses(classes, names) {
+    const options = Array.from({ length: classes }, (_, index) => new Option(names[index] ?? `class ${index}`, String(index)));
+    this.#className.replaceChildren(...options);
   }
 
   /** @param {string} name */
@@ -153,4 +173,10 @@ export class PicturePanel {
   #named(name) {
     return this.#models.find((model) => model.name === name);
   }
+}
+
+/** What stays when another seed is asked for: all but a latent in place of the seed.
+ * @param {import("../link.js").Recipe | undefined} recipe @returns {{ recipe?: import("../link.js").Recipe }} */
+function ofSeed({ base: _, ...recipe } = {}) {
+  return Object.keys(recipe).length ? { recipe } : {};
 }

@@ -77,7 +77,7 @@ export function isSame(a, b) {
     a.seed === b.seed &&
     a.psi === b.psi &&
     a.classIndex === b.classIndex &&
-    JSON.stringify(a.recipe) === JSON.stringify(b.recipe)
+    JSON.stringify([a.recipe, a.shape]) === JSON.stringify([b.recipe, b.shape])
   );
 }
 

@@ -9,6 +9,7 @@
  * @property {(by: Point) => void} pan immediately, as the pointer moves
  * @property {(anchor: Point, factor: number) => void} zoom immediately, as the wheel turns or the fingers spread
  * @property {(anchor: Point, factor: number) => void} glideZoom one step, animated
+ * @property {(anchor: Point, degrees: number) => void} turn immediately, as two fingers turn clockwise
  */
 
 const CLICK_FACTOR = 2;
@@ -18,16 +19,19 @@ const PINCH_RATE = 0.01; // the same for a trackpad's pinch, which browsers repo
 const LINE_PIXELS = 16;
 const PAGE_PIXELS = 400;
 const MAX_WHEEL_STEP = Math.log(2);
+const TURN_SLACK = 10; // degrees by which fingers turn that only spread
 
 /** @param {HTMLCanvasElement} canvas @param {Movements} movements */
 export function listenToPointers(canvas, movements) {
   /** @type {Map<number, Point>} */
   const pointers = new Map();
+  let slack = TURN_SLACK;
 
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     canvas.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, canvasPoint(canvas, event));
+    slack = TURN_SLACK;
     canvas.classList.add("dragging");
     movements.hold(true);
   });
@@ -39,6 +43,9 @@ export function listenToPointers(canvas, movements) {
     const after = gather(pointers);
     movements.pan({ x: after.centre.x - before.centre.x, y: after.centre.y - before.centre.y });
     if (before.spread > 0 && after.spread > 0) movements.zoom(after.centre, after.spread / before.spread);
+    const degrees = ((after.angle - before.angle + 540) % 360) - 180;
+    slack -= Math.abs(degrees);
+    if (slack < 0 && degrees !== 0) movements.turn(after.centre, degrees);
   });
 
   for (const end of /** @type {const} */ (["pointerup", "pointercancel", "lostpointercapture"])) {
@@ -103,10 +110,14 @@ function canvasPoint(canvas, event) {
   };
 }
 
-/** Centre of the pointers and their mean distance from it. @param {Map<number, Point>} pointers at least one */
+/** Centre of the pointers, their mean distance from it, and the direction from one to the other, if they are two, in
+ * degrees clockwise. @param {Map<number, Point>} pointers at least one */
 function gather(pointers) {
   const points = [...pointers.values()];
   const mean = (/** @type {number[]} */ values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const centre = { x: mean(points.map(({ x }) => x)), y: mean(points.map(({ y }) => y)) };
-  return { centre, spread: mean(points.map(({ x, y }) => Math.hypot(x - centre.x, y - centre.y))) };
+  const spread = mean(points.map(({ x, y }) => Math.hypot(x - centre.x, y - centre.y)));
+  const [first, second] = points;
+  const angle = points.length === 2 ? (Math.atan2(second.y - first.y, second.x - first.x) * 180) / Math.PI : 0;
+  return { centre, spread, angle };
 }

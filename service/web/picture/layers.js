@@ -4,6 +4,7 @@
  *
  * @typedef {import("./grid.js").Rect} Rect
  * @typedef {import("./view.js").Region} Region
+ * @typedef {import("./sources.js").Source} Source
  *
  * @typedef {object} Layer
  * @property {number} scale
@@ -20,13 +21,18 @@ const MAX_PIXELS = 24e6;
 export class Layers {
   /** @type {Layer[]} oldest first */
   #layers = [];
-  /** @type {string | null} key of the source */
-  source = null;
+  /** @type {Source | null} */
+  #source = null;
 
-  /** @param {string} source its key; the images of another one are dropped @param {Layer} layer */
+  /** Key of the source. */
+  get source() {
+    return this.#source?.key ?? null;
+  }
+
+  /** @param {Source} source the images of another one are dropped @param {Layer} layer */
   add(source, layer) {
-    if (source !== this.source) this.clear();
-    this.source = source;
+    if (source.key !== this.source) this.clear();
+    this.#source = source;
     this.#layers.push(layer);
     this.#prune();
   }
@@ -34,7 +40,13 @@ export class Layers {
   clear() {
     this.#layers.forEach(({ bitmap }) => bitmap.close());
     this.#layers = [];
-    this.source = null;
+    this.#source = null;
+  }
+
+  /** Degrees by which the images must be turned to show a source; null if they are of another picture.
+   * @param {Source} source */
+  turnTo({ upright, turn }) {
+    return upright === this.#source?.upright ? turn - this.#source.turn : null;
   }
 
   /** From coarse to fine. */

@@ -184,7 +184,7 @@ export class Loader {
     signal.throwIfAborted();
     const { key } = part.source;
     if (key !== this.#target?.source.key && this.layers.source === this.#target?.source.key) return reply;
-    this.layers.add(key, { scale: part.scale, rect: part.rect, region, bitmap });
+    this.layers.add(part.source, { scale: part.scale, rect: part.rect, region, bitmap });
     const pixels = area([part.rect]);
     if (!part.preview && !reply.cached && (this.#rate === null || pixels > MIN_RATED_PIXELS)) {
       this.#rate = reply.milliseconds / pixels;

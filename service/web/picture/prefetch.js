@@ -69,7 +69,7 @@ export class Prefetcher {
     const { blob, timings } = await this.api.prefetch(path, signal);
     const bitmap = await createImageBitmap(blob);
     signal.throwIfAborted();
-    this.layers.add(source.key, { scale, rect: whole, region, bitmap });
+    this.layers.add(source, { scale, rect: whole, region, bitmap });
     this.onFetched();
     const queued = timings.find(({ name }) => name === "queue")?.milliseconds ?? 0;
     if (queued > BUSY_QUEUE_MILLISECONDS) this.#pause();

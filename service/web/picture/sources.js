@@ -12,7 +12,10 @@
  *
  * @typedef {object} Source
  * @property {string} key equal for the same picture
+ * @property {string} upright equal for the same picture, however it is turned
+ * @property {number} turn degrees clockwise about the middle of the unit square
  * @property {Region} frame the picture as it is meant; a live one goes on around it
+ * @property {"dimmed" | "plain" | "none"} outside what is beside it: dimmed, meant as it is, or no longer bounded by the frame
  * @property {boolean} bounded whether there is nothing outside the frame
  * @property {number} finestScale beyond which there are no more pixels
  * @property {(rect: Rect, scale: number, quality: number) => { path: string, region: Region }} request the address of
@@ -26,8 +29,14 @@ import { UNIT_SQUARE, clamp } from "./view.js";
 
 /** @param {import("../link.js").Image} image @returns {Source} */
 export function liveSource(image) {
+  const { model, seed, psi, classIndex, id, shape = {} } = image;
+  const { rotate = 0, ...others } = shape;
+  const latent = id ? [model, id] : [model, seed, psi, classIndex];
   return {
-    key: JSON.stringify(image),
+    key: JSON.stringify([...latent, shape]),
+    upright: JSON.stringify([...latent, others]),
+    turn: rotate,
+    outside: shape.bend || shape.lens ? "none" : shape.outside || shape.wrap ? "plain" : "dimmed",
     frame: UNIT_SQUARE,
     bounded: false,
     finestScale: Infinity,
@@ -43,6 +52,9 @@ export function storedSource(job) {
   const frame = frameOf(job);
   return {
     key: job.id,
+    upright: job.id,
+    turn: 0,
+    outside: "dimmed",
     frame,
     bounded: true,
     finestScale: finerScale(1 / Math.max(job.width, job.height)),

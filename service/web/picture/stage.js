@@ -9,11 +9,13 @@
 
 import { uncovered } from "./coverage.js";
 import { rectOf, scaleOf } from "./grid.js";
-import { placement } from "./view.js";
+import { pixelSize, placement, turnPoint } from "./view.js";
 
 export class Stage {
   /** @type {View | null} */
   #view = null;
+  /** @type {import("./sources.js").Source | null} */
+  #source = null;
   #frame = 0;
 
   /** @param {HTMLCanvasElement} canvas @param {import("./layers.js").Layers} layers */
@@ -36,9 +38,10 @@ export class Stage {
     this.#draw(); // immediately: resizing has cleared the canvas
   }
 
-  /** @param {View} view */
-  look(view) {
+  /** @param {View} view @param {import("./sources.js").Source} source of which the layers may be an older state */
+  look(view, source) {
     this.#view = view;
+    this.#source = source;
     this.redraw();
   }
 
@@ -50,7 +53,10 @@ export class Stage {
   #draw() {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
-    if (this.#view) paint(this.context, this.layers, this.#view, this.size);
+    if (!this.#view || !this.#source) return;
+    const turn = this.layers.turnTo(this.#source) ?? 0;
+    if (turn) paintTurned(this.context, this.layers, this.#view, this.size, turn);
+    else paint(this.context, this.layers, this.#view, this.size);
   }
 }
 
@@ -66,6 +72,21 @@ export function paint(context, layers, view, size) {
   const exact = all.filter((layer) => layer.scale === scale);
   const complete = uncovered(rectOf(view, size, scale), exact.map(({ rect }) => rect)).length === 0;
   for (const layer of complete ? exact : all) drawLayer(context, layer, view, size);
+}
+
+/** Draw a view of the layers turned about the middle of the unit square.
+ * @param {CanvasRenderingContext2D} context @param {import("./layers.js").Layers} layers @param {View} view
+ * @param {Size} size @param {number} degrees clockwise */
+function paintTurned(context, layers, view, size, degrees) {
+  const side = Math.ceil(Math.hypot(size.width, size.height)); // of a square that covers the canvas at any angle
+  const centre = turnPoint(view, -degrees);
+  context.clearRect(0, 0, size.width, size.height);
+  context.save();
+  context.translate(size.width / 2, size.height / 2);
+  context.rotate((degrees * Math.PI) / 180);
+  context.translate(-side / 2, -side / 2);
+  paint(context, layers, { ...centre, extent: pixelSize(view, size) * side }, { width: side, height: side });
+  context.restore();
 }
 
 /** Draw only the visible pixels: canvases are inaccurate for rectangles of 10⁹ pixels.

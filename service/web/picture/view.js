@@ -111,6 +111,21 @@ export function zoom(view, size, anchor, factor) {
   return clampView({ x: fixed.x + (view.x - fixed.x) * ratio, y: fixed.y + (view.y - fixed.y) * ratio, extent }, size);
 }
 
+/** A point turned about the middle of the unit square. @param {Point} point @param {number} degrees clockwise
+ * @returns {Point} */
+export function turnPoint({ x, y }, degrees) {
+  const [cos, sin] = [Math.cos((degrees * Math.PI) / 180), Math.sin((degrees * Math.PI) / 180)];
+  return { x: 0.5 + (x - 0.5) * cos - (y - 0.5) * sin, y: 0.5 + (x - 0.5) * sin + (y - 0.5) * cos };
+}
+
+/** The view in which a picture that is turned about the middle of the unit square turns about `anchor` instead.
+ * @param {View} view @param {Size} size @param {Point} anchor in canvas pixels @param {number} degrees clockwise */
+export function turnAbout(view, size, anchor, degrees) {
+  const before = planePoint(view, size, anchor);
+  const after = turnPoint(before, degrees);
+  return clampView({ ...view, x: view.x + after.x - before.x, y: view.y + after.y - before.y }, size);
+}
+
 /** The view a share 0 … 1 of the way from one to the other: the magnification grows evenly, and the plane point that
  * both show at the same place of the canvas stays there.
  * @param {View} from @param {View} to @param {number} share @returns {View} */

@@ -20,6 +20,9 @@ import { within } from "./sources.js";
 import { Stage } from "./stage.js";
 import { clamp, placement } from "./view.js";
 
+/** Longest side of a frame that is turned, in CSS pixels. */
+const MAX_TURNED = 1e6;
+
 export class Viewer {
   layers = new Layers();
   /** @type {Source | null} */
@@ -58,7 +61,7 @@ export class Viewer {
   /** Show a view of a picture. @param {Source} source @param {View} view @param {View} goal which it moves to */
   show(source, view, goal) {
     this.#source = source;
-    this.stage.look(view);
+    this.stage.look(view, source);
     this.#placeFrame(view);
     this.#mark();
     this.loader.load(this.#target(source, goal));
@@ -85,17 +88,28 @@ export class Viewer {
   /** Tell what is not there yet: nothing at all, or only a picture of an older state. */
   #mark() {
     this.element.classList.toggle("empty", this.layers.source === null);
-    this.element.classList.toggle("stale", this.layers.source !== null && this.layers.source !== this.#source?.key);
+    const isOther = this.layers.source !== null && this.#source !== null && this.layers.turnTo(this.#source) === null;
+    this.element.classList.toggle("stale", isOther);
   }
 
   /** @param {View} view */
   #placeFrame(view) {
     if (!this.#source) return;
+    const { frame, turn, outside } = this.#source;
     const box = this.element.getBoundingClientRect();
-    const { left, top, width, height } = placement(this.#source.frame, view, box);
-    const margin = 8; // edges far outside are moved to just outside: browsers cannot lay out boxes of 10⁹ pixels
+    const { left, top, width, height } = placement(frame, view, box);
+    // Browsers cannot lay out boxes of 10⁹ pixels: edges far outside are moved to just outside, if they are upright.
+    const margin = turn ? Infinity : 8;
     const [x0, x1] = [left, left + width].map((x) => clamp(x, -margin, box.width + margin));
     const [y0, y1] = [top, top + height].map((y) => clamp(y, -margin, box.height + margin));
-    Object.assign(this.frame.style, { left: `${x0}px`, top: `${y0}px`, width: `${x1 - x0}px`, height: `${y1 - y0}px` });
+    this.frame.hidden = outside === "none" || (turn !== 0 && width > MAX_TURNED);
+    this.frame.classList.toggle("plain", outside === "plain");
+    Object.assign(this.frame.style, {
+      left: `${x0}px`,
+      top: `${y0}px`,
+      width: `${x1 - x0}px`,
+      height: `${y1 - y0}px`,
+      rotate: `${turn}deg`,
+    });
   }
 }

@@ -23,13 +23,14 @@ from PIL import Image
 from model.spec import MAX_SIDES
 from model.viewport import MAX_SIDE, Viewport
 from service.gateway.routes.pages import PAGE_POLICY
-from service.gateway.schemas import ImageAddress
+from service.gateway.schemas import ImageAddress, ImageRequest
 
 WEB = Path(__file__).parents[3] / "service" / "web"
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_MODEL = {"resolution": 128, "max_scale": 1, "classes": 0, "styles": 11, "state": "loaded"}
 MODELS = [
-    {"name": "landscapes", "digest": "a" * 64, "resolution": 128, "max_scale": 1, "classes": 0, "state": "loaded"},
-    {"name": "animals", "digest": "b" * 64, "resolution": 128, "max_scale": 1, "classes": 10, "state": "loaded"},
+    {"name": "landscapes", "digest": "a" * 64, **_MODEL},
+    {"name": "animals", "digest": "b" * 64, **_MODEL, "classes": 10},
 ]
 
 
@@ -46,6 +47,9 @@ class Asked:
     region: tuple[float, float, float, float]
     class_index: int | None
     latent: str | None = None
+    transform: tuple[dict[str, Any], ...] = ()
+    outside: str = "extend"
+    wrap: str | None = None
 
     @property
     def extents(self) -> tuple[float, float]:
@@ -67,7 +71,7 @@ class StandIn(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[Asked] = []
         self.seen = 0  # how many of them a test has waited for
-        self.models: list[dict[str, Any]] = MODELS
+        self.models: list[dict[str, Any]] = [*MODELS]
         self.ready = True
         self.key: str | None = None
         self.max_pixels = 4096 * 4096
@@ -83,7 +87,8 @@ class StandIn(ThreadingHTTPServer):
         self.ids: list[str] = []  # of those, in their order
         self.latents: list[dict[str, Any]] = []  # that were stored, as JSON
         self.uploads: list[bytes] = []  # files of latents and pictures
-        self.projection: list[dict[str, Any]] = []  # its states, one for each answer
+        self.projection: list[dict[str, Any]] = []  # its states, one for each answer; the last stays
+        self.drawn: list[dict[str, Any]] = []  # bodies of images without an address
         self.directions: list[dict[str, Any]] = []
         self.orders: list[dict[str, Any]] = []
         self.order_keys: list[str] = []  # Idempotency-Key of each order, the refused ones among them
@@ -131,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/v1/models":
             self.answer(200, json.dumps({"models": self.stand_in.models}).encode(), "application/json")
         elif path.startswith("/v1/projections/"):
-            self.answer(200, json.dumps(self.stand_in.projection.pop(0)).encode(), "application/json")
+            self.answer(200, json.dumps(self.projection()).encode(), "application/json")
         elif path.endswith("/directions"):
             self.answer(200, json.dumps({"directions": self.stand_in.directions}).encode(), "application/json")
         elif path.startswith("/v1/images/"):
@@ -155,6 +160,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/v1/latents?"):
             self.answer_latent(body)
             return
+        if self.path == "/v1/images":
+            self.answer_drawn(body)
+            return
         self.stand_in.order_keys.append(self.headers["Idempotency-Key"])
         if self.stand_in.problems:
             self.answer_problem(*self.stand_in.problems.pop(0))
@@ -164,6 +172,10 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(202, json.dumps(self.stand_in.jobs[0]).encode(), "application/json")
 
     def do_DELETE(self) -> None:
+        if self.path.startswith("/v1/projections/"):
+            self.stand_in.projection = [{**self.projection(), "state": "cancelled"}]
+            self.answer(200, json.dumps(self.projection()).encode(), "application/json")
+            return
         job = self.stand_in.job(self.path)
         if job is None:
             self.answer_problem(404, {}, {"title": "Not found"})
@@ -181,9 +193,25 @@ class Handler(BaseHTTPRequestHandler):
         if self.stand_in.problems:
             self.answer_problem(*self.stand_in.problems.pop(0))
         elif self.path.startswith("/v1/projections?"):
-            self.answer(202, json.dumps(self.stand_in.projection.pop(0)).encode(), "application/json")
+            self.answer(202, json.dumps(self.projection()).encode(), "application/json")
         else:
             self.answer(201, json.dumps({"id": f"lat_{'f' * 32}"}).encode(), "application/json")
+
+    def projection(self) -> dict[str, Any]:
+        states = self.stand_in.projection
+        return states.pop(0) if len(states) > 1 else states[0]
+
+    def answer_drawn(self, body: dict[str, Any]) -> None:
+        """A picture of one colour, whose blue is the mean of the seeds that are mixed."""
+        request = ImageRequest.model_validate(body)
+        self.stand_in.drawn.append(body)
+        mix = body["latent"].get("mix", [{"latent": body["latent"], "weight": 1}])
+        psi = request.truncation_psi
+        blue = sum(part["weight"] * blue_of(part["latent"].get("seed", 0), None, psi) for part in mix)
+        assert request.width
+        assert request.height
+        pixels = np.full((request.height, request.width, 3), (0, 0, round(blue) % 256), dtype=np.uint8)
+        self.answer(200, encode(pixels, request.format), f"image/{request.format}")
 
     def answer_latent(self, body: dict[str, Any]) -> None:
         self.stand_in.latents.append(body)
@@ -317,6 +345,9 @@ def parse(path: str) -> Asked:
         psi=request.truncation_psi,
         region=viewport.crop_region,
         class_index=None if request.class_index is None else int(request.class_index),
+        transform=tuple(each.to_json() for each in request.transform),
+        outside=request.outside,
+        wrap=request.wrap,
     )
 
 

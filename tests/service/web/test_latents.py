@@ -1,5 +1,6 @@
 """The panel of latents: directions, another seed, latents of one's own, and links that hold them."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from tests.service.web.stand_in import StandIn, blue_of
 DIRECTIONS: list[dict[str, Any]] = [
     {"name": f"sefa:{i}", "layers": [i], "effect": 20.0 - i, "luma": 9.0, "chroma": -8.0} for i in range(10)
 ]
+
+
+def searching(latent: str) -> dict[str, Any]:
+    """A projection in the middle of its search."""
+    progress = {"state": "running", "steps": 200, "steps_done": 40}
+    return {"id": "7", **progress, "latent": latent, "psnr": None, "error": None}
 
 
 @pytest.fixture
@@ -120,7 +127,84 @@ def test_a_picture_is_looked_for(panel: Page, service: StandIn, tmp_path: Path) 
     assert service.uploads == [b"\x89PNG"]
     eventually(lambda: link(panel).get("latent") == final, panel)
     wait_for_latent(panel, service)
-    assert {"id": final, "truncation_psi": 0.7, "edits": []} in service.latents
+    assert service.latents[-1] == {"id": final, "truncation_psi": 1, "edits": []}
+
+
+def test_groups_of_styles_are_mixed_in_and_kept_in_the_link(panel: Page, service: StandIn) -> None:
+    groups = panel.get_by_role("group", name="What is mixed in").get_by_role("button")
+    expect(groups).to_have_text(["Layout", "Form", "Detail", "Tone"])
+    panel.get_by_role("slider", name="Mix in").fill("0.5")
+    for name in ("Form", "Detail"):
+        panel.get_by_role("button", name=name, exact=True).click()
+    wait_for_latent(panel, service)
+    mix = [{"latent": {"seed": 0}, "weight": 0.5}, {"latent": {"seed": 1}, "weight": 0.5}]
+    styles = [{"layers": "0,10", "latent": {"mix": mix}}]
+    assert service.latents[-1] == {"seed": 0, "styles": styles, "truncation_psi": 0.7, "edits": []}
+    eventually(lambda: link(panel).get("mix") == "1,0.5,0,10", panel)
+    panel.reload()
+    panel.get_by_role("tab", name="Latent").click()
+    pressed = panel.locator("#mix-groups [aria-pressed=true]")
+    expect(pressed).to_have_text(["Layout", "Tone"])
+
+
+def test_a_walk_to_the_other_seed_is_played_and_stays_where_it_is_paused(panel: Page, service: StandIn) -> None:
+    panel.get_by_role("spinbutton", name="Seed to mix in").fill("3")
+    play = panel.get_by_role("button", name="Play the way there and back")
+    play.click()
+    expect(play).to_have_attribute("aria-pressed", "true")
+    expect(panel.locator("#film")).to_be_visible()
+    expect(panel.locator("#mix-value")).to_have_text(re.compile(r"\d+ %"))
+    play.click()
+    expect(panel.locator("#film")).to_be_hidden()
+    wait_for_latent(panel, service)
+    first, second = service.latents[-1]["mix"]
+    assert 0 < second["weight"] <= 1
+    assert first["weight"] == pytest.approx(1 - second["weight"])
+    assert [body["latent"]["mix"][1]["weight"] for body in service.drawn[:2]] == pytest.approx([0, 1 / 24])
+    assert max(service.drawn[0]["width"], service.drawn[0]["height"]) == 320
+
+
+def test_a_dropped_picture_is_looked_for_until_that_is_stopped(page: Page, service: StandIn) -> None:
+    found = f"lat_{'1' * 32}"
+    service.projection = [searching(found)]
+    script = """() => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File(["\\x89PNG"], "picture.png", { type: "image/png" }));
+        for (const type of ["dragover", "drop"]) dispatchEvent(new DragEvent(type, { dataTransfer, cancelable: true }));
+    }"""
+    page.evaluate(script)
+    expect(page.get_by_text("Looking for the picture: step 40 of 200")).to_be_visible()
+    wait_for_latent(page, service)
+    assert service.latents[-1] == {"id": found, "truncation_psi": 1, "edits": []}
+    page.get_by_role("button", name="Next seed").click()  # the search goes on without the page
+    eventually(lambda: "latent" not in link(page), page)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Stopped: this is how near it came.")).to_be_visible()
+    assert service.projection[0]["state"] == "cancelled"
+    page.get_by_role("button", name="Show it").click()
+    eventually(lambda: link(page).get("latent") == found, page)
+    expect(page.get_by_role("button", name="Show it")).to_be_hidden()
+
+
+def test_a_seed_is_chosen_from_a_sheet(page: Page, service: StandIn) -> None:
+    page.get_by_role("button", name="Choose among seeds").click()
+    sheet = page.get_by_role("list", name="Seeds")
+    expect(sheet.get_by_role("button")).to_have_count(12)
+    expect(sheet.locator("canvas.empty")).to_have_count(0)
+    expect(sheet.locator("[aria-current]")).to_have_text("0")
+    page.get_by_role("button", name="Later seeds").click()
+    sheet.get_by_role("button", name="Seed 17", exact=True).click()
+    eventually(lambda: link(page).get("seed") == "17", page)
+    expect(sheet.locator("[aria-current]")).to_have_text("17")
+
+
+def test_classes_are_chosen_by_name(page: Page, service: StandIn) -> None:
+    service.models[1] = {**service.models[1], "class_names": ["cat", "dog"]}
+    page.goto(f"{service.url}?model=animals&class=1")
+    field = page.get_by_label("Class", exact=True)
+    expect(field.locator("option:checked")).to_have_text("dog")
+    field.select_option("class 7")
+    eventually(lambda: link(page).get("class") == "7", page)
 
 
 def test_a_model_without_directions(page: Page, service: StandIn) -> None:

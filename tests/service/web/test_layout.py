@@ -11,10 +11,11 @@ from tests.service.web.canvas import box, eventually, is_settled, wait_for_full
 from tests.service.web.npm import npm_file
 from tests.service.web.stand_in import StandIn, new_job
 from tests.service.web.test_jobs import ORDER
-from tests.service.web.test_latents import DIRECTIONS
+from tests.service.web.test_latents import DIRECTIONS, searching
 
 AXE_VERSION = "4.14.1"
 WINDOWS = [(1440, 900), (1000, 640), (844, 390), (390, 844), (320, 568)]
+PANELS = ["Picture", "Latent", "Shape", "Film", "Jobs", "Gallery"]
 PARTS = ["#bar", "#stage", "#tools", "#dock"]
 
 
@@ -63,7 +64,7 @@ def test_nothing_covers_anything(new_page: Callable[..., Page], service: StandIn
     page.goto(service.url)
     wait_for_full(page, service)
     check_layout(page, width, height)
-    for name in ("Picture", "Latent", "Jobs", "Gallery"):
+    for name in PANELS:
         if not page.get_by_role("tab", name=name).is_visible():
             page.get_by_role("button", name="Panels").click()
         page.get_by_role("tab", name=name).click()
@@ -127,6 +128,33 @@ def test_axe_finds_nothing(new_page: Callable[..., Page], service: StandIn, axe:
         page.get_by_role("button", name=name, exact=True).click()
         assert findings(page, axe) == [], name
         page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.slow)])
+def test_axe_finds_nothing_in_what_changes_the_picture(
+    new_page: Callable[..., Page], service: StandIn, axe: Path, scheme: str, tmp_path: Path
+) -> None:
+    service.projection = [searching(f"lat_{'1' * 32}")]
+    service.models[1] = {**service.models[1], "class_names": ["cat", "dog"]}
+    page = new_page(color_scheme=scheme)
+    page.goto(f"{service.url}?model=animals&rotate=30&bend=cylinder&wrap=x&key=seed%3D1&key=seed%3D2%26rotate%3D40")
+    wait_for_full(page, service)
+    page.get_by_role("button", name="Choose among seeds").click()
+    expect(page.locator("#sheet canvas.empty")).to_have_count(0)
+    assert findings(page, axe) == []
+    page.get_by_role("tab", name="Shape").click()
+    assert findings(page, axe) == []
+    page.get_by_role("tab", name="Film").click()
+    expect(page.locator("#keys canvas.empty")).to_have_count(0)
+    page.get_by_role("button", name="Play").click()
+    page.locator("#keys li[aria-current]").wait_for()
+    assert findings(page, axe) == []
+    page.get_by_role("tab", name="Latent").click()
+    file = tmp_path / "picture.png"
+    file.write_bytes(b"\x89PNG")
+    page.get_by_label("Open a picture or latent").set_input_files(file)
+    expect(page.get_by_text("step 40 of 200")).to_be_visible()
+    assert findings(page, axe) == []
 
 
 @pytest.mark.slow
