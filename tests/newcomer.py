@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from PIL import Image
 from standardwebhooks import Webhook
 
 from service.cli import main
+from service.models.catalog import DEMO
 from tests.documents import ROOT
 from tests.model.data.images import write_images
 from tests.model.training.test_official_state import write_original
@@ -68,6 +70,7 @@ def add_files(folder: Path, options: str) -> None:
     (checkpoint,) = run.glob("checkpoint-*.safetensors")
     keyframes = [{"time": 0, "seed": 2}, {"time": 0.5, "seed": 2, "region": [0.3, 0.35, 0.5, 0.55], "rotate": 20}]
     (folder / "keyframes.json").write_text(json.dumps({"keyframes": keyframes}))
+    shutil.copy(DEMO, folder / "faces.safetensors")
     for name in (LAST_CHECKPOINT, "models/mine.safetensors", "checkpoints/mine.safetensors"):
         file = folder / name
         file.parent.mkdir(exist_ok=True)

@@ -29,6 +29,7 @@ class Direction:
         ratio: change of the image, relative to that of random directions in the same layers by a step of equal length.
         luma: change of the mean brightness by a step of one sigma, in levels.
         chroma: change of the mean colourfulness, in levels.
+        label: what an operator calls it, see model/latents/direction_names.py.
     """
 
     name: str
@@ -39,11 +40,17 @@ class Direction:
     ratio: float = 0.0
     luma: float = 0.0
     chroma: float = 0.0
+    label: str | None = None
 
     @property
     def vector(self) -> NDArray[np.float32]:
         """The step of one sigma [w_dim]."""
         return (self.sigma * self.axis).astype(np.float32)
+
+
+def find_direction(directions: Mapping[str, Direction], name: str) -> Direction | None:
+    """The direction of that name, or which an operator calls so."""
+    return directions.get(name) or next((each for each in directions.values() if each.label == name), None)
 
 
 def name_vectors(latent: Latent, directions: Mapping[str, Direction]) -> Latent:

@@ -267,7 +267,8 @@ class Edit:
         if isinstance(self.direction, bytes):
             check_vector(f"{field}.direction", self.direction, (config.w_dim, config.num_ws * config.w_dim))
         elif not DIRECTION_NAME.fullmatch(self.direction):
-            raise InputError(f"{field}.direction", f"must be like sefa:2 or pca:0, not {self.direction[:40]!r}")
+            allowed = "like sefa:2 or pca:0, or a name that was given to one"
+            raise InputError(f"{field}.direction", f"must be {allowed}, not {self.direction[:40]!r}")
         if self.layers is not None:
             check_layers(f"{field}.layers", self.layers, config.num_ws)
 

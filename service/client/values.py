@@ -45,7 +45,7 @@ class Styles(TypedDict):
 class Edit(TypedDict, total=False):
     """A step in w, ``amount`` times."""
 
-    direction: Vector  # or a name, such as sefa:2
+    direction: Vector  # or a name, such as sefa:2 or smile
     amount: float
     layers: str
 
@@ -128,7 +128,8 @@ class LatentValues:
 @dataclass(frozen=True)
 class Direction:
     """A direction of a model: the styles that it changes, and the change of the image by a step of one standard
-    deviation, in levels of 255: root mean square, of brightness, of colourfulness."""
+    deviation, in levels of 255: root mean square, of brightness, of colourfulness. ``label`` is the name that an
+    operator has given it."""
 
     name: str
     layers: list[int]
@@ -137,10 +138,11 @@ class Direction:
     luma: float
     chroma: float
     strip: str = field(repr=False)
+    label: str | None = None
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        return cls(**{known.name: values[known.name] for known in fields(cls)})
+        return cls(**{known.name: values[known.name] for known in fields(cls) if known.name in values})
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import InputError
+from model.latents.direction_names import encode_labels, names_path, read_labels, with_labels
 from model.latents.latent import Edit, Latent
 from model.spec import RenderSpec
 from model.util.arguments import ArgumentParser
-from model.util.files import terminate_as_interrupt
+from model.util.files import terminate_as_interrupt, write_atomically
 from model.viewport import Viewport
 from service.commands import options as types
 from service.commands.batch import Batch, render_batch, sheet_path
@@ -28,7 +29,7 @@ _OPTIONS = {"truncation_psi": "psi", "truncation_cutoff": "cutoff", "class_index
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the directions of a checkpoint. Raises InputError, or OSError if the sheet cannot be written."""
+    """Print the directions of a checkpoint. Raises InputError, or OSError if sheet or names cannot be written."""
     options = _parser().parse_args(attach_negative_values(arguments))
     checkpoint = open_checkpoint(options.checkpoint)
     config = checkpoint.config
@@ -47,11 +48,16 @@ def main(arguments: Sequence[str]) -> None:
     if options.sheet is not None:
         sheet_path(options.sheet, None, 1, 1, spec)  # before the work
 
+    labels = {name: label for name, label in (read_labels(checkpoint) | dict(options.name)).items() if label}
+    names = encode_labels(checkpoint, labels)  # before the work, too
+
     from model.latents.direction_files import load_directions
 
     if not options.json:
         print("looking for directions, which takes a while the first time …", file=sys.stderr)
-    directions = list(load_directions(checkpoint).values())
+    directions = list(with_labels(load_directions(checkpoint), labels).values())
+    if options.name:
+        write_atomically(names_path(checkpoint), names)
     if options.json:
         print(json.dumps([describe(direction) for direction in directions], indent=2))
     else:
@@ -68,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
 def describe(direction: "Direction") -> dict[str, Any]:
     """A direction as JSON values."""
     numbers = {name: round(getattr(direction, name), 3) for name in ("sigma", "effect", "ratio", "luma", "chroma")}
-    return {"name": direction.name, "layers": list(direction.layers), **numbers}
+    return {"name": direction.name, "label": direction.label, "layers": list(direction.layers), **numbers}
 
 
 def _print_table(directions: Sequence["Direction"]) -> None:
@@ -77,15 +83,18 @@ def _print_table(directions: Sequence["Direction"]) -> None:
     )
     for each in directions:
         layers = "all" if each.name.startswith("pca") else ",".join(map(str, each.layers))
-        print(f"{each.name:8} {layers:8} {each.effect:7.1f} {each.luma:+11.1f} {each.chroma:+7.1f}")
+        row = f"{each.name:8} {layers:8} {each.effect:7.1f} {each.luma:+11.1f} {each.chroma:+7.1f}  {each.label or ''}"
+        print(row.rstrip())
 
 
 def _strips(spec: RenderSpec, directions: Sequence["Direction"], output: Path) -> Batch:
     """One row for each direction, one column for each amount."""
-    cells = [(direction.name, amount) for direction in directions for amount in AMOUNTS]
-    specs = [replace(spec, latent=replace(spec.latent, edits=(Edit(*cell),))) for cell in cells]
+    cells = [(direction, amount) for direction in directions for amount in AMOUNTS]
+    edits = [Edit(direction.name, amount) for direction, amount in cells]
+    specs = [replace(spec, latent=replace(spec.latent, edits=(edit,))) for edit in edits]
     sheet = sheet_path(output, None, len(cells), len(AMOUNTS), spec)
-    return Batch(specs, [], [f"{name} {amount:+g}" for name, amount in cells], sheet, len(AMOUNTS))
+    labels = [f"{direction.label or direction.name} {amount:+g}" for direction, amount in cells]
+    return Batch(specs, [], labels, sheet, len(AMOUNTS))
 
 
 def _parser() -> ArgumentParser:
@@ -97,6 +106,8 @@ def _parser() -> ArgumentParser:
     add_checkpoint(parser)
     add = parser.add_argument
     add("--json", action="store_true", help="print a JSON array")
+    text = "call a direction by a name of yours, which --edit and the service take, too; an empty one is removed"
+    add("--name", type=types.direction_name, action="append", default=[], metavar="DIRECTION=NAME", help=text)
     add("--sheet", type=Path, metavar="FILE", help="render what the strongest directions do to an image")
     add("--strongest", type=types.integer, default=10, metavar="N", help="directions of the sheet (default: 10)")
     add("--seed", type=types.integer, default=0, help="seed of the image of the sheet (default: 0)")

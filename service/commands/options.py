@@ -149,6 +149,14 @@ def edit(text: str) -> Edit:
     return Edit(name, number(amount))
 
 
+def direction_name(text: str) -> tuple[str, str]:
+    """``DIRECTION=NAME``, such as ``sefa:2=smile``."""
+    direction, equals, name = text.partition("=")
+    if not equals:
+        raise ArgumentTypeError(f"must be DIRECTION=NAME such as sefa:2=smile, not {_quote(text)}")
+    return direction, name
+
+
 def _split_four(text: str) -> list[str]:
     parts = text.split(",")
     if len(parts) != 4:

@@ -1,5 +1,6 @@
 """What a request body may say of latents."""
 
+import re
 from itertools import chain
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, WithJsonSchema
 
 from model.errors import InputError
+from model.latents.direction_names import LABEL
 from model.latents.latent import DIRECTION_NAME, LATENT_ID, MAX_AMOUNT, MAX_LATENTS, MAX_SEED, pack_floats, parse_base64
 from service.gateway.schema_types import (
     CUTOFF,
@@ -153,11 +155,15 @@ class StylesRequest(StrictModel):
     latent: LatentRequest
 
 
+DIRECTION = re.compile(f"{DIRECTION_NAME.pattern}|{LABEL.pattern}")
+"""A direction's own name, or the one that an operator has given it."""
+
+
 def _parse_direction(value: object) -> str | bytes:
-    return value if isinstance(value, str) and DIRECTION_NAME.fullmatch(value) else _parse_vector(value)
+    return value if isinstance(value, str) and DIRECTION.fullmatch(value) else _parse_vector(value)
 
 
-_NAME_SCHEMA = {"type": "string", "pattern": f"^{DIRECTION_NAME.pattern}$"}
+_NAME_SCHEMA = {"type": "string", "pattern": f"^({DIRECTION.pattern})$"}
 
 
 class EditRequest(StrictModel):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from model.checkpoint import Checkpoint
 from model.errors import InputError
-from model.latents.direction import Direction
+from model.latents.direction import Direction, find_direction
 from model.latents.latent import MAX_DEPTH, MAX_LATENTS, MAX_SEED, Edit, Latent, LayerStyles, Weighted, pack_floats
 from model.latents.ranges import parse_layers
 from service.gateway.direction_store import DirectionStore
@@ -142,9 +142,15 @@ def _edit(edit: EditRequest, place: str, num_ws: int, known: Mapping[str, Direct
     layers = None if edit.layers is None else parse_layers(f"{place}.layers", edit.layers, num_ws)
     if isinstance(edit.direction, bytes):
         return Edit(edit.direction, edit.amount, layers)
-    if (found := known.get(edit.direction)) is None:
-        raise InputError(f"{place}.direction", f"must be one of {', '.join(known)}, not {edit.direction}")
+    if (found := find_direction(known, edit.direction)) is None:
+        raise InputError(f"{place}.direction", f"must be one of {names_of(known)}, not {edit.direction}")
     return Edit(pack_floats(found.vector), edit.amount, found.layers if layers is None else layers)
+
+
+def names_of(known: Mapping[str, Direction]) -> str:
+    """The names of a model's directions, those of an operator first."""
+    labels = [each.label for each in known.values() if each.label is not None]
+    return ", ".join([*labels, *known])
 
 
 def _with_brackets(field: str) -> str:

@@ -1,4 +1,5 @@
-"""Copies of the checkpoints of a bucket in a local folder, from which the catalog serves them."""
+"""Copies of a bucket's checkpoints, and of their directions' names, in a local folder, from which the catalog serves
+them."""
 
 import asyncio
 import fcntl
@@ -17,6 +18,7 @@ import obstore
 
 from model.checkpoint import NAME_PATTERN, SUFFIX, Checkpoint
 from model.errors import InputError
+from model.latents import direction_names
 from model.util.files import write_atomically
 from service.imaging.object_store import STORE_ERRORS, open_store, reason
 from service.models.catalog import Catalog
@@ -36,6 +38,9 @@ _LOCK_SECONDS = 0.1
 
 _CHUNK = 8 * 2**20
 """Smallest chunk of a download in bytes."""
+
+SUFFIXES = (SUFFIX, direction_names.SUFFIX)
+"""Files that are copied: checkpoints, and the names of their directions."""
 
 _INDEX = ".index.json"
 """File with the versions that have been copied or refused."""
@@ -88,10 +93,10 @@ class BucketSync:
         objects = self._list()
         index = self._read_index()
         known = {name: index[name] for name in objects.keys() & index.keys()}
-        for file in self.folder.glob(f"*{SUFFIX}"):
+        for file in self._files():
             if file.name not in objects:
                 file.unlink()
-                logger.info("model %s is gone from %s", file.name.removesuffix(SUFFIX), self._address)
+                logger.info("%s is gone from %s", file.name, self._address)
         for name, found in objects.items():
             refused, copied = f"refused {_version(found)}", f"copied {_version(found)}"
             if known.get(name) == refused or (known.get(name) == copied and self._size(name) == found["size"]):
@@ -103,17 +108,17 @@ class BucketSync:
             self._write_index(known)
 
     def _list(self) -> "dict[str, ObjectMeta]":
-        """The checkpoints of the bucket by file name."""
+        """The files of the bucket that are copied, by name."""
         found: dict[str, ObjectMeta] = {}
         for meta in obstore.list_with_delimiter(self._store)["objects"]:
             name = meta["path"].rpartition("/")[2]
-            if name.endswith(SUFFIX) and NAME_PATTERN.fullmatch(name.removesuffix(SUFFIX)):
+            if any(name.endswith(suffix) and NAME_PATTERN.fullmatch(name.removesuffix(suffix)) for suffix in SUFFIXES):
                 found[name] = meta
         return found
 
     def _fetch(self, name: str, found: "ObjectMeta") -> bool | None:
         """Copy one file. False if it is no valid checkpoint; None if the copy is to be tried again."""
-        held = sum(file.stat().st_size for file in self.folder.glob(f"*{SUFFIX}") if file.name != name)
+        held = sum(file.stat().st_size for file in self._files() if file.name != name)
         room = min(self._limit - held, shutil.disk_usage(self.folder).free)
         size = found["size"]
         if size > room:
@@ -124,10 +129,10 @@ class BucketSync:
             if not self._download(found, copy):
                 return None
             try:
-                Checkpoint.open(copy).check()
+                _check(copy)
             except InputError as error:
                 message = str(error).replace(str(copy), f"{self._address}/{name}")
-                stays = "; the earlier model of this name is still served" if self._size(name) else ""
+                stays = "; the earlier file of this name is still served" if self._size(name) else ""
                 logger.warning("skipped %s%s", message, stays)
                 return False
             copy.replace(self.folder / name)
@@ -145,6 +150,10 @@ class BucketSync:
                     return False
                 file.write(chunk)
         return copy.stat().st_size == found["size"]
+
+    def _files(self) -> list[Path]:
+        """The copies."""
+        return [file for suffix in SUFFIXES for file in self.folder.glob(f"*{suffix}")]
 
     def _size(self, name: str) -> int | None:
         file = self.folder / name
@@ -182,6 +191,14 @@ class BucketSync:
         if message not in self._earlier_warnings | self._warnings:
             logger.warning(message)
         self._warnings.add(message)
+
+
+def _check(copy: Path) -> None:
+    """Raise InputError if a checkpoint or a file of names is invalid."""
+    if copy.name.endswith(SUFFIX):
+        Checkpoint.open(copy).check()
+    else:
+        direction_names.read_names_file(copy)
 
 
 def _version(meta: "ObjectMeta") -> str:

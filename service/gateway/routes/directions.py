@@ -7,11 +7,14 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from model.latents.latent import DIRECTION_NAME, MAX_SEED, Edit, pack_floats
+from model.latents.direction import find_direction
+from model.latents.latent import MAX_SEED, Edit, pack_floats
 from model.spec import FORMATS, Encoding
 from service.gateway import http_cache
 from service.gateway.errors import UnknownDirectionError, responses
 from service.gateway.image_batch import Part, after_first_success, as_sheet, check_batch, render_batch
+from service.gateway.latent_schemas import DIRECTION
+from service.gateway.latents import names_of
 from service.gateway.middleware.proxy_headers import base_address
 from service.gateway.plain_route import PlainRoute
 from service.gateway.resolve import named_as_given, resolve_request
@@ -33,6 +36,9 @@ class DirectionInfo(BaseModel):
     """A direction, and what a step of one standard deviation along it changes."""
 
     name: str = Field(description="for `edits`", examples=["sefa:0"])
+    label: str | None = Field(
+        description="the name that the operator has given it, for `edits`, too", examples=["smile"]
+    )
     layers: list[int] = Field(description="styles that it changes", examples=[[3]])
     effect: float = Field(description="root mean square change of the image, in levels of 255", examples=[21.5])
     ratio: float = Field(
@@ -71,6 +77,7 @@ async def list_directions(
     listed = [
         DirectionInfo(
             name=each.name,
+            label=each.label,
             layers=list(each.layers),
             strip=f"{base}/{each.name}.png",
             **{name: round(getattr(each, name), 3) for name in ("effect", "ratio", "luma", "chroma")},
@@ -84,7 +91,7 @@ class StripAddress(ImageQuery):
     """Path and query of a strip."""
 
     model: str = Field(max_length=MAX_NAME, description="name or digest of a model", examples=[DEMO_NAME])
-    direction: str = Field(pattern=f"^{DIRECTION_NAME.pattern}$", description="its name", examples=["sefa:0"])
+    direction: str = Field(pattern=f"^({DIRECTION.pattern})$", description="its name", examples=["sefa:0"])
     format: AnyFormat = Field(description="file format, `jpg` as `jpeg`")
     seed: QueryInteger = Field(0, ge=0, le=MAX_SEED, description="seed of the image that is changed", examples=[2])
 
@@ -95,8 +102,8 @@ async def get_strip(address: StripAddress, request: Request, app_state: AppState
     with named_as_given(address):
         image = await resolve_request(ImageRequest.model_construct(**dict(address)), app_state)
     known = await app_state.directions.get(image.checkpoint)
-    if (found := known.get(address.direction)) is None:
-        raise UnknownDirectionError("direction", f"must be one of {', '.join(known)}, not {address.direction}")
+    if (found := find_direction(known, address.direction)) is None:
+        raise UnknownDirectionError("direction", f"must be one of {names_of(known)}, not {address.direction}")
     latents = [
         replace(image.spec.latent, edits=(Edit(pack_floats(found.vector), amount, found.layers),)) for amount in AMOUNTS
     ]

@@ -1,5 +1,6 @@
 """Copies of a bucket's checkpoints: an S3 behind real HTTP, and a folder that changes."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from model.config import GeneratorConfig
 from model.errors import InputError
+from model.latents.direction_names import read_labels
 from service.imaging.object_store import Store, open_store
 from service.models import bucket_sync as mirror_module
 from service.models.bucket_sync import BucketSync, open_catalog
@@ -59,6 +61,23 @@ def test_files_come_change_and_go(mirror: BucketSync, address: str, tmp_path: Pa
     mirror.refresh()
     assert served(mirror, tmp_path) == {"a": changed}
     assert visible(mirror) == {"a.safetensors", ".lock", ".index.json"}
+
+
+def test_names_of_directions_come_and_go_with_their_checkpoint(
+    mirror: BucketSync, address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    digest, file = put(address, tmp_path, "a", 32), "a.directions.json"
+    obstore.put(open_store(address), file, json.dumps({"model": digest, "names": {"sefa:0": "smile"}}).encode())
+    mirror.refresh()
+    (checkpoint,) = Catalog(mirror.folder, demo=tmp_path / "none").models()
+    assert read_labels(checkpoint) == {"sefa:0": "smile"}
+    obstore.put(open_store(address), file, b"{}")
+    mirror.refresh()
+    assert f"skipped directions: {address}/{file}: " in caplog.text
+    assert read_labels(checkpoint) == {"sefa:0": "smile"}
+    obstore.delete(open_store(address), file)
+    mirror.refresh()
+    assert read_labels(checkpoint) == {}
 
 
 def test_what_is_unchanged_is_not_fetched_again_not_even_by_another_process(

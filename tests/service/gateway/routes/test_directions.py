@@ -1,6 +1,8 @@
 """Directions over HTTP, and edits that name them. The worker's part is in tests/service/worker."""
 
 import io
+import json
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from model.latents.direction import Direction, encode_directions
+from model.latents.direction_names import names_path
 from model.latents.latent import Edit, Latent, pack_floats
 from service.gateway.routes.directions import AMOUNTS
 from service.imaging.contact_sheet import cell_box
@@ -41,6 +44,7 @@ def test_they_are_listed_strongest_first(known: RunningGateway) -> None:
     assert [each["name"] for each in answer["directions"]] == ["pca:0", "sefa:0"]
     assert answer["directions"][1] == {
         "name": "sefa:0",
+        "label": None,
         "layers": [3],
         "effect": 20.0,
         "ratio": 3.0,
@@ -81,12 +85,58 @@ def test_a_strip_shows_what_one_changes(known: RunningGateway) -> None:
     assert known.http.head(address).status_code == 200
 
 
+def name(known: RunningGateway, model: str, names: dict[str, str], age: int = 0) -> None:
+    """Writes the file of the operator's names, ``age`` seconds ago."""
+    path = names_path(known.checkpoints["plain"])
+    path.write_text(json.dumps({"model": model, "names": names}))
+    os.utime(path, (path.stat().st_mtime - age,) * 2)
+
+
+def test_an_operator_may_name_them(known: RunningGateway) -> None:
+    digest = known.checkpoints["plain"].digest
+    name(known, digest, {"sefa:0": "smile"})
+    listed = known.http.get("/v1/models/plain/directions").json()["directions"]
+    assert {each["name"]: each["label"] for each in listed} == {"sefa:0": "smile", "pca:0": None}
+    for direction in ("smile", "sefa:0"):
+        assert known.post(model="plain", seed=1, edits=[{"direction": direction, "amount": 2}]).status_code == 200
+    assert known.queue.asked[0] == known.queue.asked[1]
+    assert known.http.get("/v1/models/plain/directions/smile.png?width=8").status_code == 200
+    refused = known.post(model="plain", edits=[{"direction": "smiles", "amount": 1}])
+    assert refused.json()["detail"].endswith("must be one of smile, sefa:0, pca:0, not smiles")
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "problem"),
+    [
+        ("own", {"sefa:7": "smile"}, "no direction sefa:7; it has sefa:0, pca:0"),
+        ("own", {"sefa:0": "smile", "pca:0": "smile"}, "sefa:0: must have a name of its own: pca:0 is called smile"),
+        ("own", {"sefa:0": "pca:0"}, "not 'pca:0'"),
+        ("own", {"sefa:0": "a b"}, "not 'a b'"),
+        ("own", {"smile": "sefa:0"}, "smile: must be the name of a direction"),
+        ("other", {"sefa:0": "smile"}, "the checkpoint with digest other"),
+    ],
+)
+def test_names_that_cannot_be_used_are_logged(
+    known: RunningGateway, model: str, names: dict[str, str], problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    digest = known.checkpoints["plain"].digest
+    name(known, digest if model == "own" else model, names, age=5)
+    for _ in range(2):
+        listed = known.http.get("/v1/models/plain/directions").json()["directions"]
+        assert [each["label"] for each in listed] == [None, None]
+    assert [problem in message for message in caplog.messages if "names" in message] == [True]
+    name(known, digest, {"sefa:0": "smile"})
+    listed = known.http.get("/v1/models/plain/directions").json()["directions"]
+    assert [each["label"] for each in listed] == [None, "smile"]
+
+
 def test_unknown_ones(known: RunningGateway) -> None:
     refused = known.post(model="plain", edits=[{"direction": "sefa:1", "amount": 1}])
     assert (refused.status_code, refused.json()["field"]) == (422, "edits[0].direction")
     assert "sefa:0, pca:0" in refused.json()["detail"]
     assert known.http.get("/v1/models/plain/directions/sefa:1.png").status_code == 404
-    assert known.http.get("/v1/models/plain/directions/other.png").status_code == 422
+    assert known.http.get("/v1/models/plain/directions/other.png").status_code == 404
+    assert known.http.get("/v1/models/plain/directions/o:1.png").status_code == 422
     assert known.http.get("/v1/models/absent/directions").status_code == 404
     too_large = known.http.get("/v1/models/plain/directions/sefa:0.png", params={"width": 900})
     assert (too_large.status_code, too_large.json()["field"]) == (413, "width")
