@@ -103,13 +103,20 @@ class Client:
         return _run(self._api.directions(model))
 
     def project(
-        self, picture: bytes, model: str | None = None, *, steps: int = 200, class_index: int | str | None = None
+        self,
+        picture: bytes,
+        model: str | None = None,
+        *,
+        mask: bytes | None = None,
+        steps: int = 200,
+        class_index: int | str | None = None,
     ) -> Projection:
         """Find the latent of a picture, the content of a PNG, JPEG or WebP file, and wait for the result.
 
-        It has succeeded if its ``state`` says so. A second call starts again.
+        What is black in ``mask``, a file of the same size, is filled in. It has succeeded if its ``state`` says so. A
+        second call starts again.
         """
-        return _run(self._api.project(picture, model, steps=steps, class_index=class_index))
+        return _run(self._api.project(picture, model, mask=mask, steps=steps, class_index=class_index))
 
     def inspect(self, picture: bytes) -> dict[str, Any]:
         """How a picture of the service was made, from the content of its file."""

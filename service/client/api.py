@@ -84,12 +84,20 @@ class Api(ABC):
         return [Direction.from_json(values) for values in found]
 
     async def project(
-        self, picture: bytes, model: str | None = None, *, steps: int = 200, class_index: int | str | None = None
+        self,
+        picture: bytes,
+        model: str | None = None,
+        *,
+        mask: bytes | None = None,
+        steps: int = 200,
+        class_index: int | str | None = None,
     ) -> Projection:
         given = {"model": model, "steps": steps, "class": class_index}
         params = {name: value for name, value in given.items() if value is not None}
-        headers = {"Content-Type": picture_type(picture)}
-        response = await self._ask("POST", "/v1/projections", params=params, content=picture, headers=headers)
+        body: dict[str, Any] = {"content": picture, "headers": {"Content-Type": picture_type(picture)}}
+        if mask is not None:
+            body = {"files": {"picture": picture, "mask": mask}}
+        response = await self._ask("POST", "/v1/projections", params=params, **body)
         projection = Projection.from_json(response.json())
         while projection.state in ("queued", "running"):
             await self._sleep(POLL_SECONDS)

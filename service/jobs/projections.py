@@ -1,13 +1,16 @@
 """Projections: searches for the latent of a picture. They are kept in Redis, and claimed by workers."""
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import obstore
 from redis.asyncio import Redis
 
+from service.imaging.object_store import Store
 from service.jobs.repository import NoSuchJobError, TooManyJobsError
 from service.jobs.status import UNFINISHED, State
 from service.runtime.redis import register_script
@@ -26,6 +29,7 @@ class Projection:
         class_index: look among the images of a class.
         created: unix seconds.
         owner: whose API key ordered it; None if no key was needed.
+        has_mask: whether a mask tells which pixels of the picture are known.
     """
 
     id: str
@@ -35,11 +39,13 @@ class Projection:
     class_index: int | None
     created: float
     owner: str | None = None
+    has_mask: bool = False
 
     @property
-    def picture(self) -> str:
-        """The object that holds the picture, while it is needed."""
-        return f"projections/{self.id}"
+    def files(self) -> dict[str, str]:
+        """The objects that hold ``picture`` and, if there is one, ``mask``, while they are needed."""
+        picture = f"projections/{self.id}"
+        return {"picture": picture} | ({"mask": f"{picture}-mask"} if self.has_mask else {})
 
 
 @dataclass(frozen=True)
@@ -84,21 +90,18 @@ class ProjectionRepository:
             raise NoSuchJobError
         return _parse(fields)
 
-    async def claim(self, seconds: float) -> Projection | None:
-        """The oldest projection that no worker works on, to work on for so long; None if there is none."""
+    async def claim(self, seconds: float) -> tuple[Projection, int] | None:
+        """The oldest projection that no worker works on, to work on for so long, and how often it was claimed; None if
+        there is none. After MAX_ATTEMPTS it is to be given up: it may be what killed the other workers."""
         members: Any = await self._redis.zrange(PROJECTIONS, 0, -1)
         for projection_id in (member.decode() for member in members):
             lock, key = projection_lock_key(projection_id), projection_key(projection_id)
             if not await self._redis.set(lock, 1, nx=True, px=round(1000 * seconds)):
                 continue
-            attempts = await self._start(keys=[key])
-            if attempts > MAX_ATTEMPTS:
-                await self.end(projection_id, "failed", error=f"it was given up after {MAX_ATTEMPTS} attempts")
-            elif attempts:
-                return (await self.status(projection_id)).projection
-            else:  # it has ended meanwhile, or is forgotten
-                await self._redis.zrem(PROJECTIONS, projection_id)
-                await self._redis.delete(lock)
+            if attempts := await self._start(keys=[key]):
+                return (await self.status(projection_id)).projection, attempts
+            await self._redis.zrem(PROJECTIONS, projection_id)  # it has ended meanwhile, or is forgotten
+            await self._redis.delete(lock)
         return None
 
     async def keep(self, projection_id: str, seconds: float) -> bool:
@@ -124,6 +127,13 @@ class ProjectionRepository:
         """Leave a claimed projection to other workers, as if it had not been claimed."""
         await self._redis.hincrby(projection_key(projection_id), "attempts", -1)
         await self._redis.delete(projection_lock_key(projection_id))
+
+
+async def delete_files(store: Store, projection: Projection) -> None:
+    """Delete the picture and mask of a projection that has ended. Raises STORE_ERRORS."""
+    for path in projection.files.values():
+        with contextlib.suppress(FileNotFoundError):
+            await obstore.delete_async(store, path)
 
 
 def _parse(fields: Mapping[bytes, bytes]) -> ProjectionStatus:

@@ -1,7 +1,8 @@
-"""``python -m service.worker.project_picture CHECKPOINT DIGEST PICTURE STEPS [CLASS]``.
+"""``python -m service.worker.project_picture CHECKPOINT DIGEST FOLDER STEPS [CLASS]``.
 
-Prints JSON lines: ``{"done": 20}``, now and then with the latent so far as ``w``, and at the end ``psnr_w`` and
-``psnr``; or ``{"error": …}`` if the picture cannot be used.
+The folder has a file ``picture`` and perhaps ``mask``. Prints JSON lines: ``{"done": 20}``, now and then with the
+latent so far as ``w``, and at the end ``psnr_w`` and ``psnr``; or ``{"field": …, "error": …}`` if a file cannot be
+used.
 """
 
 import base64
@@ -25,21 +26,23 @@ NICE = 5
 PREVIEWS = 10
 
 
-def main(path: Path, digest: str, picture: Path, steps: int, class_index: int | None) -> None:
+def main(path: Path, digest: str, folder: Path, steps: int, class_index: int | None) -> None:
     """Print progress and result."""
     os.nice(NICE)
     checkpoint = Checkpoint.open(path)
     if checkpoint.digest != digest:
         sys.exit(f"{path} has been replaced by another checkpoint")
+    picture, mask = folder / "picture", folder / "mask"
     between = max(1, steps // PREVIEWS)
 
     def tell(done: int, ws: Tensor) -> None:
         _print(done=done, **({"w": _base64(ws)} if done % between == 0 else {}))
 
     try:
-        found = project(checkpoint.load(), read_target(picture), steps, class_index, tell)
+        target = read_target(picture, mask if mask.exists() else None)
+        found = project(checkpoint.load(), target, steps, class_index, tell)
     except InputError as error:
-        _print(error=str(error))
+        _print(field=error.field, error=error.message)
     else:
         _print(done=steps, w=_base64(found.ws), psnr_w=found.psnr_w, psnr=found.psnr)
 

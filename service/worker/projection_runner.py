@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from model.errors import InputError
 from model.latents.latent import Latent
 from service.imaging.object_store import STORE_ERRORS, Store
-from service.jobs.projections import Projection, ProjectionRepository
+from service.jobs.projections import MAX_ATTEMPTS, Projection, ProjectionRepository, delete_files
 from service.models.catalog import Catalog
 from service.models.latent_store import LatentStore
 from service.worker.child_process import run_module
@@ -43,11 +43,20 @@ class ProjectionRunner:
         """Polls for projections for ever."""
         while True:
             with contextlib.suppress(RedisError):  # the worker's other tasks log it
-                if projection := await self._projections.claim(CLAIM_SECONDS):
-                    await self._serve(projection)
+                if claimed := await self._projections.claim(CLAIM_SECONDS):
+                    await self._serve(*claimed)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _serve(self, projection: Projection) -> None:
+    async def _serve(self, projection: Projection, attempt: int) -> None:
+        if attempt > MAX_ATTEMPTS:
+            error = f"it was given up after {MAX_ATTEMPTS} attempts"
+            await self._projections.end(projection.id, "failed", error=error)
+        else:
+            await self._work_on(projection)
+        with contextlib.suppress(*STORE_ERRORS):
+            await delete_files(self._store, projection)
+
+    async def _work_on(self, projection: Projection) -> None:
         working = asyncio.create_task(self._project(projection))
         try:
             while not working.done():
@@ -70,17 +79,15 @@ class ProjectionRunner:
                 working.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([working], timeout=0.1)
-        with contextlib.suppress(*STORE_ERRORS):
-            await obstore.delete_async(self._store, projection.picture)
 
     async def _project(self, projection: Projection) -> None:
         """Raises InputError if the picture or model cannot be used, RuntimeError if the process fails."""
         checkpoint = await asyncio.to_thread(self._catalog.resolve, projection.model)
         with TemporaryDirectory(prefix="creps-projection-") as folder:
-            picture = Path(folder) / "picture"
-            found = await obstore.get_async(self._store, projection.picture)
-            picture.write_bytes(bytes(await found.bytes_async()))
-            arguments = [str(checkpoint.path), projection.model, str(picture), str(projection.steps)]
+            for name, path in projection.files.items():
+                found = await obstore.get_async(self._store, path)
+                (Path(folder) / name).write_bytes(bytes(await found.bytes_async()))
+            arguments = [str(checkpoint.path), projection.model, folder, str(projection.steps)]
             if projection.class_index is not None:
                 arguments.append(str(projection.class_index))
             async with aclosing(run_module("service.worker.project_picture", *arguments)) as lines:
@@ -88,9 +95,9 @@ class ProjectionRunner:
                     await self._note(projection, json.loads(line))
 
     async def _note(self, projection: Projection, told: dict[str, Any]) -> None:
-        """What the process has told. Raises InputError if it refused the picture."""
+        """What the process has told. Raises InputError if it refused the picture or mask."""
         if "error" in told:
-            raise InputError("picture", told["error"].removeprefix("picture: "))
+            raise InputError(told["field"], told["error"])
         latent = None
         if "w" in told:
             latent, _ = await self._latents.put(Latent(w=base64.b64decode(told["w"])), projection.model)

@@ -7,19 +7,14 @@ from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 
 from service.gateway.errors import responses
+from service.gateway.pictures import PICTURE_BODY, PICTURE_TYPES
 from service.gateway.resolve import media_type
-from service.gateway.routes.projections import PICTURE_TYPES
 from service.gateway.state import CurrentAppState
 from service.imaging.metadata import read_description
 
 upload_router = APIRouter(tags=["images"])
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in PICTURE_TYPES},
-    }
-}
+_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": PICTURE_BODY}}
 
 
 class Description(BaseModel):

@@ -5,38 +5,31 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from io import BytesIO
 from typing import Annotated, Any
 from uuid import uuid4
 
 import obstore
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from PIL import Image
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
-from model.errors import InputError
 from model.latents.latent import Latent
-from service.gateway.errors import TooLargeError, responses
+from service.gateway.errors import responses
 from service.gateway.job_status import ID_PATTERN, visible_owner
 from service.gateway.middleware.auth import key_of, owner_of
 from service.gateway.middleware.proxy_headers import base_address
-from service.gateway.resolve import find_model, media_type
+from service.gateway.pictures import MASKED_BODY, read_pictures
+from service.gateway.resolve import find_model
 from service.gateway.routes.images import header
 from service.gateway.schema_types import MAX_NAME, Class, QueryInteger, StrictModel
-from service.gateway.state import AppState, CurrentAppState
-from service.jobs.projections import Projection, ProjectionStatus
+from service.gateway.state import CurrentAppState
+from service.jobs.projections import Projection, ProjectionStatus, delete_files
 from service.jobs.repository import NoSuchJobError, UnknownJobError
 from service.jobs.status import State
 
 upload_router = APIRouter(tags=["latents"])
 router = APIRouter(tags=["latents"])
-
-PICTURE_TYPES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
-
-MIN_SIDE = 8
-"""As model.projection.target requires, which needs the whole picture."""
 
 STEP_PIXELS = 64 * 64
 """Of the crop that the network renders in each step."""
@@ -51,12 +44,7 @@ POLL_SECONDS = 0.5
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {"description": "The projection", "headers": {"Location": header("its address")}}
 }
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in PICTURE_TYPES},
-    }
-}
+_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": MASKED_BODY}}
 
 
 class ProjectionQuery(StrictModel):
@@ -101,44 +89,37 @@ async def create_projection(
     query: Annotated[ProjectionQuery, Query()], request: Request, response: Response, app_state: CurrentAppState
 ) -> ProjectionInfo:
     """Look for the latent whose image is nearest to a PNG, JPEG or WebP picture, first with the same styles in all
-    layers, then in w+. Transparent pixels are filled in; the longest side is averaged down to 512 pixels."""
+    layers, then in w+. The longest side is averaged down to 512 pixels. Transparent pixels are filled in; so is what is
+    black in the file `mask` of a form, which has the picture as the file `picture`."""
     checkpoint = await find_model(query.model, app_state.models)
     class_index = None
     if query.class_index is not None:
         class_index = checkpoint.find_class(query.class_index)
         Latent(seed=0, class_index=class_index).check(checkpoint.config)
-    if media_type(request) not in PICTURE_TYPES:
-        raise HTTPException(415, f"a picture must be {', '.join(PICTURE_TYPES)}")
     now, key, pixels = time.time(), key_of(request), query.steps * STEP_PIXELS
-    projection = Projection(
-        uuid4().hex, checkpoint.digest, checkpoint.name, query.steps, class_index, now, owner_of(request)
-    )
     async with app_state.uploads:
-        picture = await request.body()
-        _check_picture(picture, PICTURE_TYPES[media_type(request)], app_state.settings.max_image_pixels)
+        files = await read_pictures(request, app_state.settings.max_image_pixels)
+        projection = Projection(
+            uuid4().hex,
+            checkpoint.digest,
+            checkpoint.name,
+            query.steps,
+            class_index,
+            now,
+            owner_of(request),
+            has_mask="mask" in files,
+        )
         await app_state.rate_limits.charge_pixels(key, pixels)
         try:
-            await obstore.put_async(app_state.outputs, projection.picture, picture)
+            for name, path in projection.files.items():
+                await obstore.put_async(app_state.outputs, path, files[name])
             await app_state.projections.create(projection, MAX_UNFINISHED)
         except Exception:
             await app_state.rate_limits.refund_pixels(key, pixels)
-            await _delete_picture(projection, app_state)
+            await delete_files(app_state.outputs, projection)
             raise
     response.headers["Location"] = f"{base_address(request)}/v1/projections/{projection.id}"
     return _describe(ProjectionStatus(projection, "queued"))
-
-
-def _check_picture(content: bytes, image_format: str, max_pixels: int) -> None:
-    """Read the header alone: decoding is left to a worker's process. Raises InputError and TooLargeError."""
-    try:
-        with Image.open(BytesIO(content), formats=[image_format]) as image:
-            width, height = image.size
-    except Exception as error:  # an untrusted file raises errors of any type
-        raise InputError("picture", f"cannot be read as {image_format} ({type(error).__name__})") from None
-    if min(width, height) < MIN_SIDE:
-        raise InputError("picture", f"must have at least {MIN_SIDE} pixels a side, not {width}×{height}")
-    if width * height > max_pixels:
-        raise TooLargeError("picture", f"has {width}×{height} pixels, above the limit of {max_pixels}")
 
 
 async def _find(
@@ -170,7 +151,7 @@ async def get_projection(status: StatusOfPath) -> ProjectionInfo:
 async def cancel_projection(status: StatusOfPath, app_state: CurrentAppState) -> ProjectionInfo:
     """Cancel an unfinished projection. Its latents stay until they expire. One that has ended stays as it is."""
     if await app_state.projections.end(status.projection.id, "cancelled"):
-        await _delete_picture(status.projection, app_state)
+        await delete_files(app_state.outputs, status.projection)
     return _describe(await app_state.projections.status(status.projection.id))
 
 
@@ -198,11 +179,6 @@ async def watch_projection(status: StatusOfPath, app_state: CurrentAppState) -> 
                 return
             await asyncio.sleep(POLL_SECONDS)
             status = await app_state.projections.status(status.projection.id)
-
-
-async def _delete_picture(projection: Projection, app_state: AppState) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        await obstore.delete_async(app_state.outputs, projection.picture)
 
 
 def _describe(status: ProjectionStatus) -> ProjectionInfo:

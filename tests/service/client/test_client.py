@@ -8,6 +8,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -15,23 +16,30 @@ from typing import Any, cast, get_args, get_type_hints
 
 import httpx
 import numpy as np
+import obstore
 import pytest
 from PIL import Image as PillowImage
 
 import service.client
 from model.config import GeneratorConfig
+from model.latents.direction import Direction, encode_directions
+from model.latents.direction_names import encode_labels, names_path
 from model.latents.latent import Latent
 from model.spec import FORMATS, Encoding, RenderSpec
 from model.viewport import Viewport
 from service.client import AsyncClient, Client, Job, JobError, ServiceError
 from service.client.values import SUFFIXES, Picture
 from service.imaging.metadata import embed
+from service.jobs.projections import Projection
 from service.jobs.repository import JobRepository
+from service.queue.directions import directions_path
 from tests.deploy.images import ROOT, canonical
 from tests.service.checkpoints import save_hollow_checkpoint
+from tests.service.gateway.routes.jobs.ordering import call as in_loop
 from tests.service.gateway.routes.jobs.ordering import drawing
 from tests.service.gateway.stand_in import RunningGateway, draw, run_gateway, settings
 from tests.service.jobs.stand_in import expected_tiles
+from tests.service.waiting import LONG
 
 ORDER = {"model": "pattern", "seed": 7, "width": 300, "height": 200, "tile": 64}
 
@@ -109,6 +117,34 @@ def test_latents(call: Call, gateway: RunningGateway) -> None:
     file = io.BytesIO()
     np.save(file, np.full((9, 1), 7.5, np.float32))
     assert call("store_latent", file.getvalue(), model="pattern") == latent_id
+
+
+def test_directions(call: Call, gateway: RunningGateway) -> None:
+    checkpoint = gateway.app_state.models._catalog.resolve("pattern")
+    found = Direction("sefa:0", (3,), np.array([1.0]), 0.5, 20.0)
+    path = directions_path(checkpoint.digest)
+    obstore.put(gateway.app_state.outputs, path, encode_directions([found], checkpoint.config))
+    names_path(checkpoint).write_bytes(encode_labels(checkpoint, {"sefa:0": "smile"}))
+    (direction,) = call("directions", "pattern")
+    assert (direction.name, direction.label, direction.layers) == ("sefa:0", "smile", [3])
+
+
+def test_a_projection_with_a_mask(call: Call, gateway: RunningGateway) -> None:
+    file = io.BytesIO()
+    PillowImage.new("L", (16, 16), 255).save(file, "png")
+    repository = gateway.app_state.projections
+
+    async def work() -> Projection:
+        while (claimed := await repository.claim(60)) is None:  # noqa: ASYNC110 - a client orders it
+            await asyncio.sleep(0.02)
+        await repository.end(claimed[0].id, "succeeded", psnr=30.0)
+        return claimed[0]
+
+    with ThreadPoolExecutor(1) as pool:
+        projecting = pool.submit(call, "project", file.getvalue(), "pattern", mask=file.getvalue(), steps=3)
+        projection = in_loop(gateway, work())
+        assert (projection.has_mask, projection.steps) == (True, 3)
+        assert projecting.result(LONG).psnr == 30
 
 
 def test_several_images(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,10 +46,17 @@ async def running(
 
 
 async def order(
-    repository: ProjectionRepository, store: Store, model: str, content: bytes, steps: int = STEPS
+    repository: ProjectionRepository,
+    store: Store,
+    model: str,
+    content: bytes,
+    steps: int = STEPS,
+    mask: bytes | None = None,
 ) -> Projection:
-    projection = Projection(f"{time.time_ns():032x}", model, "random", steps, None, time.time())
-    await obstore.put_async(store, projection.picture, content)
+    now = time.time()
+    projection = Projection(f"{time.time_ns():032x}", model, "random", steps, None, now, has_mask=mask is not None)
+    for name, path in projection.files.items():
+        await obstore.put_async(store, path, content if name == "picture" else mask or b"")
     await repository.create(projection, 10)
     return projection
 
@@ -60,16 +67,21 @@ async def ended(repository: ProjectionRepository, projection: Projection) -> Pro
     return status
 
 
-def picture() -> bytes:
+def picture(side: int = 16) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (16, 16), (200, 100, 50)).save(file, "png")
+    Image.new("RGB", (side, side), (200, 100, 50)).save(file, "png")
     return file.getvalue()
 
 
 async def stand_in(module: str, *arguments: str) -> AsyncGenerator[bytes]:
     """In place of the process, which takes seconds."""
-    _, _, path, steps = arguments
-    assert (module, Path(path).read_bytes()) == ("service.worker.project_picture", picture())  # noqa: ASYNC240 - a small file
+    _, _, folder, steps = arguments
+    files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}  # noqa: ASYNC240 - small files
+    assert module == "service.worker.project_picture"
+    assert files in ({"picture": picture()}, {"picture": picture(), "mask": picture(17)})
+    if "mask" in files:
+        yield b'{"field": "mask", "error": "must have the picture\'s size"}\n'
+        return
     w = base64.b64encode(pack_floats(np.ones(TINY.num_ws * TINY.w_dim))).decode()
     yield b'{"done": 1}\n'
     yield json.dumps({"done": 2, "w": w}).encode()
@@ -94,9 +106,36 @@ async def test_a_latent_is_found(child: str, tmp_path: Path, monkeypatch: pytest
         assert len(latent.w) == 4 * checkpoint.config.num_ws * checkpoint.config.w_dim
         status = await ended(repository, absent)
         assert (status.state, (status.error or "").startswith("model: ")) == ("failed", True), status
-        while await exists(store, absent.picture):  # noqa: ASYNC110 - another process does it
-            await asyncio.sleep(0.05)
-        assert not await exists(store, found.picture)
+        await files_are_deleted(store, absent, found)
+
+
+@pytest.mark.parametrize("child", ["stand-in", pytest.param("process", marks=pytest.mark.slow)])
+@pytest.mark.anyio
+async def test_a_mask_of_another_size_is_refused(child: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if child == "stand-in":
+        monkeypatch.setattr(projection_runner, "run_module", stand_in)
+    async with running(tmp_path, monkeypatch) as (repository, store, checkpoint):
+        masked = await order(repository, store, checkpoint.digest, picture(), mask=picture(17))
+        status = await ended(repository, masked)
+        assert (status.state, (status.error or "").startswith("mask: must have the picture's")) == ("failed", True)
+        await files_are_deleted(store, masked)
+
+
+@pytest.mark.anyio
+async def test_one_that_kills_workers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection_runner, "run_module", stand_in)
+    monkeypatch.setattr(projection_runner, "MAX_ATTEMPTS", 0)  # as if as many workers had died
+    async with running(tmp_path, monkeypatch) as (repository, store, checkpoint):
+        deadly = await order(repository, store, checkpoint.digest, picture(), mask=picture(17))
+        status = await ended(repository, deadly)
+        assert (status.state, "given up" in (status.error or "")) == ("failed", True), status
+        await files_are_deleted(store, deadly)
+
+
+async def files_are_deleted(store: Store, *projections: Projection) -> None:
+    for path in [path for each in projections for path in each.files.values()]:
+        while await exists(store, path):  # noqa: ASYNC110 - the runner does it after it has told the end
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import obstore
@@ -44,7 +45,7 @@ def work_on(gateway: RunningGateway) -> tuple[ProjectionRepository, str]:
     repository = gateway.app_state.projections
     claimed = call(gateway, repository.claim(60))
     assert claimed is not None
-    return repository, claimed.id
+    return repository, claimed[0].id
 
 
 def test_from_order_to_latent(gateway: RunningGateway) -> None:
@@ -107,16 +108,6 @@ def test_a_projection_can_be_cancelled(gateway: RunningGateway) -> None:
     assert call(gateway, repository.claim(60)) is None
 
 
-def test_one_that_kills_workers_is_given_up(gateway: RunningGateway) -> None:
-    projection = post(gateway, picture()).json()["id"]
-    for _ in range(3):
-        repository, claimed = work_on(gateway)
-        assert claimed == projection
-        call(gateway, gateway.app_state.jobs.redis.delete(f"creps:projection:{projection}:lock"))
-    assert call(gateway, repository.claim(60)) is None
-    assert gateway.http.get(f"/v1/projections/{projection}").json()["state"] == "failed"
-
-
 def test_one_that_a_stopping_worker_leaves_is_claimed_again(gateway: RunningGateway) -> None:
     projection = post(gateway, picture()).json()["id"]
     for _ in range(5):
@@ -151,6 +142,57 @@ def test_refused(
     response = post(gateway, content, query, media_type)
     assert (response.status_code, response.json().get("field")) == (status, field), response.text
     assert call(gateway, gateway.app_state.projections.claim(60)) is None
+
+
+def turned(width: int, height: int) -> bytes:
+    """A JPEG that is to be turned by 90°."""
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (width, height), 255).save(file, "jpeg", exif=exif)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mask", [picture(), picture(image_format="webp"), turned(10, 20)])
+def test_a_mask(gateway: RunningGateway, mask: bytes) -> None:
+    files = {"picture": ("a.png", picture()), "mask": ("b", mask)}
+    accepted = gateway.http.post("/v1/projections?model=plain", files=files)
+    assert accepted.status_code == 202, accepted.text
+    claimed = call(gateway, gateway.app_state.projections.claim(60))
+    assert claimed is not None
+    stored = {name: obstore.get(gateway.app_state.outputs, path).bytes() for name, path in claimed[0].files.items()}
+    assert {name: bytes(content) for name, content in stored.items()} == {"picture": picture(), "mask": mask}
+    gateway.http.delete(f"/v1/projections/{claimed[0].id}")
+    for path in claimed[0].files.values():
+        assert not call(gateway, exists(gateway.app_state.outputs, path))
+
+
+def file(content: bytes) -> tuple[str, bytes]:
+    return "file", content
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "field"),
+    [
+        ([("mask", file(picture()))], 422, "picture"),
+        ([("picture", file(picture())), ("mask", file(picture(21, 10)))], 422, "mask"),
+        ([("picture", file(picture())), ("mask", file(b"no picture"))], 422, "mask"),
+        ([("picture", file(picture())), ("mask", file(picture(2000, 1000)))], 413, "mask"),
+        ([("picture", file(picture())), ("mask", (None, "text"))], 422, "mask"),
+        ([("picture", file(picture())), ("picture", file(picture()))], 422, "picture"),
+        ([("picture", file(picture())), ("other", file(picture()))], 422, "other"),
+        ([("picture", file(picture())), ("mask", file(picture())), ("mask", file(picture()))], 422, "mask"),
+        ([("picture", file(bytes(MAX_UPLOAD)))], 413, None),
+    ],
+)
+def test_forms_that_are_refused(gateway: RunningGateway, form: list[Any], status: int, field: str | None) -> None:
+    response = gateway.http.post("/v1/projections?model=plain", files=form)
+    assert (response.status_code, response.json().get("field")) == (status, field), response.text
+    assert call(gateway, gateway.app_state.projections.claim(60)) is None
+
+
+@pytest.mark.parametrize("media_type", ["multipart/form-data", "multipart/form-data; boundary=b"])
+def test_no_form(gateway: RunningGateway, media_type: str) -> None:
+    assert post(gateway, picture(), media_type=media_type).status_code == 400
 
 
 def test_more_than_can_wait_are_refused(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
