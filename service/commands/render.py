@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from model.checkpoint import Checkpoint
 from model.errors import InputError
-from model.latents.files import read_latent_file
 from model.latents.latent import Latent
 from model.spec import DEFAULT_QUALITY, FORMATS, Encoding, Format, Metadata, RenderSpec
 from model.util.arguments import ArgumentParser
@@ -20,6 +19,7 @@ from model.viewport import Grid, Viewport
 from service.commands import options as types
 from service.commands.bars import rename, rendering_bar
 from service.commands.batch import Batch, render_batch
+from service.commands.latents import add_latents, find_latent
 from service.commands.options import (
     add_checkpoint,
     add_device,
@@ -143,11 +143,11 @@ def _find_checkpoint(given: str | None, like: RenderSpec | None) -> Checkpoint:
 def _resolve(options: Namespace, checkpoint: Checkpoint, like: RenderSpec | None) -> Options:
     file_format = _find_format(options.format, options.output)
     source = options.latent or options.like
-    stem = source.stem if source else f"seed{options.seed or 0}"
+    stem = source.stem if source else "mix" if options.mix else f"seed{options.seed or 0}"
     output = options.output or Path(f"{stem}.{file_format}")
     if output == options.like:
         raise InputError("output", f"is the picture of --like, {output}")
-    latent = _find_latent(options, checkpoint, like)
+    latent = find_latent(options, checkpoint, like)
     latent.check(checkpoint.config)
     viewport = _find_viewport(options, checkpoint.config.resolution, like)
     if options.seeds is not None:
@@ -200,24 +200,6 @@ def _find_viewport(options: Namespace, resolution: int, like: RenderSpec | None)
     )
 
 
-def _find_latent(options: Namespace, checkpoint: Checkpoint, like: RenderSpec | None) -> Latent:
-    """The latent of --seed, --latent or --like. With --seeds, that of the first."""
-    given = [name for name in ("seed", "seeds", "latent", "like") if getattr(options, name) is not None]
-    if len(given) > 1:
-        raise InputError(given[1], f"cannot be given together with --{given[0]}")
-    if like is not None:
-        if (options.psi, options.cutoff, options.class_index) != (1.0, None, None):
-            raise InputError("like", "cannot be given together with --psi, --cutoff or --class")
-        return replace(like.latent, edits=like.latent.edits + tuple(options.edit))
-    if options.latent is not None:  # w needs no class
-        class_index = None if options.class_index is None else checkpoint.find_class(options.class_index)
-        latent = read_latent_file(options.latent, checkpoint.config, class_index)
-    else:
-        seed = options.seeds[0] if options.seeds else options.seed or 0
-        latent = Latent(seed, class_index=checkpoint.find_class(options.class_index))
-    return replace(latent, psi=options.psi, cutoff=options.cutoff, edits=tuple(options.edit))
-
-
 def _resolve_batch(
     options: Namespace, checkpoint: Checkpoint, latent: Latent, viewport: Viewport, file_format: Output
 ) -> Options:
@@ -241,11 +223,7 @@ def _parser() -> ArgumentParser:
     add("--seeds", type=types.seeds, metavar="0-15,40", help="several images: seed0000.png … in --outdir")
     add("--outdir", type=Path, metavar="DIR", help="folder of the images of --seeds")
     add("--sheet", type=types.grid, metavar="COLSxROWS", help="the images of --seeds as one contact sheet, in --output")
-    add("--latent", "--projected-w", type=Path, metavar="FILE", help="npy, npz or safetensors file with w, w+ or z")
-    like = "a picture of this service or command: render the same image, for example at another --size"
-    add("--like", type=Path, metavar="PICTURE", help=like)
-    edit = "move along a direction of creps directions, in standard deviations; may be repeated"
-    add("--edit", type=types.edit, action="append", default=[], metavar="NAME=AMOUNT", help=edit)
+    add_latents(parser)
     add_latent_options(parser)
     add_size(parser)
     add(

@@ -1,6 +1,7 @@
 """Several seeds, sheets, files of latents, style mixing and directions on the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.checkpoint import Checkpoint
+from model.latents import direction_files, direction_names
+from model.latents.direction import Direction
 from model.latents.files import write_latent_file
 from model.latents.latent import Latent
 from model.latents.styles import layer_styles
@@ -80,6 +83,19 @@ def test_a_file_of_styles_is_the_seed(option: str, checkpoint: Checkpoint, folde
     np.testing.assert_array_equal(pixels("projected_w.png"), pixels("seed7.png"))
 
 
+def test_a_mix_of_seeds_and_files(checkpoint: Checkpoint, folder: Path) -> None:
+    mapping = checkpoint.load().mapping
+    of_seven, of_eight = (layer_styles(TINY, mapping, Latent(seed=seed))[0].numpy() for seed in (7, 8))
+    write_latent_file(folder / "8.npz", of_eight)
+    write_latent_file(folder / "mean.npz", np.float32(0.75) * of_seven + np.float32(0.25) * of_eight)
+    assert creps("render", checkpoint, "--mix", "7=3", "--mix", "8.npz=1", "--psi", "0.7") == 0
+    assert creps("render", checkpoint, "--latent", "mean.npz", "--psi", "0.7") == 0
+    assert np.abs(pixels("mix.png").astype(int) - pixels("mean.png")).max() <= 1
+    assert creps("render", checkpoint, "--mix", "7=1", "--output", "alone.png") == 0
+    assert creps("render", checkpoint, "--seed", "7") == 0
+    np.testing.assert_array_equal(pixels("alone.png"), pixels("seed7.png"))
+
+
 @pytest.mark.slow
 def test_directions_edit_images(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["directions", "demo", "--json", "--sheet", "d.png", "--strongest", "2", "--seed", "2"]) == 0
@@ -95,6 +111,48 @@ def test_directions_edit_images(capsys: pytest.CaptureFixture[str]) -> None:
         assert changed > 5  # levels
 
 
+@pytest.fixture
+def known(checkpoint: Checkpoint, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    """A copy of the checkpoint that has two directions."""
+    copied = Checkpoint.open(Path(shutil.copy(checkpoint.path, folder / "known.safetensors")))
+    first, second = (Direction(name, (1, 2), np.eye(TINY.w_dim)[i], 2.0) for i, name in enumerate(("sefa:0", "pca:0")))
+    monkeypatch.setattr(direction_files, "find_directions", lambda _: [first, second])
+    return copied
+
+
+def test_directions_can_be_named(known: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    assert creps("directions", known, "--name", "sefa:0=smile", "--name", "pca:0=age") == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("  smile")
+    assert creps("directions", known, "--name", "pca:0=", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {each["name"]: each["label"] for each in listed} == {"sefa:0": "smile", "pca:0": None}
+    for direction in ("smile", "sefa:0"):
+        assert creps("render", known, "--edit", f"{direction}=2", "--output", f"{direction}.png") == 0
+    assert Path("smile.png").read_bytes() == Path("sefa:0.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        (["sefa:0"], "--name: must be DIRECTION=NAME"),
+        (["sefa:1=smile"], "directions: this model has no direction sefa:1; it has sefa:0, pca:0"),
+        (["sefa:0=smile", "pca:0=smile"], "is called smile, too"),
+        (["sefa:0=pca:0"], "sefa:0: must be called by"),
+        (["smile=sefa:0"], "smile: must be the name of a direction"),
+    ],
+)
+def test_names_that_are_refused(
+    names: list[str], error: str, known: Checkpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = creps("directions", known, *(f"--name={name}" for name in names))
+    except SystemExit as exit_:
+        status = int(str(exit_.code))
+    assert status == 2
+    assert error in capsys.readouterr().err
+    assert not direction_names.names_path(known).exists()
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -107,6 +165,10 @@ def test_directions_edit_images(capsys: pytest.CaptureFixture[str]) -> None:
         ("render --seeds 0-3 --outdir o --format dzi", "seeds: are for png"),
         ("render --seeds 0-99 --sheet 10x10 --size 2000", "sheet: would have"),
         ("render --seed 1 --outdir o", "outdir: is for --seeds"),
+        ("render --mix 2", "--mix: must be SEED=WEIGHT"),
+        ("render --mix 2=1 --mix 3=-1", "mix: its weights must have a finite sum other than 0"),
+        ("render --mix 2=1 --seed 3", "mix: cannot be given together with --seed"),
+        ("render --mix 2=nan", "--mix: must be a finite number"),
         ("render --latent missing.npz", "missing.npz: No such file"),
         ("render --edit sefa:0=6", "edit: must be from -5 to 5"),
         ("render --edit sefa:0", "--edit: must be NAME=AMOUNT"),
