@@ -7,6 +7,7 @@ import copy
 import gc
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from model.checkpoint import Checkpoint
 from model.generator import COLUMNS, ROWS, Generator
 from model.geometry.transforms import parse_transforms
 from model.geometry.wrap import Wrap
-from model.latents.latent import Latent, pack_floats
+from model.latents.latent import Latent, LayerStyles, pack_floats
 from model.latents.styles import layer_styles
 from model.official.generator import convert_state_dict
 from model.spec import RenderSpec
@@ -116,6 +117,21 @@ class TestFaithfulness:
         assert np.abs(drawn - expected).max() <= 1
         mean_square = np.square(drawn - expected).mean()
         assert 10 * np.log10(255**2 / max(mean_square, 1e-9)) >= 60
+
+    def test_mixed_styles(self, renderer: Renderer) -> None:
+        """Their vectors, their image, and that of the vectors as a latent, which has the same bytes."""
+        latent = Latent(seed=1, psi=0.7, styles=(LayerStyles((1, 3), Latent(seed=4)),))
+        spec = replace(make_spec(20, 10), latent=latent)
+        generator = renderer.checkpoint.load()
+        ws = renderer.styles(latent)
+        expected = layer_styles(generator.config, generator.mapping, latent)[0].numpy()
+        np.testing.assert_allclose(ws, expected, rtol=1e-5, atol=1e-6)
+        drawn = renderer.render(spec)
+        of_cpu = Renderer(renderer.checkpoint, "cpu", "cpu").render(spec)
+        assert np.abs(drawn.astype(int) - of_cpu).max() <= 1
+        assert np.array_equal(renderer.render(replace(spec, latent=Latent(w=pack_floats(ws)))), drawn)
+        unmixed = renderer.render(replace(spec, latent=replace(latent, styles=())))
+        assert np.abs(drawn.astype(int) - unmixed).max() > 10
 
     @pytest.mark.parametrize(("name", "case", "parts"), GOLDEN)
     def test_images_equal_the_originals(self, name: str, case: Case, parts: int) -> None:

@@ -87,7 +87,7 @@ def test_a_mix_of_seeds_and_files(checkpoint: Checkpoint, folder: Path) -> None:
     mapping = checkpoint.load().mapping
     of_seven, of_eight = (layer_styles(TINY, mapping, Latent(seed=seed))[0].numpy() for seed in (7, 8))
     write_latent_file(folder / "8.npz", of_eight)
-    write_latent_file(folder / "mean.npz", np.float32(0.75) * of_seven + np.float32(0.25) * of_eight)
+    write_latent_file(folder / "mean.npz", (0.75 * of_seven + 0.25 * of_eight).astype(np.float32))
     assert creps("render", checkpoint, "--mix", "7=3", "--mix", "8.npz=1", "--psi", "0.7") == 0
     assert creps("render", checkpoint, "--latent", "mean.npz", "--psi", "0.7") == 0
     assert np.abs(pixels("mix.png").astype(int) - pixels("mean.png")).max() <= 1
