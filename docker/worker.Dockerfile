@@ -30,7 +30,7 @@ RUN if /opt/creps/bin/python -c "import importlib.util, sys; sys.exit(importlib.
     fi
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS wheel
-# Its kernels for CPUs are compiled here, for all kinds of them, so that the image needs no compiler for them.
+# With a compiler, the wheel gets kernels for all kinds of CPUs, so that the image needs no compiler for them.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
@@ -38,8 +38,7 @@ RUN apt-get update \
 WORKDIR /build
 COPY . .
 # By the environment, since the option --constraint does not reach the tools that build.
-RUN python -m kernels.native \
-    && PIP_CONSTRAINT=constraints.txt pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+RUN PIP_CONSTRAINT=constraints.txt pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
 ARG VERSION=0.1.0

@@ -131,7 +131,8 @@ class Latent:
 
     def check(self, config: GeneratorConfig) -> None:
         """Raise InputError, with the field and its limit, if the latent does not fit the network."""
-        for count, depth in enumerate(self._depths(), 1):
+        nested = enumerate(self._depths(), 1) if self.mix or self.styles else ()
+        for count, depth in nested:
             if count > MAX_LATENTS or depth > MAX_DEPTH:
                 limit = f"at most {MAX_LATENTS} latents, nested at most {MAX_DEPTH} deep"
                 raise InputError("mix" if self.mix else "styles", f"must hold {limit}")
@@ -187,13 +188,15 @@ class Latent:
             raise InputError("class_index", f"this model needs a class from 0 to {classes - 1}{given}")
 
     def _check_mix(self, config: GeneratorConfig) -> None:
+        if not self.mix:
+            return
         for i, part in enumerate(self.mix):
             if not math.isfinite(part.weight):
                 raise InputError(f"mix.{i}.weight", "must be a finite number")
             _check_part(part.latent, f"mix.{i}.latent", config)
         total = sum(part.weight for part in self.mix)
-        largest = max((abs(part.weight) for part in self.mix), default=0.0)
-        if self.mix and not 1e-6 * largest < abs(total) < math.inf:
+        largest = max(abs(part.weight) for part in self.mix)
+        if not 1e-6 * largest < abs(total) < math.inf:
             raise InputError("mix", f"its weights must have a finite sum other than 0, not {total:g}")
 
     def sample_z(self, z_dim: int) -> NDArray[np.float32]:

@@ -1,8 +1,13 @@
-"""A worker whose renderer only waits: ``python -m service.benchmark.null_worker SECONDS [BYTES]``, for each image."""
+"""A worker whose renderer only waits: ``python -m service.benchmark.null_worker SECONDS [BYTES]``, for each image.
 
-import sys
+With ``--launches FILE`` the renderer launches kernels, as on a GPU, and writes to FILE how long that took: the thread
+that launches must not wait for the rest of the worker.
+"""
+
+import argparse
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import uvloop
@@ -48,6 +53,32 @@ class NullRenderer:
         return np.zeros((1, 1), np.float32)
 
 
+class LaunchingRenderer(NullRenderer):
+    """Spends a part of each batch in Python, as a renderer that launches kernels does."""
+
+    LAUNCHES = 40
+    """Of a batch. Each is as many steps of Python as Triton's launcher takes, about 20 µs."""
+
+    def __init__(self, seconds: float, log: Path) -> None:
+        super().__init__(seconds)
+        self._log = log
+        self._milliseconds: list[float] = []
+
+    def render_batch(
+        self, specs: Sequence[RenderSpec], *, wanted: Sequence[Callable[[], bool]]
+    ) -> list[NDArray[np.uint8]]:
+        started = time.perf_counter()
+        for _ in range(self.LAUNCHES):
+            sum(range(600))
+            str(list(range(250)))
+        self._milliseconds.append(1000 * (time.perf_counter() - started))
+        return super().render_batch(specs, wanted=wanted)
+
+    def write_log(self) -> None:
+        """Write the milliseconds of each batch's launches."""
+        self._log.write_text("\n".join(map(str, self._milliseconds)))
+
+
 async def _run(renderer: NullRenderer, content: bytes) -> None:
     settings = WorkerSettings()
     assert settings.redis_url is not None  # noqa: S101 - the benchmark sets it
@@ -65,5 +96,20 @@ async def _run(renderer: NullRenderer, content: bytes) -> None:
         await worker.run()
 
 
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("bytes", type=int, nargs="?", default=len(CONTENT))
+    parser.add_argument("--launches", type=Path)
+    options = parser.parse_args()
+    content = bytes(options.bytes)
+    if options.launches is None:
+        uvloop.run(_run(NullRenderer(options.seconds), content))
+    else:
+        launching = LaunchingRenderer(options.seconds, options.launches)
+        uvloop.run(_run(launching, content))
+        launching.write_log()
+
+
 if __name__ == "__main__":
-    uvloop.run(_run(NullRenderer(float(sys.argv[1])), bytes(int(sys.argv[2])) if sys.argv[2:] else CONTENT))
+    _main()

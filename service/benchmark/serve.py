@@ -10,11 +10,11 @@ from model.config import PRESETS
 from model.errors import InputError
 from model.util.arguments import ArgumentParser, some_of
 from model.util.files import write_atomically
-from service.benchmark import ceiling, comparison, iiif, images, jobs
+from service.benchmark import ceiling, comparison, iiif, images, jobs, launches
 from service.benchmark.report import Report
 from service.models.catalog import DEMO
 
-PARTS = ("pictures", "jobs", "iiif", "comparison", "ceiling")
+PARTS = ("pictures", "jobs", "iiif", "comparison", "ceiling", "launches")
 
 SIDES = (512, 65_536)
 
@@ -28,7 +28,8 @@ def main(arguments: Sequence[str]) -> None:
         type=some_of(PARTS),
         default="pictures,jobs,iiif",
         metavar="A,B",
-        help=f"some of {', '.join(PARTS)}; comparison and ceiling are with LitServe (default: the others)",
+        help=f"some of {', '.join(PARTS)}; comparison and ceiling are with LitServe; ceiling and launches simulate "
+        "the renderer (default: the others)",
     )
     add("--pictures", type=int, default=200, metavar="N", help="images of each measurement (default: 200)")
     add("--side", type=int, default=4096, metavar="PIXELS", help="side of the job's image (default: 4096)")
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str]) -> None:
         "iiif": iiif.measure,
         "comparison": lambda: comparison.measure(options.pictures),
         "ceiling": ceiling.measure,
+        "launches": launches.measure,
     }
     reports = {}
     print(f"{os.cpu_count()} cores")

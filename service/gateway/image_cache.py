@@ -79,10 +79,11 @@ class ImageCache:
         started, flight = time.monotonic(), f"{priority}:{key}"
         if flight in self._flights:
             _count("shared")
+        waits_until = asyncio.get_running_loop().time() + timeout
         try:
-            async with asyncio.timeout(timeout):
-                deadline = started + 2 * timeout
-                result, shared = await self._flights.do(flight, lambda: self._obtain(key, render, deadline))
+            result, shared = await self._flights.do(
+                flight, lambda: self._obtain(key, render, started + 2 * timeout), waits_until
+            )
         except TimeoutError:
             raise DeadlinePassed(f"the image was not ready within {timeout:g} s") from None
         return _cached(result.content, result.arithmetic, started, "shared") if shared else result

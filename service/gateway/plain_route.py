@@ -4,11 +4,12 @@ They parse path and query into one pydantic model. OpenAPI describes them from t
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
@@ -30,6 +31,9 @@ def operation_id(name: str) -> str:
 
 
 Endpoint = Callable[[Any, Request, AppState], Awaitable[Response]]
+
+MAX_QUERIES = 256
+"""Parsed queries that a route keeps. Viewers and programs send the same few with thousands of paths."""
 
 
 class PlainRoute(Route):
@@ -54,6 +58,8 @@ class PlainRoute(Route):
         self._handler = endpoint
         self._parameters = parameters
         self._forbids_others = parameters.model_config.get("extra") == "forbid"
+        self._path = _path_of(parameters, self.param_convertors)
+        self._queries: dict[bytes, BaseModel] = {}
         self._tag, self._summary, self._responses = tag, summary, responses
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -77,6 +83,18 @@ class PlainRoute(Route):
         return await self._handler(self._parse(request), request, request.app.state.app_state)
 
     def _parse(self, request: Request) -> BaseModel:
+        """The parameters. Of a query that is known, only the path is validated."""
+        raw_query: bytes = request.scope["query_string"]
+        if (known := self._queries.get(raw_query)) is not None:
+            with suppress(ValidationError):  # which is told below, in the order of the fields
+                return known.model_copy(update=dict(self._path.model_validate(request.scope["path_params"])))
+        parameters = self._validate(request)
+        if len(self._queries) >= MAX_QUERIES:
+            self._queries.clear()
+        self._queries[raw_query] = parameters
+        return parameters
+
+    def _validate(self, request: Request) -> BaseModel:
         path: dict[str, Any] = request.scope["path_params"]
         query = parse_query(request)
         if self._forbids_others and (repeated := query.keys() & path.keys()):
@@ -109,6 +127,12 @@ class PlainRoute(Route):
             "responses": {str(status): content for status, content in self._responses.items()},
         }
         return {"get": operation}
+
+
+def _path_of(parameters: type[BaseModel], names: Iterable[str]) -> type[BaseModel]:
+    """The part of the parameters that the path has."""
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in parameters.model_fields.items()}
+    return create_model(f"{parameters.__name__}Path", **{name: fields[name] for name in names})
 
 
 class PlainRoutes:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -81,11 +82,15 @@ async def _resolve(request: ImageRequest, app_state: AppState) -> ResolvedImage:
     width = request.width or request.height or checkpoint.config.resolution
     height = request.height or width
     wrap = None if request.wrap is None else Wrap(request.wrap, request.wrap_mode, request.wrap_blend)
-    viewport = Viewport.resolve(
+    viewport = _resolve_viewport(
         width, height, request.region, request.crop, request.grid, request.transform, request.outside, wrap
     )
     spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(request.format, request.quality, request.metadata))
     return ResolvedImage(checkpoint, spec)
+
+
+_resolve_viewport = lru_cache(256)(Viewport.resolve)
+"""Most images of a client differ in the latent alone, or show the tiles of one image."""
 
 
 async def find_model(name: str | None, models: ModelLookup) -> Checkpoint:

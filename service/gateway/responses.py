@@ -71,6 +71,9 @@ class BackpressureResponse(Response):
         content = bytes(self.body)  # no copy: it is bytes already
         with in_flight.hold(content):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if len(content) <= SLICE_BYTES:  # the server waits for no client that has so little to read
+                await send({"type": "http.response.body", "body": content})
+                return
             for part in slices(memoryview(content)):
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body"})  # waits for the last slice, too
