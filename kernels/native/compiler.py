@@ -42,10 +42,10 @@ def find_library(target: Target) -> Path:
     digest = hashlib.sha256(f"{target.digest}\n{version}".encode()).hexdigest()
     path = _cache() / f"{target.name}-{digest}.so"
     if not path.exists():
+        logger.info("compiling the %s kernels with %s, once for this machine", target.name, compiler)
         started = time.monotonic()
         compile_library(compiler, target, path)
-        seconds = time.monotonic() - started
-        logger.info("compiled the %s kernels with %s in %.1f s, once for this machine", target.name, compiler, seconds)
+        logger.info("compiled the %s kernels in %.1f s", target.name, time.monotonic() - started)
     return path
 
 

@@ -15,7 +15,8 @@ Result = TypeVar("Result")
 @dataclass(eq=False)
 class _Flight(Generic[Result]):
     task: "asyncio.Task[Result]"
-    waiters: set["asyncio.Future[None]"] = field(default_factory=set)
+    waiters: dict["asyncio.Future[None]", None] = field(default_factory=dict)
+    """In the order of their callers, which they go on in."""
 
 
 class SingleFlight(Generic[Result]):
@@ -59,13 +60,13 @@ class SingleFlight(Generic[Result]):
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         timer = None if deadline == math.inf else loop.call_at(deadline, _fail, done)
-        flight.waiters.add(done)
+        flight.waiters[done] = None
         try:
             await done
         finally:
             if timer is not None:
                 timer.cancel()
-            flight.waiters.discard(done)
+            del flight.waiters[done]
             if not flight.waiters and not flight.task.done():
                 self._remove(key, flight)  # first, so that no new caller joins work that is being cancelled
                 await stop_task(flight.task)
