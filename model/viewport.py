@@ -13,7 +13,7 @@ scales and moves becomes part of the region.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -282,6 +282,7 @@ def _interval(low: float, high: float, start: int, length: int, count: int, grid
     return low + (high - low) * start / steps, low + (high - low) * last / steps
 
 
+@lru_cache(1024)  # a request asks for it several times, and viewers for images of the same few sizes
 def minification(resolution: int, max_scale: float, extent: float, pixels: int) -> int:
     """Samples a pixel along an axis that shows ``extent`` of the unit square with N ``pixels``.
 
