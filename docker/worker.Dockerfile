@@ -15,7 +15,7 @@ WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 # A layer of their own: a new version of the program alone leaves it as it is, where it was built and where it is pulled.
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        extras = [p['optional-dependencies'][name] for name in ('gateway', 'worker', 'tracing')]; \
+        extras = [p['optional-dependencies'][name] for name in ('gateway', 'worker', 'tracing', 'video')]; \
         print(*(line for extra in extras for line in extra if 'creps-serve[' not in line), sep='\n')" > requirements.txt \
     && python -m venv --without-pip /opt/creps \
     && pip --python /opt/creps/bin/python install --no-cache-dir --no-deps \

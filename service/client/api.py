@@ -242,6 +242,7 @@ def succeeded(job: Job) -> Job:
 
 def deep_zoom(job: Job, path: Path) -> Iterator[tuple[str, Path]]:
     """Name and path of every file of a Deep Zoom image, the descriptor last."""
+    assert job.format is not None and job.tile is not None  # noqa: S101, PT018 - they are for Deep Zoom
     suffix = {"jpeg": "jpg"}.get(job.format, job.format)
     folder = path.with_name(f"{path.name.removesuffix('.dzi')}_files")
     pyramid = Pyramid(job.width, job.height, job.tile, smallest=1)

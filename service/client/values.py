@@ -88,11 +88,32 @@ class Axis(TypedDict, total=False):
     labels: list[str]
 
 
+class Keyframe(Truncation, total=False):
+    """What a video shows at a time, described in docs/video.md. ``time`` is required."""
+
+    time: float
+    easing: Literal["linear", "ease-in", "ease-out", "ease-in-out"]
+    zoom: Literal["direct", "smooth"]
+    seed: int
+    latent: Latent
+    latents: list[Latent]
+    styles: list[Styles]
+    edits: list[Edit]
+    region: tuple[float, float, float, float]
+    transform: list[dict[str, Any]]
+
+
 class Order(Picture, total=False):
     """Parameters of a job."""
 
-    output: Literal["dzi", "tiff", "png"]
+    output: Literal["dzi", "tiff", "png", "mp4", "webm", "apng", "webp", "ffv1"]
     tile: int
+    keyframes: list[Keyframe]
+    fps: float
+    loop: bool
+    walk: Literal["w", "z"]
+    pace: Literal["time", "perceived"]
+    cells: str
     webhook: str
     labels: dict[str, str]
 
@@ -189,24 +210,29 @@ class Model:
 
 @dataclass(frozen=True)
 class Job:
-    """The state of a job. ``progress`` is from 0 to 1; ``eta_seconds`` is None if it is not known."""
+    """The state of a job. ``progress`` is from 0 to 1; ``eta_seconds`` is None if it is not known.
+
+    ``tile`` and ``format`` are None for a video, ``frames`` and ``fps`` for an image.
+    """
 
     id: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     error: str | None
-    output: Literal["dzi", "tiff", "png"]
+    output: Literal["dzi", "tiff", "png", "mp4", "webm", "apng", "webp", "ffv1"]
     model: str
     seed: int | None
     width: int
     height: int
-    tile: int
-    format: str
+    tile: int | None
+    format: str | None
     tiles_done: int
     tiles_total: int
     progress: float
     eta_seconds: float | None
     model_name: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    frames: int | None = None
+    fps: float | None = None
 
     @property
     def ended(self) -> bool:

@@ -30,6 +30,7 @@ from service.iiif.transform import transform
 from service.iiif.turn import turned_viewport
 from service.imaging.pyramid import Box, Sides
 from service.imaging.pyramid_reader import edges_in, level_for, read_scaled, tile_of
+from service.imaging.video_spec import VideoSpec
 from service.jobs.job import Job
 from service.jobs.repository import UnknownJobError
 from service.queue.messages import DeadlinePassed
@@ -193,14 +194,16 @@ class StoredSource:
     """The Deep Zoom output of a finished job, any part of which is available at any size within ``limits``."""
 
     def __init__(self, job: Job, request: Request, app_state: AppState) -> None:
-        if job.export.kind != "dzi":
-            raise UnknownJobError("identifier", f"must be of a job with output dzi, not {job.export.kind}")
-        image = job.export.pyramid.levels[-1]
+        export = job.export
+        if isinstance(export, VideoSpec) or export.kind != "dzi":
+            raise UnknownJobError("identifier", f"must be of a job with output dzi, not {export.kind}")
+        image = export.pyramid.levels[-1]
         self.width, self.height, self.tile = image.width, image.height, image.tile
         self.limits = _limits(app_state, least=self.tile)
-        self.spec = job.export.spec
+        self.spec = export.spec
         self.immutable = True
         self._job = job
+        self._export = export
         self._request = request
         self._app_state = app_state
 
@@ -208,7 +211,7 @@ class StoredSource:
         return f'"{http_cache.RENDERING_VERSION}-{self._job.id}-{request.canonical.replace("/", "-")}"'
 
     async def answer(self, request: ResolvedRequest) -> Answer:
-        export = self._job.export
+        export = self._export
         index = tile_of(export.pyramid, request.box, request.sides)
         if index is not None and request.is_plain and export.suffix == request.suffix:
             content = await self._read(index)
@@ -218,7 +221,7 @@ class StoredSource:
 
     async def _assemble(self, request: ResolvedRequest) -> bytes:
         """Scale the tiles of the nearest larger level."""
-        pyramid = self._job.export.pyramid
+        pyramid = self._export.pyramid
         number = level_for(pyramid, request.box, request.sides)
         level = pyramid.levels[number]
 
@@ -230,7 +233,7 @@ class StoredSource:
         return await in_thread(lambda: transform(pixels, request))
 
     async def _read(self, index: int) -> bytes:
-        path = self._job.path(self._job.export.tile_name(index))
+        path = self._job.path(self._export.tile_name(index))
         try:
             found = await obstore.get_async(self._app_state.outputs, path)
         except FileNotFoundError:

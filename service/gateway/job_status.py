@@ -7,10 +7,13 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.geometry.outside import Outside
+from model.geometry.wrap import Axes
 from model.spec import Format
 from service.gateway.middleware.auth import key_of, owner_of
 from service.gateway.state import AppState, CurrentAppState
-from service.imaging.export_spec import Kind
+from service.imaging.order import Order, OrderKind
+from service.imaging.video_spec import VideoSpec
 from service.jobs.repository import NoSuchJobError
 from service.jobs.status import State, Status, WebhookState
 
@@ -19,9 +22,10 @@ ID_PATTERN = "^[0-9a-f]{32}$"
 ASSEMBLY_SHARE = 0.1
 """Of the progress of a job with a single file: writing the tiles into it. On a CPU it takes less, on a GPU more."""
 
-ASSEMBLY_RATES = {"tiff": 1e9, "png": 30e6}
-"""Pixels per second that are written into a file, until the rate of the job itself is known (BENCHMARKS.md): a TIFF
-takes tiles as they are, a PNG is encoded again."""
+ASSEMBLY_RATES = {"png": 30e6}
+FAST_ASSEMBLY = 1e9
+"""Pixels per second that are written into a file, until the rate of the job itself is known (BENCHMARKS.md): a PNG
+is encoded again, a TIFF takes tiles as they are, a video encoded frames."""
 
 ID_SCHEMA: dict[str, Any] = {"pattern": ID_PATTERN}
 """In the OpenAPI description only: an id of another form is that of no job."""
@@ -50,8 +54,13 @@ _EXAMPLE: dict[str, Any] = {
     "width": 16384,
     "height": 16384,
     "region": [0.0, 0.0, 1.0, 1.0],
+    "transform": [],
+    "outside": "extend",
+    "wrap": None,
     "format": "jpeg",
     "quality": 90,
+    "frames": None,
+    "fps": None,
     "tiles_done": 273,
     "tiles_total": 1375,
     "progress": 0.2,
@@ -78,8 +87,8 @@ class JobStatus(BaseModel):
     id: str
     state: State
     error: str | None = Field(description="why it failed")
-    output: Kind
-    tile: int
+    output: OrderKind
+    tile: int | None = Field(description="side of the tiles in pixels; null for a video")
     model: str = Field(description="digest of the checkpoint")
     model_name: str | None = Field(description="its name when the job was ordered; null for jobs of earlier versions")
     seed: int | None = Field(description="null if the image has another latent, styles or edits")
@@ -87,10 +96,19 @@ class JobStatus(BaseModel):
     class_index: int | None
     width: int
     height: int
-    region: tuple[float, float, float, float] = Field(description="the part of the unit square that it shows")
-    format: Format
-    quality: int
-    tiles_done: int = Field(description="tiles of all levels that are in the store")
+    region: tuple[float, float, float, float] = Field(
+        description="the part of the unit square that it shows; of a video, its first frame"
+    )
+    transform: list[dict[str, Any]] = Field(
+        description="what moves the picture, as ordered; of a video, its first frame"
+    )
+    outside: Outside
+    wrap: Axes | None = Field(description="axes along which the picture repeats")
+    format: Format | None = Field(description="of the tiles; null for a video")
+    quality: int | None
+    frames: int | None = Field(description="of a video; else null")
+    fps: float | None = Field(description="frames per second of a video; else null")
+    tiles_done: int = Field(description="tiles of all levels, or groups of frames of a video, that are in the store")
     tiles_total: int
     progress: float = Field(ge=0, le=1, description="fraction of the work that is done")
     eta_seconds: float | None = Field(description="estimated time until it is finished, if known")
@@ -142,24 +160,25 @@ StatusOfPath = Annotated[Status, Depends(_status_of_path)]
 
 async def describe(status: Status, base: str, app_state: AppState) -> JobStatus:
     """Describe a job. ``base`` is the service's address as the client sees it, without a trailing slash."""
-    export, latent = status.job.export, status.job.export.spec.latent
-    image = export.pyramid.levels[-1]
+    export, spec = status.job.export, status.job.export.spec
+    latent, viewport, (width, height) = spec.latent, spec.viewport, export.size
     return JobStatus(
         id=status.job.id,
         state=status.state,
         error=status.error,
         output=export.kind,
-        tile=export.tile,
-        model=export.spec.model,
+        model=spec.model,
         model_name=status.job.model_name,
         seed=latent.seed if latent.is_seed else None,
         truncation_psi=latent.psi,
         class_index=latent.class_index,
-        width=image.width,
-        height=image.height,
-        region=export.spec.viewport.crop_region,
-        format=export.spec.encoding.format,
-        quality=export.spec.encoding.quality,
+        width=width,
+        height=height,
+        region=viewport.crop_region,
+        transform=[each.to_json() for each in viewport.transform],
+        outside=viewport.outside,
+        wrap=None if viewport.wrap is None else viewport.wrap.axes,
+        **_describe_kind(export),
         tiles_done=status.done,
         tiles_total=status.total,
         progress=_progress(status),
@@ -171,6 +190,16 @@ async def describe(status: Status, base: str, app_state: AppState) -> JobStatus:
         labels=dict(status.job.labels),
         links=_links(status, base),
     )
+
+
+def _describe_kind(export: Order) -> dict[str, Any]:
+    """What only images as tiles have, and what only videos have."""
+    if isinstance(export, VideoSpec):
+        video = {"frames": export.timeline.frames, "fps": export.timeline.fps}
+        return dict.fromkeys(("tile", "format", "quality")) | video
+    encoding = export.spec.encoding
+    image = {"tile": export.tile, "format": encoding.format, "quality": encoding.quality}
+    return image | {"frames": None, "fps": None}
 
 
 def _links(status: Status, base: str) -> Links:
@@ -206,7 +235,8 @@ def _assembly_eta(status: Status) -> float:
         return 0.0
     if status.done == status.total and status.rate is not None:
         return status.left / status.rate
-    return export.pyramid.pixels * (1 - min(status.stored / status.total, 1)) / ASSEMBLY_RATES[export.kind]
+    rate = ASSEMBLY_RATES.get(export.kind, FAST_ASSEMBLY)
+    return export.pixels * (1 - min(status.stored / status.total, 1)) / rate
 
 
 async def _rendering_eta(status: Status, app_state: AppState) -> float | None:
@@ -218,7 +248,7 @@ async def _rendering_eta(status: Status, app_state: AppState) -> float | None:
     rate = sum(worker.rates.get(digest, 0.0) for worker in await app_state.workers.recent())
     if not rate:
         return None
-    own = status.job.export.pyramid.pixels * status.left / status.total
+    own = status.job.export.pixels * status.left / status.total
     waiting = await app_state.jobs.waiting()
     others = sum(min(own, job.tiles * job.pixels) for id_, job in waiting.items() if id_ != status.job.id)
     return (own + others) / rate

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, ClassVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from model.geometry.outside import Outside
 from model.geometry.wrap import BLENDS, DEFAULT_BLEND, Axes, WrapMode
@@ -28,10 +28,7 @@ from service.gateway.schema_types import (
     both_names,
 )
 from service.gateway.transform_schema import DESCRIPTION, QueryTransforms, Transforms
-from service.imaging.export_spec import DEFAULT_TILE, TILE_BOUNDS, TILE_STEP, Kind
 from service.models.catalog import DEMO_NAME
-
-MAX_LABELS = 16
 
 _SIZE = "pixels of the whole image; default: equal to the other side, or the model's resolution if neither is given"
 _CLASS = (
@@ -56,17 +53,7 @@ _WRAP = "`x`, `y`, `xy`: the picture repeats along these axes without a seam; se
 _WRAP_MODE = "`blend` blends the end of a period with what lies before its beginning; `mirror` mirrors every other one"
 _WRAP_BLEND = "part of the period that is blended"
 _FORMAT = "file format, `jpg` as `jpeg`; a JPEG has at most 65,500 pixels a side, a WebP 16,382"
-_OUTPUT = (
-    "`dzi`: a folder of tiles for viewers; `tiff`: one tiled BigTIFF with all smaller sizes and `format` png "
-    "(lossless) or jpeg; `png`: one file for everything else"
-)
-_TILE = f"side of the tiles in pixels, a multiple of {TILE_STEP}"
-_WEBHOOK = "https:// address that gets a signed POST when the job ends; needs CREPS_WEBHOOK_SECRETS"
 _METADATA = "`full`: the file tells how it was made, see `creps info`; `none`: it holds pixels alone"
-_LABELS = (
-    f"names and texts of your own, returned with the job: at most {MAX_LABELS}, names of 1 to 63 letters, digits, `.`, "
-    "`_` and `-`, texts of at most 255 characters"
-)
 _QUALITY = "of jpeg and webp, from 1 to 100; png is lossless"
 _LATENT = "input of the network in another form than a seed, see the fields of LatentRequest; excludes `seed`"
 _STYLES = "style mixing: layers that take their styles from other latents; later ones win"
@@ -153,43 +140,6 @@ class ImagesRequest(ImageRequest):
         "contact sheet, as `Accept` says; excludes `seed` and `latent`",
         examples=["0-15,40"],
     )
-
-
-def _check_printable(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("must have printable characters only")
-    return value
-
-
-LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,63}$")]
-LabelValue = Annotated[str, Field(max_length=255), AfterValidator(_check_printable)]
-
-
-class JobRequest(ImageRequest):
-    """An image of any size, and the output to write."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"seed": 2, "width": 16384, "height": 16384, "truncation_psi": 0.7, "output": "dzi", "format": "jpeg"},
-                {
-                    "seed": 2,
-                    "width": 65536,
-                    "height": 65536,
-                    "output": "tiff",
-                    "tile": 1024,
-                    "labels": {"project": "posters"},
-                },
-            ]
-        },
-    )
-
-    output: Kind = Field("dzi", description=_OUTPUT)
-    tile: Integer = Field(
-        DEFAULT_TILE, ge=TILE_BOUNDS[0], le=TILE_BOUNDS[1], multiple_of=TILE_STEP, description=_TILE, examples=[512]
-    )
-    webhook: HttpUrl | None = Field(None, description=_WEBHOOK, examples=["https://example.org/hooks/creps"])
-    labels: dict[LabelName, LabelValue] = Field({}, max_length=MAX_LABELS, description=_LABELS)
 
 
 _DECIMAL = r" *[-+]?(\d{1,3}(\.\d{0,30})?|\.\d{1,30})([eE][-+]?\d{1,2})? *"

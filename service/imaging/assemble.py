@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import imagecodecs
 import numpy as np
@@ -12,22 +11,16 @@ from numpy.typing import NDArray
 
 from service.imaging.export_spec import ExportSpec
 from service.imaging.metadata import png_metadata
-from service.imaging.object_store import Store
+from service.imaging.object_store import Store, open_writer
 from service.imaging.png import write_png
 from service.imaging.prefetch import prefetch
 from service.imaging.tiff import make_layout, scan, write_tiff
-
-if TYPE_CHECKING:
-    from obstore import WritableFile
 
 Progress = Callable[[int], object]
 """Called with the number of tiles added since the last call. An exception ends the work and leaves no file."""
 
 _THREADS = 8
 """Tiles read concurrently: a bucket needs tens of milliseconds for each."""
-
-_PART_BYTES, _PARTS = 8 << 20, 9_000
-"""Smallest size and largest number of the parts of a multipart upload. S3 allows at most 10,000 parts."""
 
 _DEEP_ZOOM_NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
 
@@ -46,11 +39,11 @@ def assemble(export: ExportSpec, store: Store, folder: str, progress: Progress) 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="assemble") as pool:
         if export.kind == "tiff":
             layout = make_layout(export, _lengths(export, store, folder))
-            with _open_writer(store, path, layout.size) as writer:
+            with open_writer(store, path, layout.size) as writer:
                 write_tiff(layout, _tiles(export, store, folder, pool, progress), writer.write)
         else:
             width, height = export.pyramid.width, export.pyramid.height
-            with _open_writer(store, path, 4 * width * height) as writer:
+            with open_writer(store, path, 4 * width * height) as writer:
                 bands = _bands(export, store, folder, pool, progress)
                 write_png(width, height, bands, writer.write, pool, png_metadata(export.spec))
 
@@ -64,11 +57,6 @@ def deep_zoom_descriptor(export: ExportSpec) -> bytes:
         f'  <Size Width="{image.width}" Height="{image.height}"/>\n'
         "</Image>\n"
     ).encode()
-
-
-def _open_writer(store: Store, path: str, size: int) -> "WritableFile":
-    """A writer for an object of at most ``size`` bytes. An exception in its block discards the object."""
-    return obstore.open_writer(store, path, buffer_size=max(_PART_BYTES, size // _PARTS))
 
 
 def _lengths(export: ExportSpec, store: Store, folder: str) -> NDArray[np.int64]:

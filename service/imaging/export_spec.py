@@ -66,6 +66,21 @@ class ExportSpec:
         smallest = {"dzi": 1, "tiff": self.tile, "png": max(width, height)}[self.kind]
         return Pyramid(width, height, self.tile, smallest)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the image in pixels."""
+        return self.spec.viewport.crop[2:]
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all levels."""
+        return self.pyramid.tiles
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all levels."""
+        return self.pyramid.pixels
+
     def rendered_pixels(self, resolution: int, max_scale: float = 1.0) -> int:
         """Pixels that the network renders for all levels."""
         return sum(level.rendered_pixels(resolution, max_scale) for level in self._levels)

@@ -6,7 +6,7 @@ import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -14,6 +14,9 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from model.errors import InputError
+
+if TYPE_CHECKING:
+    from obstore import Attributes, WritableFile
 
 Store = ObjectStore
 
@@ -25,6 +28,9 @@ _RETRY_TIMEOUT = timedelta(seconds=20)
 
 _DELETED_AT_ONCE = 1000
 """S3's limit for one request."""
+
+_PART_BYTES, _PARTS = 8 << 20, 9_000
+"""Smallest size and largest number of the parts of a multipart upload. S3 allows at most 10,000 parts."""
 
 
 def open_store(address: str, field: str = "outputs") -> Store:
@@ -61,6 +67,12 @@ async def put_once(store: Store, path: str, content: bytes) -> bool:
     except AlreadyExistsError:
         return False
     return True
+
+
+def open_writer(store: Store, path: str, size: int, attributes: "Attributes | None" = None) -> "WritableFile":
+    """A writer for an object of about ``size`` bytes, which appears when its block ends, unless by an exception."""
+    buffer_size = max(_PART_BYTES, size // _PARTS)
+    return obstore.open_writer(store, path, buffer_size=buffer_size, attributes=attributes)
 
 
 async def exists(store: Store, path: str) -> bool:

@@ -20,7 +20,7 @@ PIECE_BYTES = 1 << 20
 _PIECES_AHEAD = 16
 """Pieces compressed ahead of the writer. Memory is a few times as many megabytes."""
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGB, _DEPTH = 2, 8
 _UP = 2
 """Filter type: the difference to the pixel above, which numpy computes at memory speed."""
@@ -42,12 +42,12 @@ def write_png(
     The bytes do not depend on the heights of the bands. The threads of ``pool`` compress them. ``chunks`` are written
     before the pixels.
     """
-    write(_SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, _DEPTH, _RGB, 0, 0, 0)) + chunks)
+    write(SIGNATURE + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, _DEPTH, _RGB, 0, 0, 0)) + chunks)
     checksum, header = 1, _ZLIB_HEADER
     for compressed, lines in prefetch(pool, _compress, _pieces(width, bands), _PIECES_AHEAD):
-        write(_chunk(b"IDAT", header + compressed))
+        write(png_chunk(b"IDAT", header + compressed))
         checksum, header = zlib.adler32(lines, checksum), b""
-    write(_chunk(b"IDAT", _LAST_BLOCK + struct.pack(">I", checksum)) + _chunk(b"IEND", b""))
+    write(png_chunk(b"IDAT", _LAST_BLOCK + struct.pack(">I", checksum)) + png_chunk(b"IEND", b""))
 
 
 def _pieces(width: int, bands: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
@@ -76,7 +76,7 @@ def _compress(piece: NDArray[np.uint8]) -> tuple[bytes, memoryview]:
     return compressor.compress(lines.data) + compressor.flush(zlib.Z_SYNC_FLUSH), lines.data
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
+def png_chunk(name: bytes, content: bytes) -> bytes:
     """A chunk with its length and checksum (PNG 3rd edition, section 5.3)."""
     checksum = zlib.crc32(content, zlib.crc32(name))
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)

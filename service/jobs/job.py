@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from service.imaging.export_spec import ExportSpec
+from service.imaging.order import Order, read_order
 
 FOLDER = "jobs"
 RECORD = "job.json"
@@ -40,7 +40,7 @@ class Job:
 
     id: str
     created: float
-    export: ExportSpec
+    export: Order
     webhook: Webhook | None = None
     key: str | None = None
     model_name: str | None = None
@@ -69,7 +69,7 @@ class Job:
     def from_json(cls, text: str | bytes) -> "Job":
         """The inverse of :meth:`to_json`. Raises ValueError, KeyError or TypeError for other text."""
         values = json.loads(text)
-        export = ExportSpec.from_json(json.dumps(values["order"]))
+        export = read_order(json.dumps(values["order"]))
         webhook = Webhook(**values["webhook"]) if values.get("webhook") else None
         details = values.get("model_name"), values.get("labels", {}), values.get("owner")
         return cls(values["id"], values["created"], export, webhook, values.get("key"), *details)

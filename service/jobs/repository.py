@@ -84,8 +84,8 @@ class JobRepository:
 
     async def _run_create(self, job: Job, limit: int | None, mode: str = "") -> str | None:
         export = job.export
-        pixels = math.ceil(export.pyramid.pixels / export.pyramid.tiles)
-        arguments: list[Any] = [job.id, export.to_json(), job.created, export.pyramid.tiles, pixels]
+        pixels = math.ceil(export.pixels / export.tiles)
+        arguments: list[Any] = [job.id, export.to_json(), job.created, export.tiles, pixels]
         arguments += [_webhook_json(job), job.key or "", "" if limit is None else limit, mode]
         arguments += [job.owner or "", json.dumps(job.details())]
         answer = await self._create(args=arguments)
@@ -98,7 +98,7 @@ class JobRepository:
     async def restore(self, job: Job, finished: float, *, webhook_sent: bool = False) -> None:
         """Adds a job that succeeded at ``finished`` (unix seconds), unless Redis knows it."""
         export = job.export
-        arguments: list[Any] = [job.id, export.to_json(), job.created, export.pyramid.tiles, finished]
+        arguments: list[Any] = [job.id, export.to_json(), job.created, export.tiles, finished]
         arguments += [_webhook_json(job), int(webhook_sent), job.key or "", job.owner or "", json.dumps(job.details())]
         await self._restore(args=arguments)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from service.imaging.export_spec import ExportSpec
+from service.imaging.order import read_order
 from service.jobs.job import Job, Webhook
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -60,7 +60,7 @@ class Status:
     def from_redis(cls, job_id: str, fields: Mapping[bytes, bytes], events: Events) -> "Status":
         """Raises ValueError, KeyError or TypeError for fields that the scripts in lua/ did not write."""
         texts: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
-        export = ExportSpec.from_json(texts["order"])
+        export = read_order(texts["order"])
         webhook = Webhook(**json.loads(texts["webhook"])) if "webhook" in texts else None
         done, total = int(texts["done"]), int(texts["total"])
         return cls(

@@ -125,12 +125,13 @@ class Consumer:
         Where all are empty, waits up to BLOCK_MS for the next entry.
         """
         found, jobs_wait = await self._read_streams(limits)
-        if not found and jobs_wait:
+        if not found and jobs_wait and limits[TILES].entries:
             entries = await self._tasks.take(self.name, limits[TILES].entries, limits[TILES].pixels)
             found = await self._accept(TILES, entries)
         if found:
             return found
-        options = ("COUNT", 1, "BLOCK", BLOCK_MS, "STREAMS", *STREAMS, *">" * len(STREAMS))
+        asked = [stream for stream in STREAMS if limits[stream].entries]
+        options = ("COUNT", 1, "BLOCK", BLOCK_MS, "STREAMS", *asked, *">" * len(asked))
         streams = await self._blocking.send("XREADGROUP", "GROUP", GROUP, self.name, *options) or ()
         return [item for name, entries in streams for item in await self._accept(name.decode(), entries)]
 

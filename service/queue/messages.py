@@ -82,7 +82,8 @@ class RenderResult:
 class WorkerInfo:
     """What a worker publishes about itself with every heartbeat.
 
-    ``models`` are the digests of the loaded models, ``rates`` their pixels per second as last measured.
+    ``models`` are the digests of the loaded models, ``rates`` their pixels per second as last measured, ``video`` tells
+    whether it can encode all kinds of videos.
     """
 
     id: str
@@ -90,6 +91,7 @@ class WorkerInfo:
     state: WorkerState
     models: tuple[str, ...]
     rates: Mapping[str, float] = field(default_factory=dict)
+    video: bool = False
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -97,7 +99,8 @@ class WorkerInfo:
     @classmethod
     def from_json(cls, text: str | bytes) -> "WorkerInfo":
         values = json.loads(text)
-        return cls(values["id"], values["device"], values["state"], tuple(values["models"]), values["rates"])
+        models, video = tuple(values["models"]), values.get("video", False)  # earlier versions tell nothing of it
+        return cls(values["id"], values["device"], values["state"], models, values["rates"], video)
 
 
 @dataclass(frozen=True)

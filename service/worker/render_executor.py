@@ -47,11 +47,15 @@ class RenderExecutor:
     """Renders batches of one model each, in one thread: the renderer uses the whole device.
 
     ``synchronize`` waits for the device, and raises an exception if the device is lost.
+
+    Attributes:
+        lost: the error that was raised since the device is lost.
     """
 
     def __init__(self, models: ModelCache, synchronize: Callable[[], object]) -> None:
         self._models = models
         self._synchronize = synchronize
+        self.lost: DeviceLostError | None = None
         self._overdue = math.inf
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="render")
 
@@ -147,7 +151,8 @@ class RenderExecutor:
         try:
             self._synchronize()
         except Exception:
-            raise DeviceLostError(f"{type(error).__name__}: {error}") from error
+            self.lost = DeviceLostError(f"{type(error).__name__}: {error}")
+            raise self.lost from error
 
 
 def to_failure(error: Exception) -> RenderFailed:

@@ -1,4 +1,4 @@
-"""The workers' side of jobs: selects tiles to render, stores rendered ones, assembles the files of jobs."""
+"""The workers' side of jobs: selects tiles and groups of frames to render, stores them, assembles the files of jobs."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,18 +16,25 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from model.errors import InputError
 from model.spec import RenderSpec
 from service.imaging.assemble import assemble
 from service.imaging.export_spec import ExportSpec
 from service.imaging.object_store import STORE_ERRORS, Store, delete_folder, describe, exists, put_once
+from service.imaging.order import Order, read_order
 from service.imaging.tile_encoding import encode_tile
+from service.imaging.video import join_groups
+from service.imaging.video_spec import VideoSpec
 from service.jobs import records
 from service.jobs.job import FOLDER
 from service.jobs.status import UNFINISHED
 from service.jobs.tile_tasks import TileTask, TileTasks
+from service.queue.messages import RenderFailed
 from service.runtime import worker_metrics as metrics
 from service.runtime.logs import log_context
 from service.runtime.redis_keys import job_key
+from service.worker.group_renderer import GroupRenderer, UnwantedError
+from service.worker.render_executor import DeviceLostError
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +47,12 @@ RETRY_SECONDS = 1.0
 PROGRESS_SECONDS = 0.5
 """Between two updates of a job's progress while its file is assembled."""
 
+ENDED_SECONDS = 0.5
+"""Between two looks whether the job of a group that is being rendered has ended."""
+
 Result = TypeVar("Result")
 
-_parse_export = lru_cache(maxsize=64)(ExportSpec.from_json)
+_parse_order = lru_cache(maxsize=64)(read_order)
 
 
 class StoppedError(Exception):
@@ -73,21 +83,45 @@ class Tile:
         return not self.ended
 
 
+@dataclass
+class Group:
+    """A group of frames to render, as :class:`Tile`."""
+
+    task: TileTask
+    video: VideoSpec
+    ended: bool = False
+
+
 class TileProcessor:
-    """Everything about tiles but rendering them. Calls ``release`` with each task that this worker no longer holds."""
+    """Everything about tiles but rendering them, and everything about groups of frames, which are rendered between
+    images. Calls ``release`` with each task that this worker no longer holds."""
 
     def __init__(
-        self, redis: "Redis", store: Store, release: Callable[[TileTask], None], worker: str, encoders: Executor
+        self,
+        redis: "Redis",
+        store: Store,
+        release: Callable[[TileTask], None],
+        worker: str,
+        encoders: Executor,
+        groups: GroupRenderer,
     ) -> None:
         self._redis = redis
         self._store = store
         self._release = release
         self._worker = worker
         self._encoders = encoders
+        self._groups = groups
+        self._held_groups = 0
+        self._turn = asyncio.Lock()
         self._tasks = TileTasks(redis)
         self._background: set[asyncio.Task[None]] = set()
         self._assembler = ThreadPoolExecutor(1, thread_name_prefix="assemble")
         self._stopping = asyncio.Event()
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether groups of frames are being rendered: no further tiles should be taken."""
+        return self._held_groups > 0
 
     async def select(self, tasks: Sequence[TileTask]) -> list[Tile]:
         """The tiles that must be rendered. All other tasks are settled here or in the background. If it raises
@@ -99,9 +133,13 @@ class TileProcessor:
                 await self._drop(task)
             elif (export := _read_order(task.job, order)) is None:
                 self.fail(task, "the worker cannot read the order; its log tells why", final=True)
-            elif task.tile >= export.pyramid.tiles:
+            elif task.tile >= export.tiles:
                 with log_context(job=task.job):
                     self._start(self._assemble(task, export))
+            elif isinstance(export, VideoSpec):
+                self._held_groups += 1
+                with log_context(job=task.job):
+                    self._start(self._render_group(Group(task, export)))
             else:
                 tiles.append(Tile(task, export))
         stored = await asyncio.gather(*(exists(self._store, tile.path) for tile in tiles), return_exceptions=True)
@@ -112,7 +150,7 @@ class TileProcessor:
         # Where the store fails to answer, the tile is rendered: by then, writing may work.
         return [tile for tile, is_stored in zip(tiles, stored, strict=True) if is_stored is not True]
 
-    async def look_for_ended(self, tiles: Sequence[Tile]) -> None:
+    async def look_for_ended(self, tiles: Sequence[Tile | Group]) -> None:
         """Updates ``ended`` of tiles that are being rendered."""
         orders = await self._orders({tile.task.job for tile in tiles})
         for tile in tiles:
@@ -158,7 +196,46 @@ class TileProcessor:
         unfinished = {state.encode() for state in UNFINISHED}
         return {job: order if state in unfinished else None for job, (state, order) in zip(jobs, answers, strict=True)}
 
-    async def _assemble(self, task: TileTask, export: ExportSpec) -> None:
+    async def _render_group(self, group: Group) -> None:
+        """Renders, encodes and stores a group while the worker goes on with images. One group at a time."""
+        task, video = group.task, group.video
+        folder = f"{FOLDER}/{task.job}"
+        path = f"{folder}/{video.tile_name(task.tile)}"
+        watching = asyncio.ensure_future(self._watch(group))
+        try:
+            async with self._turn:
+                found = await exists(self._store, path)
+                if not found:
+                    await self._groups.render(video, task.tile, folder, self._wants(group), {"job": task.job})
+        except UnwantedError:
+            await self._end(task, self._tasks.retry(task, task.tries))
+        except DeviceLostError:
+            self._release(task)  # the worker ends
+        except (RenderFailed, InputError) as error:
+            final = isinstance(error, InputError) or error.kind == "invalid"
+            self.fail(task, str(error), final=final)
+        except STORE_ERRORS as error:
+            self.fail(task, describe(error))
+        except Exception as error:
+            logger.exception("group %d of job %s cannot be encoded", task.tile, task.job)
+            self.fail(task, f"frames cannot be encoded: {type(error).__name__}")
+        else:
+            metrics.TILES.labels("found" if found else "drawn").inc()
+            await self._settle(task, path)
+        finally:
+            watching.cancel()
+            self._held_groups -= 1
+
+    def _wants(self, group: Group) -> Callable[[], bool]:
+        return lambda: not group.ended and not self._stopping.is_set()
+
+    async def _watch(self, group: Group) -> None:
+        while True:
+            await asyncio.sleep(ENDED_SECONDS)
+            with contextlib.suppress(RedisError):
+                await self.look_for_ended([group])
+
+    async def _assemble(self, task: TileTask, export: Order) -> None:
         """Makes the job's file in a thread, while the worker goes on with tiles."""
         folder = f"{FOLDER}/{task.job}"
         path = f"{folder}/{export.name}"
@@ -169,7 +246,8 @@ class TileProcessor:
                 # A descriptor is small and does not wait for large files.
                 executor = self._encoders if export.kind == "dzi" else self._assembler
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(executor, assemble, export, self._store, folder, self._progress(task))
+                write = partial(join_groups, export) if isinstance(export, VideoSpec) else partial(assemble, export)
+                await loop.run_in_executor(executor, write, self._store, folder, self._progress(task))
             if export.kind != "dzi":
                 await delete_folder(self._store, f"{folder}/tiles")
         except StoppedError:
@@ -243,9 +321,9 @@ class TileProcessor:
         background.add_done_callback(self._background.discard)
 
 
-def _read_order(job: str, text: bytes) -> ExportSpec | None:
+def _read_order(job: str, text: bytes) -> Order | None:
     try:
-        return _parse_export(text)
+        return _parse_order(text)
     except (ValueError, KeyError, TypeError) as error:  # perhaps a newer gateway wrote it
         logger.error("the order of job %s cannot be read: %r", job, error)
         return None

@@ -25,6 +25,7 @@ from model.spec import RenderSpec
 from model.util.cpus import available_cpus
 from service.imaging.metadata import encode_image
 from service.imaging.object_store import Store
+from service.imaging.video import has_pyav
 from service.jobs.tile_tasks import TileTask
 from service.models.catalog import Catalog
 from service.queue.consumer import HEARTBEAT_TIMEOUT, BatchLimit, Consumer, QueuedRender, QueueEntry
@@ -37,6 +38,7 @@ from service.runtime.redis_keys import BATCH, IMAGES, TILES
 from service.runtime.tracing import record_span
 from service.worker.direction_finder import DirectionFinder
 from service.worker.encoders import as_ready
+from service.worker.group_renderer import GroupRenderer
 from service.worker.model_cache import CPU_BYTES, Load, ModelCache
 from service.worker.projection_runner import ProjectionRunner
 from service.worker.render_executor import DeviceLostError, Outcome, Outcomes, PixelArray, RenderExecutor, to_failure
@@ -119,7 +121,10 @@ class Worker:
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encode")
         self._directions = DirectionFinder(redis, catalog, store, self.id)
         self._projections = ProjectionRunner(redis, catalog, store)
-        self._tiles = TileProcessor(redis, store, lambda task: self._consumer.release([task]), self.id, self._encoders)
+        groups = GroupRenderer(self._executor, store, self._encoders)
+        self._tiles = TileProcessor(
+            redis, store, lambda task: self._consumer.release([task]), self.id, self._encoders, groups
+        )
 
     def stop(self) -> None:
         """Reads no more from the queue. :meth:`run` returns when everything that is held has been answered."""
@@ -176,6 +181,8 @@ class Worker:
     async def _serve_until_stopped(self) -> None:
         joined, pause = False, MIN_PAUSE
         while not self._stopping.is_set():
+            if self._executor.lost is not None:  # noticed by a group of frames
+                raise self._executor.lost
             try:
                 if not joined:
                     await self._consumer.join()
@@ -215,6 +222,8 @@ class Worker:
         """
         tile_pixels = round(TILE_SECONDS * min(self._models.rates.values(), default=0.0))
         images = BatchLimit(self._batch_limit, BATCH_PIXELS)
+        if self._tiles.has_groups:
+            return {IMAGES: images, BATCH: images, TILES: BatchLimit(0, 0)}
         return {IMAGES: images, BATCH: images, TILES: BatchLimit(MAX_TILES, min(max(tile_pixels, 1), BATCH_PIXELS))}
 
     async def _serve(self, batch: Sequence[QueueEntry]) -> None:
@@ -361,7 +370,7 @@ class Worker:
         while True:
             self._last_beat = time.monotonic()
             state: WorkerState = "stopping" if self._stopping.is_set() else "busy" if self._consumer.busy else "idle"
-            info = WorkerInfo(self.id, self._device, state, self._models.digests, self._models.rates)
+            info = WorkerInfo(self.id, self._device, state, self._models.digests, self._models.rates, has_pyav())
             with contextlib.suppress(RedisError):  # _serve_until_stopped logs it
                 await self._consumer.heartbeat(info)
             await asyncio.sleep(self._beat_seconds)

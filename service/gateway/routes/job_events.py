@@ -14,7 +14,8 @@ from service.gateway.errors import responses
 from service.gateway.job_status import JobStatus, StatusOfPath, describe
 from service.gateway.middleware.proxy_headers import base_address
 from service.gateway.state import CurrentAppState
-from service.imaging.export_spec import ExportSpec
+from service.imaging.order import Order
+from service.imaging.video_spec import VideoSpec
 from service.jobs.repository import UnknownJobError
 from service.jobs.status import State
 
@@ -36,7 +37,7 @@ class Progress(BaseModel):
     progress: float
     eta_seconds: float | None
     tiles: list[tuple[int, int, int]] = Field(
-        description="[level, column, row] of tiles that were stored; level 0 is 1×1"
+        description="[level, column, row] of tiles that were stored; level 0 is 1×1; none of a video"
     )
 
 
@@ -91,11 +92,11 @@ async def watch_job(
 
 
 async def _events(
-    described: JobStatus, export: ExportSpec, tiles: Iterable[int], event_id: str
+    described: JobStatus, export: Order, tiles: Iterable[int], event_id: str
 ) -> AsyncIterator[ServerSentEvent]:
     """One event, or several for many tiles. Only the last one has an id: a client that misses it gets all again."""
     values = described.model_dump(include=set(Progress.model_fields) - {"tiles"})
-    places = map(export.pyramid.locate, tiles)
+    places = iter(()) if isinstance(export, VideoSpec) else map(export.pyramid.locate, tiles)
     batch = list(islice(places, MAX_TILES))
     while following := list(islice(places, MAX_TILES)):
         yield ServerSentEvent(data=Progress(**values, tiles=batch), event="progress")

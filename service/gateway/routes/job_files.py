@@ -19,15 +19,20 @@ from service.gateway.responses import slices
 from service.gateway.state import AppState, CurrentAppState
 from service.gateway.zip_stream import zip_stream
 from service.imaging.encode import FORMATS_BY_SUFFIX
+from service.imaging.export_spec import ExportSpec
 from service.imaging.object_store import Store, sign
+from service.imaging.video import VIDEO_TYPES
+from service.imaging.video_spec import SUFFIXES, VideoSpec
 from service.jobs.repository import UnknownJobError
 from service.jobs.status import Status
 
 router = APIRouter(tags=["jobs"])
 
-MEDIA_TYPES = {"dzi": "application/xml", "tiff": "image/tiff"} | {
-    suffix: f"image/{name}" for suffix, name in FORMATS_BY_SUFFIX.items()
-}
+MEDIA_TYPES = (
+    {"dzi": "application/xml", "tiff": "image/tiff"}
+    | {suffix: f"image/{name}" for suffix, name in FORMATS_BY_SUFFIX.items()}
+    | {SUFFIXES[kind]: media_type for kind, media_type in VIDEO_TYPES.items()}
+)
 
 LINK_SECONDS = 3600
 """Validity of a signed bucket address, for the start of a download."""
@@ -74,7 +79,7 @@ async def get_job_output(status: StatusOfPath, request: Request, app_state: Curr
 async def get_archive(status: StatusOfPath, request: Request, app_state: CurrentAppState) -> Response:
     """The .dzi and all of its tiles as a ZIP archive, once the job has succeeded."""
     export = status.job.export
-    if export.kind != "dzi" or status.state != "succeeded":
+    if isinstance(export, VideoSpec) or export.kind != "dzi" or status.state != "succeeded":
         raise UnknownJobError("path", f"is only for finished Deep Zoom, not {export.kind} that is {status.state}")
 
     async def files() -> AsyncIterator[tuple[str, bytes]]:
@@ -120,9 +125,9 @@ plain_routes = [
 
 async def _file(name: str, status: Status, request: Request, app_state: AppState) -> Response:
     """Only names of the job's own files are looked up: no other path of a client reaches the store."""
-    job, store = status.job, app_state.outputs
-    is_output = name == job.export.name and status.state == "succeeded"
-    is_tile = job.export.kind == "dzi" and job.export.tile_index(name) is not None
+    job, export, store = status.job, status.job.export, app_state.outputs
+    is_output = name == export.name and status.state == "succeeded"
+    is_tile = isinstance(export, ExportSpec) and export.kind == "dzi" and export.tile_index(name) is not None
     missing = UnknownJobError("path", f"is not a file of this job, which is {status.state}")
     if not is_output and not is_tile:
         raise missing
@@ -131,9 +136,10 @@ async def _file(name: str, status: Status, request: Request, app_state: AppState
         "Accept-Ranges": "bytes",
         "Cache-Control": http_cache.cache_control(by_digest=True, shared=False),
     }
-    if job.export.kind != "dzi":
-        download = _download_name(status, job.export.kind)
-        headers["Content-Disposition"] = f'attachment; filename="{download}"'
+    if export.kind != "dzi":
+        download = _download_name(status, export.name.rpartition(".")[2])
+        disposition = "inline" if isinstance(export, VideoSpec) else "attachment"  # browsers play it
+        headers["Content-Disposition"] = f'{disposition}; filename="{download}"'
         if address := await sign(store, job.path(name), LINK_SECONDS, "HEAD" if request.method == "HEAD" else "GET"):
             return RedirectResponse(address, headers={"Cache-Control": http_cache.NO_STORE})
     try:
@@ -148,10 +154,10 @@ async def _file(name: str, status: Status, request: Request, app_state: AppState
 
 def _download_name(status: Status, suffix: str) -> str:
     """Such as demo-seed7-2048x2048.tiff."""
-    spec = status.job.export.spec
+    export = status.job.export
+    spec, (w, h) = export.spec, export.size
     class_ = "" if spec.latent.class_index is None else f"-class{spec.latent.class_index}"
     seed = f"-seed{spec.latent.seed}" if spec.latent.is_seed else ""
-    _, _, w, h = spec.viewport.crop
     return f"{status.job.model_name or spec.model[:12]}{class_}{seed}-{w}x{h}.{suffix}"
 
 

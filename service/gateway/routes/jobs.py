@@ -1,9 +1,9 @@
-"""Jobs: images that are too large for one response, rendered tile by tile in the background."""
+"""Jobs: images that are too large for one response, and videos, rendered piece by piece in the background."""
 
 import asyncio
 import hashlib
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from uuid import uuid4
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -13,16 +13,19 @@ from model.errors import InputError
 from model.latents.latent import MAX_SEED
 from service.gateway import audit
 from service.gateway.errors import UnavailableError, responses
+from service.gateway.job_schemas import JobRequest
 from service.gateway.job_status import Jobs, JobStatus, StatusOfPath, describe, visible_owner
 from service.gateway.middleware.auth import key_of, owner_of
 from service.gateway.middleware.proxy_headers import base_address
 from service.gateway.resolve import check_work, resolve_image
 from service.gateway.routes.images import header
 from service.gateway.schema_types import QueryInteger, StrictModel
-from service.gateway.schemas import JobRequest
 from service.gateway.ssrf import check_url
 from service.gateway.state import AppState, CurrentAppState
-from service.imaging.export_spec import ExportSpec
+from service.gateway.videos import resolve_video
+from service.imaging.export_spec import ExportSpec, Kind
+from service.imaging.order import Order
+from service.imaging.video_spec import VIDEO_KINDS, is_video
 from service.jobs import records
 from service.jobs.job import Job, Webhook
 from service.jobs.repository import TooManyJobsError, UnknownJobError, UnsettledKeysError
@@ -31,6 +34,8 @@ from service.jobs.status import State, Status
 router = APIRouter(tags=["jobs"])
 
 MAX_LISTED = 100
+
+OF_VIDEOS = ("keyframes", "fps", "loop", "walk", "pace", "cells")
 
 _CURSOR = r"^([0-9]{1,12}(\.[0-9]{1,12})?-[0-9a-f]{32})?$"
 
@@ -128,7 +133,7 @@ async def delete_job(status: StatusOfPath, request: Request, app_state: CurrentA
     return await describe(await app_state.jobs.status(job.id), base_address(request), app_state)
 
 
-async def _resolve(body: JobRequest, app_state: AppState, key: str | None) -> tuple[ExportSpec, str, int]:
+async def _resolve(body: JobRequest, app_state: AppState, key: str | None) -> tuple[Order, str, int]:
     """The output to make, within the limits, the name of its model, and the pixels that this renders.
 
     Without a seed, the same Idempotency-Key gives the same one.
@@ -136,8 +141,13 @@ async def _resolve(body: JobRequest, app_state: AppState, key: str | None) -> tu
     if body.seed is None and body.latent is None and key is not None:
         seed = int.from_bytes(_digest("seed", key)[:4], "big") % (MAX_SEED + 1)
         body = body.model_copy(update={"seed": seed})
+    if is_video(body.output):
+        video, checkpoint, pixels = await resolve_video(body, app_state)
+        return video, checkpoint.name, pixels
+    if given := next((name for name in OF_VIDEOS if name in body.model_fields_set), None):
+        raise InputError(given, f"is for the outputs {', '.join(VIDEO_KINDS)}")
     image = await resolve_image(body, app_state)
-    export, config = ExportSpec(image.spec, body.output, body.tile), image.checkpoint.config
+    export, config = ExportSpec(image.spec, cast(Kind, body.output), body.tile), image.checkpoint.config
     check_work(image.spec.viewport, config, app_state.settings.max_job_pixels, " for one job")
     return export, image.checkpoint.name, export.rendered_pixels(config.resolution, config.max_scale)
 

@@ -8,9 +8,9 @@
  * @property {string} id
  * @property {State} state
  * @property {string | null} error
- * @property {"dzi" | "tiff" | "png"} output
- * @property {string} format
- * @property {number} tile
+ * @property {keyof typeof NAMES} output
+ * @property {string | null} format null for a video
+ * @property {number | null} tile null for a video
  * @property {string} model digest
  * @property {number | null} seed null for an image of another latent
  * @property {number} [truncation_psi]
@@ -39,7 +39,16 @@ import { dimensions, grouped, roughTime } from "../numbers.js";
 import { downloadButton } from "./job_buttons.js";
 import { TileMap } from "./tile_map.js";
 
-const NAMES = { dzi: "Deep Zoom", tiff: "TIFF", png: "PNG" };
+const NAMES = {
+  dzi: "Deep Zoom",
+  tiff: "TIFF",
+  png: "PNG",
+  mp4: "MP4",
+  webm: "WebM",
+  apng: "APNG",
+  webp: "WebP",
+  ffv1: "FFV1",
+};
 
 export class JobCard {
   element = document.createElement("li");

@@ -21,7 +21,7 @@ export class TileMap {
     this.canvas = canvas;
     this.api = api;
     this.job = job;
-    this.levels = levels(job, job.tile, job.output);
+    this.levels = levels(job, job.tile ?? Math.max(job.width, job.height), job.output);
     this.shown = Math.max(0, this.levels.findLastIndex(({ width, height }) => Math.max(width, height) <= SHOWN_SIDE));
     const scale = Math.min(1, MAP_SIDE / Math.max(job.width, job.height));
     canvas.width = this.#image.width = Math.max(1, Math.round(job.width * scale));

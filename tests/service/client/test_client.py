@@ -38,7 +38,7 @@ from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.routes.jobs.ordering import call as in_loop
 from tests.service.gateway.routes.jobs.ordering import drawing
 from tests.service.gateway.stand_in import RunningGateway, draw, run_gateway, settings
-from tests.service.jobs.stand_in import expected_tiles
+from tests.service.jobs.stand_in import expected_tiles, image_of
 from tests.service.waiting import LONG
 
 ORDER = {"model": "pattern", "seed": 7, "width": 300, "height": 200, "tile": 64}
@@ -215,8 +215,9 @@ def test_a_deep_zoom_is_saved_whole(call: Call, gateway: RunningGateway, tmp_pat
 
 
 def expected_images(gateway: RunningGateway, job: Job) -> dict[str, Any]:
-    order = asyncio.run_coroutine_threadsafe(gateway.app_state.jobs.status(job.id), gateway.loop).result(60).job.export
-    return {name: np.asarray(PillowImage.open(io.BytesIO(content))) for name, content in expected_tiles(order).items()}
+    status = asyncio.run_coroutine_threadsafe(gateway.app_state.jobs.status(job.id), gateway.loop).result(60)
+    tiles = expected_tiles(image_of(status.job))
+    return {name: np.asarray(PillowImage.open(io.BytesIO(content))) for name, content in tiles.items()}
 
 
 def test_a_cancelled_job_is_no_success(call: Call) -> None:

@@ -4,7 +4,8 @@ import resource
 import sys
 from pathlib import Path
 
-from service.imaging import assemble as finishing
+from service.imaging import object_store
+from service.imaging.assemble import assemble
 from service.imaging.export_spec import ExportSpec
 from service.imaging.object_store import STORE_ERRORS, open_store
 
@@ -12,9 +13,9 @@ from service.imaging.object_store import STORE_ERRORS, open_store
 def main(root: Path, export: ExportSpec, part: int) -> None:
     longest = max(path.stat().st_size for path in root.rglob("*") if path.is_file())
     resource.setrlimit(resource.RLIMIT_FSIZE, (longest, longest))
-    finishing._PART_BYTES = part
+    object_store._PART_BYTES = part
     try:
-        finishing.assemble(export, open_store(root.as_uri()), "jobs/a", lambda _: None)
+        assemble(export, open_store(root.as_uri()), "jobs/a", lambda _: None)
     except STORE_ERRORS:
         print("the store failed")
 

@@ -30,6 +30,7 @@ from service.imaging.tile_encoding import encode_tile
 from service.jobs.job import Job
 from service.models.catalog import DEMO, DEMO_NAME
 from tests.service.jobs.cluster import Cluster, persist
+from tests.service.jobs.stand_in import image_of
 from tests.service.waiting import eventually
 
 PARTS = ("redis", "gateway", "worker-1", "worker-2")
@@ -155,7 +156,7 @@ def _compare(outputs: Path, images: dict[str, bytes], report: Report) -> None:
         print(f"comparing job {number + 1} of {len(report.jobs)}", file=sys.stderr, end="\r")
         folder = outputs / "jobs" / job
         try:
-            export = Job.from_json((folder / "job.json").read_bytes()).export
+            export = image_of(Job.from_json((folder / "job.json").read_bytes()))
             if not _is_right(export, folder, renderer):
                 report.wrong.append(f"job {job}: other bytes")
         except OSError as error:

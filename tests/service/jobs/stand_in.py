@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from model.checkpoint import Checkpoint
-from model.latents.latent import Latent
+from model.latents.latent import Latent, unpack_floats
+from model.motion.pace import Pace
+from model.motion.timeline import Keyframe, Timeline
 from model.spec import Encoding, Format, RenderSpec
 from model.viewport import Viewport
 from service.imaging.export_spec import ExportSpec, Kind
 from service.imaging.object_store import Store, open_store
 from service.imaging.tile_encoding import encode_tile
+from service.imaging.video_spec import VideoKind, VideoSpec
 from service.jobs.job import Job
 from service.jobs.tile_tasks import TileTask, TileTasks
 from service.models.catalog import Catalog
@@ -41,6 +44,8 @@ def pattern(spec: RenderSpec) -> NDArray[np.uint8]:
     x, y, w, h = spec.viewport.crop
     rows, columns = np.mgrid[y : y + h, x : x + w]
     size, seed = spec.viewport.width + spec.viewport.height, spec.latent.seed or 0
+    if spec.latent.w is not None:
+        seed = round(1000 * float(unpack_floats(spec.latent.w)[0]))
     return np.stack([columns % 251, rows % 241, (columns * 7 + rows * 13 + size + seed) % 239], -1).astype(np.uint8)
 
 
@@ -76,7 +81,7 @@ class PatternRenderer:
         return [pattern(spec) for spec in specs]
 
     def styles(self, latent: Latent) -> NDArray[np.float32]:
-        raise NotImplementedError
+        return np.full((1, 2), latent.seed, np.float32)
 
 
 def journal(folder: Path) -> list[str]:
@@ -97,6 +102,19 @@ def make_job(
 ) -> Job:
     spec = RenderSpec(digest, Latent(seed=seed), Viewport.resolve(*size), Encoding(image_format))
     return Job(f"{number:032x}", time.time(), ExportSpec(spec, kind, tile))
+
+
+def make_video_job(digest: str, kind: VideoKind = "mp4", pace: Pace = "time") -> Job:
+    """A job of three groups: a walk from one seed to the next in 60 frames."""
+    region = (0.0, 0.0, 1.0, 1.0)
+    keyframes = [Keyframe(float(2 * k), (Latent(seed=seed),), region) for k, seed in enumerate((1, 2))]
+    return Job(f"{1:032x}", time.time(), VideoSpec(digest, 4, kind, Timeline(keyframes, 30.0, pace=pace), 64, 48))
+
+
+def image_of(job: Job) -> ExportSpec:
+    """What a job exports, which is no video."""
+    assert isinstance(job.export, ExportSpec)
+    return job.export
 
 
 async def take_tiles(redis: "Redis", count: int, pixels: int = 1 << 40, worker: str = "worker") -> list[TileTask]:

@@ -13,7 +13,7 @@ from service.jobs.job import Job
 from service.jobs.repository import JobRepository
 from service.jobs.tile_tasks import TileTask, TileTasks
 from service.queue.consumer import Consumer
-from tests.service.jobs.stand_in import make_job, take_tiles
+from tests.service.jobs.stand_in import image_of, make_job, take_tiles
 
 pytestmark = pytest.mark.anyio
 
@@ -56,10 +56,10 @@ class Cluster:
         await JobRepository(self.redis).create(job)
 
     def _tiles(self, task: TileTask) -> int:
-        return self.jobs[task.job].export.pyramid.tiles
+        return self.jobs[task.job].export.tiles
 
     def _pixels(self, task: TileTask) -> int:
-        export = self.jobs[task.job].export
+        export = image_of(self.jobs[task.job])
         return 0 if task.tile == self._tiles(task) else math.prod(export.tile_box(task.tile)[2:])
 
 
@@ -71,7 +71,7 @@ async def cluster(redis: "Redis") -> Cluster:
 
 def seconds(job: Job) -> float:
     """Time that one worker needs for a job alone."""
-    return job.export.pyramid.pixels / RATE
+    return job.export.pixels / RATE
 
 
 async def test_a_small_job_does_not_wait_for_large_ones(cluster: Cluster) -> None:
@@ -95,7 +95,7 @@ async def test_what_is_left_to_assemble_goes_before_tiles(redis: "Redis", cluste
     tasks = TileTasks(redis)
     while True:
         batch = await take_tiles(redis, 64)
-        if batch[0].job == done.id and batch[0].tile == done.export.pyramid.tiles:
+        if batch[0].job == done.id and batch[0].tile == done.export.tiles:
             break
         for task in batch:
             await tasks.settle(task)

@@ -14,7 +14,7 @@ from model.checkpoint import Checkpoint
 from service.imaging.export_spec import ExportSpec
 from service.jobs.job import Job
 from tests.service.jobs.cluster import Cluster, persist, stand_in_cluster
-from tests.service.jobs.stand_in import KILLS, expected_tiles, files_below, journal
+from tests.service.jobs.stand_in import KILLS, expected_tiles, files_below, image_of, journal
 from tests.service.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +63,7 @@ async def ended(http: httpx.AsyncClient, job: str) -> dict[str, Any]:
 
 
 def recorded_order(cluster: Cluster, job: str) -> ExportSpec:
-    return Job.from_json((cluster.outputs / "jobs" / job / "job.json").read_bytes()).export
+    return image_of(Job.from_json((cluster.outputs / "jobs" / job / "job.json").read_bytes()))
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,10 @@ async def test_jobs_that_redis_lost_are_found_again(
     await redis.flushall()
     await reconciler.reconcile()
     assert (await repository.status(unfinished.id)).state == "queued"
-    assert [job.tiles for job in (await repository.waiting()).values()] == [unfinished.export.pyramid.tiles - 1]
+    assert [job.tiles for job in (await repository.waiting()).values()] == [unfinished.export.tiles - 1]
     assert await redis.xlen(TILES) == 1
     again = await repository.status(finished.id)
-    assert (again.state, again.done) == ("succeeded", finished.export.pyramid.tiles)
+    assert (again.state, again.done) == ("succeeded", finished.export.tiles)
     assert again.finished == pytest.approx(time.time(), abs=60)
     assert again.job == finished
 

@@ -52,7 +52,7 @@ async def test_the_file_is_finished_only_after_the_last_tile(redis: "Redis", rep
     assert await take_tiles(redis, 100) == []
     await tasks.settle(last)
     (finishing,) = await take_tiles(redis, 100)
-    assert finishing.tile == job.export.pyramid.tiles
+    assert finishing.tile == job.export.tiles
     assert (await repository.status(job.id)).state == "running"
     await tasks.settle(finishing)
     finished = await repository.status(job.id)

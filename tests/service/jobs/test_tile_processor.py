@@ -29,7 +29,16 @@ from service.runtime.redis_keys import DEAD
 from service.worker import tile_processor
 from service.worker.model_cache import ModelCache
 from tests.service.jobs.conftest import RunWorker, ends_as, submit
-from tests.service.jobs.stand_in import BREAKS, PatternRenderer, expected_tiles, files_below, journal, make_job, pattern
+from tests.service.jobs.stand_in import (
+    BREAKS,
+    PatternRenderer,
+    expected_tiles,
+    files_below,
+    image_of,
+    journal,
+    make_job,
+    pattern,
+)
 from tests.service.stand_in import make_spec
 from tests.service.waiting import LONG, eventually
 
@@ -54,11 +63,11 @@ async def test_deep_zoom(
     await submit(repository, store, job)
     async with run_worker():
         status = await ends_as(repository, job, "succeeded")
-    assert (status.done, status.open) == (job.export.pyramid.tiles, 0)
+    assert (status.done, status.open) == (job.export.tiles, 0)
     files = files_below(outputs / job.folder)
     assert files.pop("job.json")
     assert b'Width="300" Height="200"' in files.pop("picture.dzi")
-    assert files == expected_tiles(job.export)
+    assert files == expected_tiles(image_of(job))
 
 
 @pytest.mark.parametrize("kind", ["tiff", "png"])
@@ -158,7 +167,7 @@ async def test_a_cancelled_job_stops_and_leaves_nothing(
         await cleaned_up(repository, store)
         drawn = len(journal(models))
         await asyncio.sleep(0.2)
-        assert len(journal(models)) == drawn < job.export.pyramid.tiles
+        assert len(journal(models)) == drawn < job.export.tiles
     assert not (outputs / job.folder).exists()
     assert (await repository.status(job.id)).state == "cancelled"
 
@@ -201,7 +210,7 @@ async def test_a_cancelled_job_is_not_finished(
         await eventually(lambda: tiles > 5)
         await repository.cancel(job.id)
         await cleaned_up(repository, store)
-        assert tiles < job.export.pyramid.tiles / 2
+        assert tiles < job.export.tiles / 2
     assert not (outputs / job.folder).exists()
 
 
@@ -268,7 +277,7 @@ async def test_a_store_that_fails_for_a_while(
     async with run_worker():
         await ends_as(repository, job, "succeeded")
     files = files_below(outputs / job.folder)
-    assert {name: files[name] for name in expected_tiles(job.export)} == expected_tiles(job.export)
+    assert {name: files[name] for name in expected_tiles(image_of(job))} == expected_tiles(image_of(job))
 
 
 @pytest.mark.parametrize("kind", ["dzi", "tiff", "png"])

@@ -19,7 +19,7 @@ from service.imaging.export_spec import Kind
 from service.imaging.tile_encoding import encode_tile
 from service.jobs.reconciler import Reconciler
 from tests.service.gateway.stand_in import RunningGateway
-from tests.service.jobs.stand_in import make_job
+from tests.service.jobs.stand_in import image_of, make_job
 from tests.service.waiting import LONG
 
 pytestmark = pytest.mark.skipif(
@@ -38,7 +38,7 @@ def squares() -> NDArray[np.uint8]:
 def store_as_job(gateway: RunningGateway, image: NDArray[np.uint8], kind: Kind = "dzi") -> str:
     """Writes an image as the files of a finished job, which a reconciler then finds."""
     job = make_job("d" * 64, kind, size=image.shape[1::-1], tile=256, number=secrets.randbits(128))
-    store, order = gateway.app_state.outputs, job.export
+    store, order = gateway.app_state.outputs, image_of(job)
     for number, level in enumerate(order.pyramid.levels):
         scaled = np.asarray(Image.fromarray(image).resize((level.width, level.height), Image.Resampling.BOX))
         for row, column in np.ndindex(level.rows, level.columns):

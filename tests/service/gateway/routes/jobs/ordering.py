@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import httpx
 
 from service.imaging.export_spec import ExportSpec
+from service.jobs.job import Job
 from service.jobs.tile_tasks import TileTasks
 from service.queue.consumer import Consumer
 from tests.service.gateway.stand_in import RunningGateway
-from tests.service.jobs.stand_in import make_worker, take_tiles
+from tests.service.jobs.stand_in import image_of, make_worker, take_tiles
 from tests.service.waiting import LONG
 
 Result = TypeVar("Result")
@@ -69,7 +70,11 @@ def settle(gateway: RunningGateway, job: str, count: int) -> list[int]:
 
 def order_of(gateway: RunningGateway, job: str) -> ExportSpec:
     """What the gateway has made of an order."""
-    return call(gateway, gateway.app_state.jobs.status(job)).job.export
+    return image_of(job_of(gateway, job))
+
+
+def job_of(gateway: RunningGateway, job: str) -> Job:
+    return call(gateway, gateway.app_state.jobs.status(job)).job
 
 
 def order(gateway: RunningGateway, key: str | None = None, **values: Any) -> httpx.Response:
