@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 
 from model.spec import Format
 from model.viewport import Crop
-from service.imaging import assemble as finishing
+from service.imaging import object_store
 from service.imaging.assemble import assemble
 from service.imaging.export_spec import KINDS, ExportSpec, Kind
 from service.imaging.object_store import Store
@@ -147,7 +147,7 @@ class TestEveryKind:
         export = make_order(kind, (2100, 1900), tile=1024)
         content = make(export, bucket, noise)
         assert content == make(export, store, noise)
-        monkeypatch.setattr(finishing, "_PART_BYTES", 5 << 20)
+        monkeypatch.setattr(object_store, "_PART_BYTES", 5 << 20)
         assert make(export, bucket, noise) == content
         assert kind == "dzi" or len(content) > 5 << 20
 
@@ -157,7 +157,7 @@ class TestEveryKind:
         self, kind: Kind, part: int, store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whether the file is written at once in the end, or in parts: then some are written already."""
-        monkeypatch.setattr(finishing, "_PART_BYTES", part)
+        monkeypatch.setattr(object_store, "_PART_BYTES", part)
         export = make_order(kind)
         keep_tiles(export, store, "jobs/a", pattern)
         before = files_below(root)
@@ -178,7 +178,7 @@ class TestEveryKind:
     def test_a_missing_tile(
         self, kind: Kind, part: int, store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(finishing, "_PART_BYTES", part)
+        monkeypatch.setattr(object_store, "_PART_BYTES", part)
         export = make_order(kind)
         keep_tiles(export, store, "jobs/a", pattern)
         obstore.delete(store, f"jobs/a/{export.tile_name(export.pyramid.tiles - 1)}")
@@ -189,7 +189,7 @@ class TestEveryKind:
 
     @pytest.mark.parametrize("kind", ["tiff", "png"])
     def test_stopped_in_a_bucket(self, kind: Kind, bucket: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(finishing, "_PART_BYTES", 5 << 20)
+        monkeypatch.setattr(object_store, "_PART_BYTES", 5 << 20)
         export = make_order(kind, (2100, 1900), tile=1024)
         keep_tiles(export, bucket, "jobs/a", noise)
         before = names_in(bucket)
