@@ -41,6 +41,7 @@ NOT_RUN = {
     r"pytest tests/(kernels|service/commands/test_worker.py)": "these tests are part of the suite",
     r"creps train .* runs/(16|32)\b": "tests/model/training/test_transfer.py takes these steps with tiny networks",
     r"creps (dataset|train) .* data/large.zip": "tests/model/training/test_patches.py takes these steps, too",
+    r"npx openapi-typescript|openapi-python-client": "tests/service/gateway/test_generated_clients.py runs them",
     r"torchrun ": "needs eight GPUs; tests/model/training/test_distributed.py uses two processes on a CPU",
 }
 """Commands that are not run, and why."""
@@ -260,6 +261,7 @@ def test_yaml(block: Block) -> None:
         assert (ROOT / "docker" / "prometheus" / file).is_file()
     for patch in document.pop("patches", ()):  # tests/deploy/test_kubernetes_docs.py applies them
         assert yaml.safe_load(patch["patch"])
+    document.pop("content_type_overrides", None)  # tests/service/gateway/test_generated_clients.py uses them
     assert document == {}
 
 

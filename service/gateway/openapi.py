@@ -15,6 +15,7 @@ from service.gateway.errors import Problem, responses
 from service.gateway.middleware.auth import is_open
 from service.gateway.plain_route import PlainRoute, PlainRoutes, operation_id
 from service.gateway.routes.job_events import Progress
+from service.gateway.routes.latents import LatentValues
 from service.gateway.schemas import StoreRequest
 from service.gateway.webhooks import WebhookMessage
 
@@ -103,7 +104,7 @@ class Gateway(FastAPI):
             schema = super().openapi()
             schema["servers"] = [{"url": self.state.app_state.settings.root_path or "/"}]
             schema["paths"] |= {route.path_format: route.describe() for route in self._plain_routes}
-            for model in (Problem, Progress, StoreRequest):
+            for model in (LatentValues, Problem, Progress, StoreRequest):
                 described = model.model_json_schema(ref_template=_SCHEMAS)
                 schema["components"]["schemas"] |= described.pop("$defs", {}) | {model.__name__: described}
             # FastAPI describes each event by itemSchema, which is of OpenAPI 3.2.

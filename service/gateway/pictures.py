@@ -98,6 +98,8 @@ def _read_size(field: str, content: bytes, formats: list[str], max_pixels: int) 
     try:
         with Image.open(BytesIO(content), formats=formats) as image:
             width, height = image.size
+    except Image.DecompressionBombError:
+        raise TooLargeError(field, f"has more pixels than the limit of {max_pixels}") from None
     except Exception as error:  # an untrusted file raises errors of any type
         allowed = " or ".join(formats)
         raise InputError(field, f"cannot be read as {allowed} ({type(error).__name__})") from None

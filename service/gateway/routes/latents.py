@@ -186,7 +186,7 @@ def _numbers(values: NDArray[np.float32] | None) -> list[Any] | None:
 _LATENT: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The latent",
-        "content": {VECTOR_TYPES[0]: {"schema": LatentValues.model_json_schema()}}
+        "content": {VECTOR_TYPES[0]: {"schema": {"$ref": "#/components/schemas/LatentValues"}}}
         | {name: {"schema": {"type": "string", "format": "binary"}} for name in VECTOR_TYPES[1:]},
     }
 }

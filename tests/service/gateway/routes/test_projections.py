@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +28,13 @@ def picture(width: int = 20, height: int = 10, image_format: str = "png") -> byt
     file = io.BytesIO()
     Image.new("RGB", (width, height), 100).save(file, image_format)
     return file.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG whose header announces a billion pixels."""
+    size = struct.pack(">II", 32_000, 32_000)
+    header = b"IHDR" + size + picture()[24:29]
+    return picture()[:12] + header + struct.pack(">I", zlib.crc32(header)) + picture()[33:]
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +130,7 @@ def test_one_that_a_stopping_worker_leaves_is_claimed_again(gateway: RunningGate
     [
         (picture(1, 1), "?model=plain", "image/png", 422, "picture"),
         (picture(2000, 1000), "?model=plain", "image/png", 413, "picture"),
+        (bomb(), "?model=plain", "image/png", 413, "picture"),
         (b"", "?model=plain", "image/png", 422, "picture"),
         (b"no picture", "?model=plain", "image/png", 422, "picture"),
         (picture(), "?model=plain", "image/jpeg", 422, "picture"),
