@@ -42,6 +42,7 @@ NOT_RUN = {
     r"creps train .* runs/(16|32)\b": "tests/model/training/test_transfer.py takes these steps with tiny networks",
     r"creps (dataset|train) .* data/large.zip": "tests/model/training/test_patches.py takes these steps, too",
     r"npx openapi-typescript|openapi-python-client": "tests/service/gateway/test_generated_clients.py runs them",
+    r"creps evaluate .* data/large.zip": "tests/model/evaluation/test_detail.py draws such figures of tiny networks",
     r"torchrun ": "needs eight GPUs; tests/model/training/test_distributed.py uses two processes on a CPU",
 }
 """Commands that are not run, and why."""

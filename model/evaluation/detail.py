@@ -19,6 +19,9 @@ EDGES = 16
 MIN_CONTRAST = 0.15
 """Least difference of brightness across an edge: less may be noise or texture."""
 
+Spectra = dict[int, NDArray[np.float64]]
+"""Power in dB at 1, 2 … cycles per patch, as of :func:`power_spectrum`, by the scale of the patches."""
+
 
 def power_spectrum(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float64]:
     """Mean power of images [side, side, 3] in dB at 1, 2, … side/2 − 1 cycles per image, over all directions."""

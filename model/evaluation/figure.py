@@ -1,7 +1,7 @@
 """A figure that compares rendering at a larger scale with Lanczos upsampling, as Figure 1 of the paper does."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ MIN_SCALE = 8
 MIN_DETAILS = 4
 """The detail's side is at most the image's over this: 16 pixels of 64, shown 24 times as large."""
 
+MAX_NAME = 24
+"""Characters of a network's name above its panels."""
+
 BACKGROUND = (240, 240, 243)
 """Colour around the panels: not white, which many images have at their edges."""
 
@@ -29,19 +32,24 @@ FRAME = (230, 30, 90)
 """Colour of the frame around the detail in the whole image."""
 
 
-def render_figure(sampler: Sampler, resolution: int, seeds: Sequence[int]) -> bytes:
+def render_figure(networks: Mapping[str, Sampler], resolution: int, seeds: Sequence[int]) -> bytes:
     """A PNG with a row for each seed: the whole image, a detail enlarged by Lanczos, and that detail rendered.
 
-    The detail is where the image of the training resolution has most contrast. Both enlargements have the same pixel
+    The detail is where the image of the training resolution has most contrast. All enlargements have the same pixel
     centres, so they can be compared pixel for pixel.
+
+    Args:
+        networks: by name. Each renders the detail; the last one also the whole image and what Lanczos enlarges.
+        resolution: training resolution of the last one.
     """
     side = min(resolution // MIN_DETAILS, PANEL // MIN_SCALE)
     scale = PANEL // side
     panel = side * scale
-    headings = (  # Pillow's own font has no ×
+    size = f"{resolution * scale} x {resolution * scale}"  # Pillow's own font has no ×
+    headings = (
         "Whole image",
         f"{resolution} x {resolution}, enlarged {scale} times (Lanczos)",
-        f"Rendered at {resolution * scale} x {resolution * scale}",
+        *([f"Rendered at {size}"] if len(networks) == 1 else [f"{name[:MAX_NAME]}: {size}" for name in networks]),
     )
     heading_height = 2 * MARGIN
     width = MARGIN + len(headings) * (panel + MARGIN)
@@ -52,15 +60,16 @@ def render_figure(sampler: Sampler, resolution: int, seeds: Sequence[int]) -> by
         canvas.text((left + panel / 2, heading_height / 2), heading, "black", font, anchor="mm")
     for row, seed in enumerate(progress(seeds, len(seeds), "rendering the figure")):
         top = heading_height + row * (panel + MARGIN)
-        for left, image in zip(lefts, _panels(sampler, seed, resolution, side, panel), strict=True):
+        panels = _panels(list(networks.values()), seed, resolution, side, panel)
+        for left, image in zip(lefts, panels, strict=True):
             sheet.paste(image, (left, top))
     content = io.BytesIO()
     sheet.save(content, "PNG")
     return content.getvalue()
 
 
-def _panels(sampler: Sampler, seed: int, resolution: int, side: int, panel: int) -> tuple[Image.Image, ...]:
-    def render(viewport: Viewport) -> NDArray[np.uint8]:
+def _panels(samplers: Sequence[Sampler], seed: int, resolution: int, side: int, panel: int) -> list[Image.Image]:
+    def render(viewport: Viewport, sampler: Sampler = samplers[-1]) -> NDArray[np.uint8]:
         return sampler([seed], viewport)[0].astype(np.uint8)
 
     native = render(Viewport.resolve(resolution, resolution))
@@ -71,7 +80,7 @@ def _panels(sampler: Sampler, seed: int, resolution: int, side: int, panel: int)
     whole = Image.fromarray(render(Viewport.resolve(panel, panel)))
     frame = [round(corner * panel / resolution) for corner in (x, y, x + side, y + side)]
     ImageDraw.Draw(whole).rectangle(frame, outline=FRAME, width=2)
-    return whole, lanczos, Image.fromarray(render(large))
+    return [whole, lanczos, *(Image.fromarray(render(large, sampler)) for sampler in samplers)]
 
 
 def find_detail(image: NDArray[np.uint8], side: int) -> tuple[int, int]:

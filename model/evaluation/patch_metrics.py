@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.data.dataset import ImageDataset
 from model.data.pyramid import Patch
-from model.evaluation.detail import edge_width, power_spectrum
+from model.evaluation.detail import Spectra, edge_width, power_spectrum
 from model.evaluation.image_sets import MAX_THREADS, ImageSet, Sampler
 from model.evaluation.metrics import DistributionMetrics
 from model.util.cpus import available_cpus
@@ -70,6 +70,7 @@ class PatchMetrics:
         inception_weights, device, batch: see DistributionMetrics.
 
     Attributes:
+        side: of the patches in pixels.
         scales: those that the data reaches.
 
     Raises:
@@ -85,7 +86,7 @@ class PatchMetrics:
         device: torch.device | str = "cpu",
         batch: int = 32,
     ) -> None:
-        self._data, self._metrics = data, metrics
+        self._data, self._metrics, self.side = data, metrics, data.resolution
         self._parts = {scale: parts for scale in SCALES if (parts := _choose_parts(data, scale, count))}
         self._fid: dict[int, DistributionMetrics] = {}
         if "pfid" in metrics:
@@ -103,10 +104,9 @@ class PatchMetrics:
         Edges are widths in pixels, left out where there are none. Spectra are the mean difference in dB between the
         powers of generated and real patches, over all frequencies.
         """
-        side = self._data.resolution
         values: dict[str, float] = {}
         for scale, parts in self._parts.items():
-            generated = GeneratedPatches(sampler, side, parts)
+            generated = GeneratedPatches(sampler, self.side, parts)
             if scale in self._fid:
                 values[f"pfid_{scale}"] = self._fid[scale].measure(generated)["fid"]
             images = list(_arrays(generated)) if {"edges", "spectra"} & set(self._metrics) else []
@@ -114,17 +114,23 @@ class PatchMetrics:
                 widths = {f"edges_{scale}": edge_width(images), f"edges_{scale}_data": self._real_edges[scale]}
                 values |= {name: width for name, width in widths.items() if width is not None}
             if "spectra" in self._metrics:
-                difference = power_spectrum(images) - self._real_spectra[scale]
+                difference = power_spectrum(images) - self.real_spectra[scale]
                 values[f"spectra_{scale}"] = float(np.abs(difference).mean())
         return values
+
+    def spectra(self, sampler: Sampler) -> Spectra:
+        """Power spectra of generated patches."""
+        generated = {scale: GeneratedPatches(sampler, self.side, parts) for scale, parts in self._parts.items()}
+        return {scale: power_spectrum(_arrays(patches)) for scale, patches in generated.items()}
+
+    @cached_property
+    def real_spectra(self) -> Spectra:
+        """Power spectra of the data's patches."""
+        return {scale: power_spectrum(_arrays(RealPatches(self._data, parts))) for scale, parts in self._parts.items()}
 
     @cached_property
     def _real_edges(self) -> dict[int, float | None]:
         return {scale: edge_width(_arrays(RealPatches(self._data, parts))) for scale, parts in self._parts.items()}
-
-    @cached_property
-    def _real_spectra(self) -> dict[int, NDArray[np.float64]]:
-        return {scale: power_spectrum(_arrays(RealPatches(self._data, parts))) for scale, parts in self._parts.items()}
 
 
 def _choose_parts(data: ImageDataset, scale: int, count: int) -> list[Part]:

@@ -3,7 +3,7 @@
 import json
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model.checkpoint import Checkpoint
 from model.errors import InputError
 from model.evaluation import DEFAULT_COUNT, METRICS, PATCH_METRICS, SCALE_COUNT
+from model.evaluation.spectra_figure import check_matplotlib, plot_spectra
 from model.latents.latent import Latent
 from model.spec import RenderSpec
 from model.util.arguments import ArgumentParser
@@ -38,12 +39,17 @@ def main(arguments: Sequence[str]) -> None:
     before anything is rendered or written."""
     options = _parser().parse_args(arguments)
     metrics = _split(options.metrics)
+    if options.spectra_figure is not None and "spectra" not in metrics:
+        metrics.append("spectra")
     if not metrics and options.figure is None:
         raise InputError("metrics", f"must be some of {', '.join(METRICS)}, unless --figure is given")
     checkpoint = open_checkpoint(options.checkpoint)
-    for name in ("json", "figure"):
-        if (path := getattr(options, name)) is not None:
+    compared = _open_compared(options, checkpoint)
+    for name, path in (("json", options.json), ("figure", options.figure), ("spectra-figure", options.spectra_figure)):
+        if path is not None:
             check_output(name, path)
+    if options.spectra_figure is not None:
+        check_matplotlib("spectra-figure")
 
     from kernels.renderer import Renderer  # not at the top: --help and errors need no torch
     from model.util.device import find_device
@@ -58,11 +64,47 @@ def main(arguments: Sequence[str]) -> None:
     print(_as_text(evaluation, values))
     if options.json is not None:
         write_atomically(options.json, _as_json(options, renderer, evaluation, values))
+    networks = {_label(checkpoint): sampler}
+    if compared is not None:
+        other = _make_sampler(Renderer(compared, options.device), evaluation, options.psi)
+        networks = {_label(compared, unlike=checkpoint): other} | networks
+    _write_figures(options, networks, checkpoint.config.resolution, evaluation)
+
+
+def _open_compared(options: Namespace, checkpoint: Checkpoint) -> Checkpoint | None:
+    """The network of --compare. Raises InputError if it is not shown, or has other classes."""
+    if options.compare is None:
+        return None
+    if options.figure is None and options.spectra_figure is None:
+        raise InputError("compare", "is for --figure and --spectra-figure")
+    try:
+        compared = open_checkpoint(options.compare)
+    except InputError as error:
+        raise InputError("compare", error.message) from None
+    if compared.config.classes != checkpoint.config.classes:
+        counts = f"{compared.config.classes} classes, not {checkpoint.config.classes}"
+        raise InputError("compare", f"{compared.name} has {counts} as {checkpoint.name}")
+    return compared
+
+
+def _write_figures(
+    options: Namespace, networks: Mapping[str, "Sampler"], resolution: int, evaluation: "Evaluation"
+) -> None:
     if options.figure is not None:
         from model.evaluation.figure import render_figure
 
         seeds = FIGURE_SEEDS[: options.count]
-        write_atomically(options.figure, render_figure(sampler, checkpoint.config.resolution, seeds))
+        write_atomically(options.figure, render_figure(networks, resolution, seeds))
+    if options.spectra_figure is not None and (patches := evaluation.patches) is not None:
+        spectra = {name: patches.spectra(sampler) for name, sampler in networks.items()}
+        content = plot_spectra({"data": patches.real_spectra} | spectra, patches.side)
+        write_atomically(options.spectra_figure, content)
+
+
+def _label(checkpoint: Checkpoint, unlike: Checkpoint | None = None) -> str:
+    """A name for the figures: of a run's checkpoint, that of the run's folder, unless another one has it."""
+    name = checkpoint.path.resolve().parent.name if checkpoint.name.startswith("checkpoint-") else checkpoint.name
+    return checkpoint.name if unlike is not None and name == _label(unlike) else name
 
 
 def _parser() -> ArgumentParser:
@@ -85,6 +127,13 @@ def _parser() -> ArgumentParser:
     add("--vgg-weights", type=Path, metavar="FILE", help="weights of the feature network of pr")
     add("--json", type=Path, metavar="FILE", help="write the values and all settings they depend on")
     add("--figure", type=Path, metavar="PNG", help="render details beside Lanczos upscalings of the small image")
+    add(
+        "--spectra-figure",
+        type=Path,
+        metavar="PNG",
+        help="plot the spectra of the metric spectra, with the data's",
+    )
+    add("--compare", metavar="CHECKPOINT", help="another network that the figures show, too")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     add("--batch", type=int, default=32, metavar="N", help="images at once, fewer if they are large (default: 32)")
     return parser

@@ -1,6 +1,7 @@
 """Edges and spectra of images whose values are known, and metrics of patches at several scales."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,41 @@ def test_the_command_tells_units_and_sizes(
     assert " dB   patches of 16² of images of 64²" in printed
     assert " px   patches of 16² of images of 32²" in printed
     assert '"scales": [\n      1,' in report.read_text()
+
+
+def test_the_command_draws_two_networks_beside_each_other(
+    discs: ImageDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in ("whole", "patches"):
+        network = random_checkpoint(tmp_path, TINY)
+        (tmp_path / run).mkdir()
+        network.path.rename(tmp_path / run / "checkpoint-000000008.safetensors")
+    paths = [str(tmp_path / run / "checkpoint-000000008.safetensors") for run in ("patches", "whole")]
+    figures = [tmp_path / "details.png", tmp_path / "spectra.png"]
+    options = ["--figure", str(figures[0]), "--spectra-figure", str(figures[1]), "--compare", paths[1]]
+    arguments = ["evaluate", paths[0], "--count", "1", "--device", "cpu", "--data", str(discs.archive.path), *options]
+    assert main(arguments) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["spectra_1", "spectra_2", "spectra_4"]
+    widths = []
+    for figure in figures:
+        with Image.open(figure) as image:
+            widths.append(image.width)
+    assert widths[0] > 4 * 384  # four panels, with the other network's
+    assert widths[1] > 3 * 300  # a plot for each scale
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--compare", "demo", "--metrics", "scale"], "compare: is for --figure and --spectra-figure"),
+        (["--compare", "demo", "--figure", "a.png"], "compare: demo has 0 classes, not 3 as random"),
+        (["--compare", "x", "--figure", "a.png"], "compare: x does not exist"),
+        (["--spectra-figure", "a.png"], "data: is needed by spectra"),
+    ],
+)
+def test_figures_that_cannot_be_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    path = random_checkpoint(tmp_path, replace(TINY, classes=3)).path
+    assert main(["evaluate", str(path), "--device", "cpu", *options]) == 2
+    assert message in capsys.readouterr().err

@@ -54,7 +54,7 @@ def read(content: bytes) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("resolution", [16, 64, 512])
 def test_panels(resolution: int) -> None:
     sampler = waves(resolution, resolution / 16)
-    sheet = read(render_figure(sampler, resolution, [4, 5]))
+    sheet = read(render_figure({"waves": sampler}, resolution, [4, 5]))
     step, top = PANEL + MARGIN, 2 * MARGIN
     assert sheet.shape == (top + 2 * step, MARGIN + 3 * step, 3)
     assert (sheet[:, :MARGIN] == BACKGROUND).all()
@@ -77,9 +77,23 @@ def test_panels(resolution: int) -> None:
     assert np.allclose([*frame.min(axis=0), *frame.max(axis=0)], edges, atol=1)
 
 
+def test_another_network_renders_the_same_place() -> None:
+    sampler, other = waves(64, 4), waves(64, 8)
+    alone = read(render_figure({"fine": sampler}, 64, [1]))
+    both = read(render_figure({"coarse": other, "fine": sampler}, 64, [1]))
+    step, top = PANEL + MARGIN, 2 * MARGIN
+    assert both.shape == (alone.shape[0], alone.shape[1] + step, 3)
+    assert np.array_equal(both[top:, : 2 * step], alone[top:, : 2 * step])
+    assert np.array_equal(both[top:, 3 * step :], alone[top:, 2 * step :])
+    x, y = find_detail(sampler([1], Viewport.resolve(64, 64))[0].astype(np.uint8), 16)
+    viewport = Viewport.resolve(64 * 24, 64 * 24, crop=(x * 24, y * 24, PANEL, PANEL))
+    expected = other([1], viewport)[0].astype(np.uint8)
+    assert np.array_equal(both[top : top + PANEL, MARGIN + 2 * step :][:, :PANEL], expected)
+
+
 def test_both_enlargements_show_the_same_place() -> None:
     """Of what is smooth they agree, and they would not if they were half a pixel apart."""
-    sheet = read(render_figure(waves(64, 4), 64, [0])).astype(np.float64)
+    sheet = read(render_figure({"waves": waves(64, 4)}, 64, [0])).astype(np.float64)
     lefts = [MARGIN + i * (PANEL + MARGIN) for i in (1, 2)]
     lanczos, rendered = (sheet[2 * MARGIN : 2 * MARGIN + PANEL, left : left + PANEL] for left in lefts)
     inner = slice(72, -72)  # three pixels of 24, so that Lanczos has all it needs should the detail lie at an edge
