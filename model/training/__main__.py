@@ -21,6 +21,7 @@ from model.data.dataset import ImageDataset
 from model.errors import InputError
 from model.evaluation import METRICS
 from model.training.config import TrainingConfig
+from model.training.device import multiplies_bf16
 from model.training.distributed import Distributed, init_distributed
 from model.training.ladder import Stage, parse_sizes, plan_ladder
 from model.training.loop import MetricFn, train
@@ -69,8 +70,9 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: a signal ended the run, with the status EX_TEMPFAIL: the same command goes on with it.
     """
     options = _parser().parse_args(arguments)
-    stages = _plan_stages(options)
-    with init_distributed(find_device(options.device)) as (distributed, device):
+    device = find_device(options.device)
+    stages = _plan_stages(options, device)
+    with init_distributed(device) as (distributed, device):
         for stage in stages:
             stage.config.check_processes(distributed.size)
         if not options.dry_run:
@@ -79,6 +81,7 @@ def main(arguments: Sequence[str]) -> None:
         dataset = None if options.data is None else _open_dataset(options, stages, distributed)
         if distributed.is_main:
             print(json.dumps(stages[-1].config.to_dict(), indent=2))
+            _choose_threads(stages[-1].config, distributed, device)
             if dataset is not None:
                 print(f"data    {counted(len(dataset.names), 'image')} in {options.data}", file=sys.stderr)
             for stage in stages:
@@ -123,8 +126,7 @@ def _train(
     for stage, metric_fn in zip(stages, metric_fns, strict=True):
         config, outdir = stage.config, stage.outdir
         assert outdir is not None  # noqa: S101 - checked above
-        if device.type == "cpu" and distributed.size == 1 and (choice := choose_threads(config)):
-            say(choice)
+        _choose_threads(config, distributed, device)
         last = train(
             config,
             dataset.at(config.generator.resolution) if options.ladder else dataset,
@@ -138,6 +140,11 @@ def _train(
         if int(last.stem.rpartition("-")[2]) < round(config.total_kimg * 1000):
             sys.exit(os.EX_TEMPFAIL)
         transfer = next(iter(list_states(outdir)), None)
+
+
+def _choose_threads(config: TrainingConfig, distributed: Distributed, device: torch.device) -> None:
+    if device.type == "cpu" and distributed.size == 1 and (choice := choose_threads(config)):
+        say(choice)
 
 
 def _parser() -> ArgumentParser:
@@ -207,11 +214,12 @@ def _attribute_texts(config_class: type[Any]) -> dict[str, str]:
     return {name: " ".join(text.split()).replace("%", "%%") for names, text in entries for name in names.split(", ")}
 
 
-def _plan_stages(options: argparse.Namespace) -> list[Stage]:
+def _plan_stages(options: argparse.Namespace, device: torch.device) -> list[Stage]:
     """The runs of the command: one, or one for each size of a ladder.
 
     Settings are the preset's and those of the command line and, for --transfer, the trained networks' architecture. A
-    run that was started already has that architecture in its run.json, so that the source is not needed again.
+    run that was started already has that architecture in its run.json, so that the source is not needed again. A
+    preset's bf16 is fp32 on CPUs that do not have it.
     """
 
     def overrides(config_class: type[Any]) -> dict[str, Any]:
@@ -219,6 +227,8 @@ def _plan_stages(options: argparse.Namespace) -> list[Stage]:
         return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
     network, training = overrides(GeneratorConfig), overrides(TrainingConfig)
+    if device.type == "cpu" and PRESETS[options.preset].config.precision == "bf16" and not multiplies_bf16():
+        training.setdefault("precision", "fp32")
     if options.ladder:
         if options.transfer is not None:
             raise InputError("transfer", "cannot be combined with --ladder, which starts from new networks")

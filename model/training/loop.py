@@ -21,6 +21,7 @@ from model.generator import Generator
 from model.training.config import TrainingConfig
 from model.training.device import reader_context, set_arithmetic, to_device
 from model.training.distributed import Distributed
+from model.training.forecast import Forecast
 from model.training.metrics_log import MetricsLog, plot_curves
 from model.training.patches import choose_patches
 from model.training.run_lock import lock_run
@@ -82,6 +83,7 @@ def train(
     set_arithmetic(config, device)
     state, origin = _load_state(config, outdir, device, distributed, transfer)
     step = TrainingStep(state, distributed)
+    forecast = Forecast(config) if device.type == "cpu" and distributed.is_main else None
     total = round(config.total_kimg * 1000)
     saved = state.images  # a resumed run starts with what has been saved
     error = None
@@ -109,6 +111,8 @@ def train(
             assert not isinstance(batch, InputError)  # noqa: S101 - for mypy
             log.add(state.steps, step(*batch))
             log.advance(config.batch)
+            if forecast is not None and (told := forecast.after_step(state.images)):
+                log.print(told)
 
             snapshot = _crossed(state.images, config.batch, config.snapshot_kimg)
             if snapshot or _crossed(state.images, config.batch, config.log_kimg):

@@ -41,7 +41,7 @@ _MAY_CHANGE = {"total_kimg", "snapshot_kimg", "log_kimg", "microbatch", "chunk_p
 
 _RECIPE = {
     *("gamma", "learning_rate", "discriminator_learning_rate", "ema_kimg", "ema_rampup"),
-    *("augmentation", "ada_target", "ada_p", "ada_kinds", "ada_kimg", "whole", "supersampling"),
+    *("precision", "augmentation", "ada_target", "ada_p", "ada_kinds", "ada_kimg", "whole", "supersampling"),
 }
 """Settings that a resumed run may change with another result, which a line on stderr tells."""
 

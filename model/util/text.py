@@ -1,4 +1,5 @@
-"""Parts of messages: text from files and libraries, as one short line that cannot steer a terminal, and counts."""
+"""Parts of messages: text from files and libraries, as one short line that cannot steer a terminal, counts and
+durations."""
 
 MAX_LENGTH = 200
 
@@ -17,3 +18,11 @@ def error_text(error: Exception) -> str:
 def counted(number: int, noun: str) -> str:
     """ "1 key", "1,024 keys"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """ "40 s", "12 min", "3.5 h", "12 days"."""
+    for unit, size in (("s", 1), ("min", 60), ("h", 3600)):
+        if seconds < 100 * size or (unit == "h" and seconds < 48 * size):
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds / 86_400:,.2g} days" if seconds < 8.64e6 else f"{seconds / 86_400:,.0f} days"

@@ -1,6 +1,7 @@
-"""Estimates the memory and the minimum time of a run, for ``creps train --dry-run``."""
+"""Estimates the memory and the time of a run: on this machine for ``creps train --dry-run``, and on GPUs."""
 
 import time
+from dataclasses import replace
 from statistics import fmean
 
 import torch
@@ -9,31 +10,85 @@ from torch.utils.flop_counter import FlopCounterMode
 from model.training.config import Precision, TrainingConfig
 from model.training.losses.path_length import BATCH_SHRINK
 from model.training.patches import choose_patches, samples_per_pixel
+from model.training.profiling.measure import measure_training, step_kinds
 from model.training.profiling.memory import estimate_peak_memory
 from model.training.state import new_discriminator
 from model.util.device import installed_memory
+from model.util.measuring import peak_memory
 from model.util.progress import say
+from model.util.text import duration
 
-MATRIX_SIDE = {"cuda": 8192, "cpu": 2048}
+MATRIX_SIDE = {"cuda": 8192, "cpu": 1024}
 """Side of the matrices whose product is timed: large enough to be limited by arithmetic."""
+
+TRIAL_SECONDS = {"cuda": 5.0, "cpu": 5.0}
+"""Of pure arithmetic in the steps that are timed, which take several times as long."""
+
+GPUS = {"RTX 4090": 165e12, "A100": 312e12, "H100": 989e12}
+"""Peak FLOP/s in bf16 by the GPUs' data sheets."""
+
+GPU_PART = 0.25
+"""Of the peak, assumed for large networks."""
+
+GPU_STEP_SECONDS = 0.03
+"""Assumed least time of a step: it launches thousands of kernels, each of which takes about 10 µs of the CPU."""
 
 
 def estimate(config: TrainingConfig, processes: int, device: torch.device) -> str:
-    """Describes the memory of one process and the minimum time of the run.
+    """Describes the memory of one process and the time of the run, without metrics and snapshots.
 
-    The time counts only matrix products and convolutions, at the rate of large matrix products on this device. A run
-    takes longer; ``creps benchmark train`` measures it.
+    The time is that of a few real steps on this device, of as many images as can be computed in seconds. If that is
+    not even one minibatch group, it counts only matrix products and convolutions, at the rate of large matrix products.
     """
+    peak = peak_memory(device)  # of Python and torch on a CPU
     say("counting the memory of a step, which takes a minute or two at 1024² …")
-    peak = estimate_peak_memory(config, processes) / 2**30
+    peak += estimate_peak_memory(config, processes)
+    flops, installed = training_flops(config), installed_memory(device)
+    rate = measure_matmul_rate(device, config.precision)
+    images = _count_trial_images(config, processes, TRIAL_SECONDS[device.type] * rate / flops)
+    if images and peak < installed:
+        say("timing some steps …")
+        seconds, basis = _time_image(config, images, device), f"by steps of {images} images that were timed"
+    else:
+        seconds, basis = flops / rate, "or more, by the rate of large matrix products: the steps were not timed"
+    seconds *= 1000 / processes
+    lines = [
+        f"memory  {peak / 2**30:.1f} GiB for each of {processes} processes; {device} has {installed / 2**30:.0f}",
+        f"work    {flops / 1e12:.3g} TFLOP per image",
+        f"time    {seconds:.3g} s for 1000 images, {duration(seconds * config.total_kimg)} in total, {basis}",
+    ]
+    if device.type == "cpu":
+        lines.append(f"GPUs    {describe_gpus(config)}")
+    return "\n".join(lines)
+
+
+def describe_gpus(config: TrainingConfig, images: float | None = None) -> str:
+    """About how long so many images take on one GPU, by default those of the whole run."""
+    images = config.total_kimg * 1000 if images is None else images
     flops = training_flops(config)
-    seconds = 1000 * flops / processes / measure_matmul_rate(device, config.precision)
-    installed = installed_memory(device) / 2**30
-    return (
-        f"memory  {peak:.1f} GiB or more for each of {processes} processes; {device} has {installed:.0f}\n"
-        f"work    {flops / 1e12:.3g} TFLOP per image\n"
-        f"time    {seconds:.3g} s or more for 1000 images, {seconds * config.total_kimg / 3600:.3g} h in total"
-    )
+    steps = images / config.batch
+    seconds = {
+        name: steps * max(GPU_STEP_SECONDS, config.batch * flops / (GPU_PART * peak)) for name, peak in GPUS.items()
+    }
+    times = ", ".join(f"{duration(value)} on one {name}" for name, value in seconds.items())
+    basis = f"{flops / 1e12:.2g} TFLOP per image at a quarter of the peak in bf16"
+    least = f"{GPU_STEP_SECONDS * 1000:.0f} ms a step or more"
+    return f"about {times}: not measured, but estimated from {basis}, and {least}"
+
+
+def _count_trial_images(config: TrainingConfig, processes: int, affordable: float) -> int:
+    """Images of the steps to time: whole minibatch groups, at most those of a process, of ``affordable`` in total."""
+    share = config.batch // processes
+    group = min(config.minibatch_group, share)
+    each = affordable / (1 + len(step_kinds(config)))  # the first step is not timed
+    return min(share, int(each) // group * group)
+
+
+def _time_image(config: TrainingConfig, images: int, device: torch.device) -> float:
+    """Seconds of an image, by steps of fewer images than the run's."""
+    trial = replace(config, batch=images, microbatch=0, minibatch_group=min(config.minibatch_group, images))
+    seconds = measure_training(trial, str(device), 1).seconds / 1000
+    return seconds * training_flops(config) / training_flops(trial)  # fewer images may need no recomputation
 
 
 def training_flops(config: TrainingConfig) -> float:

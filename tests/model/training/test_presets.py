@@ -70,7 +70,8 @@ def test_a_dry_run_prints_settings_and_estimates(
     assert (config.gamma, config.batch) == (0.2, PRESETS["tiny-32"].config.batch)
     assert "GiB" in printed.err
     assert "TFLOP per image" in printed.err
-    assert "s or more for 1000 images" in printed.err
+    assert "s for 1000 images" in printed.err
+    assert "on one H100" in printed.err
 
 
 def test_a_dry_run_checks_the_data_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
