@@ -89,6 +89,8 @@ class StoredImage:
             region[y - top : y - top + part.shape[0], x - left : x - left + part.shape[1]] = part
         if scale == 1:
             return region
+        if scale.is_integer():  # as of whole images, which would else take as long as the step of a small network
+            return np.rint(average_blocks(region, int(scale))).astype(np.uint8)
         averaged = average_areas(average_areas(region, edges[1] - top, axis=0), edges[0] - left, axis=1)
         return np.rint(averaged).astype(np.uint8)
 
@@ -107,6 +109,14 @@ def average_areas(pixels: NDArray[np.generic], edges: NDArray[np.floating], axis
     integral = sums[whole] + fraction * values[whole]  # from 0 to each edge
     widths = np.diff(edges).reshape(-1, *[1] * (values.ndim - 1))
     return np.moveaxis(np.diff(integral, axis=0) / widths, 0, axis)
+
+
+def average_blocks(pixels: Pixels, factor: int) -> NDArray[np.float64]:
+    """Means of blocks of factor × factor pixels: [h, w, 3] → [h / factor, w / factor, 3]."""
+    height, width = pixels.shape[0] // factor, pixels.shape[1] // factor
+    rows = pixels.reshape(height, factor, -1).sum(axis=1, dtype=np.uint32)  # [h / factor, w·3]
+    means: NDArray[np.float64] = rows.reshape(height, width, factor, 3).sum(axis=2) / factor**2
+    return means
 
 
 def describe_sizes(sides: Collection[int]) -> str:

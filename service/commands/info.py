@@ -41,7 +41,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """Describe a checkpoint as JSON values.
 
     A FLOP is one multiplication or one addition. An image of H × W costs H·W · ``pixel_flops`` + (H + W) ·
-    ``line_flops``.
+    ``line_flops``. Detail was learnt of images of up to ``detail_pixels`` a side.
     """
     import torch
 
@@ -56,6 +56,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in generator.parameters()),
         "pixel_flops": 2 * checkpoint.config.pixel_macs,
         "line_flops": 2 * checkpoint.config.line_macs,
+        "detail_pixels": round(checkpoint.config.resolution * checkpoint.config.max_scale),
         "config": checkpoint.config.to_dict(),
         "info": dict(checkpoint.info),
     }
@@ -77,6 +78,7 @@ def _as_text(description: dict[str, Any], precision: "Sequence[AccuracyReport]")
         "parameters": f"{description['parameters']:,}",
         "per pixel": f"{description['pixel_flops'] / 1e6:,.3f} MFLOP",
         "per line": f"{description['line_flops'] / 1e6:,.3f} MFLOP for each row and column",
+        "detail": "of images of up to {0}×{0}".format(description["detail_pixels"]),
         "precision": "; ".join(map(str, precision)),
     }
     sections = [rows, description["config"], description["info"]]

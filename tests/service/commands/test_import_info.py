@@ -125,9 +125,20 @@ def test_info_as_json(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]
         # One product of rank 8, one decoder, the colours and two refinement blocks; two layers and a ToLine.
         "pixel_flops": 2 * (32 * 8 + 20_480 + 96 + (32 * 128 + 128 * 128 + 128 * 3) + (128 * 64 + 64 * 64 + 64 * 3)),
         "line_flops": 2 * 8 * (8 * 8 + 8 * 8 + 8 * 8 + 8 * 32),
+        "detail_pixels": 8,
         "config": checkpoint.config.to_dict(),
         "info": dict(checkpoint.info),
     }
+
+
+def test_info_tells_what_patches_have_taught(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.commands.info._measure", lambda checkpoint: ())
+    config = GeneratorConfig(8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=64, channel_max=8, max_scale=4.0)
+    path = save_checkpoint(tmp_path / "fine.safetensors", Generator(config)).path
+    assert main(["info", str(path)]) == 0
+    assert "of images of up to 32×32" in capsys.readouterr().out
 
 
 def test_the_cost_of_the_papers_model() -> None:

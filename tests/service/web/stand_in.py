@@ -30,7 +30,7 @@ CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/c
 _MODEL = {"resolution": 128, "max_scale": 1, "classes": 0, "styles": 11, "state": "loaded"}
 MODELS = [
     {"name": "landscapes", "digest": "a" * 64, **_MODEL},
-    {"name": "animals", "digest": "b" * 64, **_MODEL, "classes": 10},
+    {"name": "animals", "digest": "b" * 64, **_MODEL, "max_scale": 4, "classes": 10},
 ]
 
 

@@ -97,6 +97,17 @@ class TestView:
         eventually(lambda: shown(page).extents[0] > 1 and shows(page, shown(page)), page)
 
     @pytest.mark.slow
+    def test_detail_goes_on_where_it_was_learnt_from_patches(
+        self, new_page: Callable[..., Page], service: StandIn
+    ) -> None:
+        """5 pixels of the training resolution are in view, and 20 of the largest images that one network has seen."""
+        page = new_page()
+        for model, ends in (("landscapes", True), ("animals", False)):
+            page.goto(f"{service.url}?model={model}&x=0.4&y=0.6&extent=0.04")
+            wait_for_full(page, service)
+            expect(page.locator("#detail")).to_be_visible(visible=ends)
+
+    @pytest.mark.slow
     def test_zooms_and_pans_out_to_the_bounds_of_the_service(self, page: Page, service: StandIn) -> None:
         for _ in range(10):
             wheel(page, *middle(page), 1000)
