@@ -1,4 +1,4 @@
-"""``creps benchmark serve``: images, jobs and IIIF tiles, compared with the renderer alone and with LitServe."""
+"""``creps benchmark serve``: images, latents, jobs and IIIF tiles, compared with the renderer alone and LitServe."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from model.config import PRESETS
 from model.errors import InputError
 from model.util.arguments import ArgumentParser, some_of
 from model.util.files import write_atomically
-from service.benchmark import ceiling, comparison, iiif, images, jobs, launches
+from service.benchmark import ceiling, comparison, iiif, images, jobs, latents, launches
 from service.benchmark.report import Report
 from service.models.catalog import DEMO
 
-PARTS = ("pictures", "jobs", "iiif", "comparison", "ceiling", "launches")
+PARTS = ("pictures", "latents", "jobs", "iiif", "comparison", "ceiling", "launches")
 
 SIDES = (512, 65_536)
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     add(
         "--parts",
         type=some_of(PARTS),
-        default="pictures,jobs,iiif",
+        default="pictures,latents,jobs,iiif",
         metavar="A,B",
         help=f"some of {', '.join(PARTS)}; comparison and ceiling are with LitServe; ceiling and launches simulate "
         "the renderer (default: the others)",
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("side", f"must be from {SIDES[0]} to {SIDES[1]}, not {options.side}")
     measurements: dict[str, Callable[[], Report]] = {
         "pictures": lambda: images.measure(options.pictures),
+        "latents": latents.measure,
         "jobs": lambda: (
             jobs.measure_preset(options.preset, options.side)
             if options.preset
