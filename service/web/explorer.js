@@ -12,10 +12,12 @@
 
 import { Api, Problem, sleep } from "./api/client.js";
 import { Latents } from "./api/latents.js";
+import { Orders } from "./api/orders.js";
 import { askKey } from "./dialogs/key.js";
 import { HelpDialog } from "./dialogs/help.js";
 import { SaveDialog } from "./dialogs/save.js";
 import { ShareDialog } from "./dialogs/share.js";
+import { VideoDialog } from "./dialogs/video.js";
 import { element, onClick, onToggle } from "./dom.js";
 import { Player } from "./film/player.js";
 import { Steps } from "./history.js";
@@ -25,6 +27,7 @@ import { dimensions } from "./numbers.js";
 import { Compare } from "./panels/compare.js";
 import { Dock } from "./panels/dock.js";
 import { FilmPanel } from "./panels/film.js";
+import { FilmOrder } from "./panels/film_order.js";
 import { Gallery, imageName, thumbnailOf } from "./panels/gallery.js";
 import { Jobs } from "./panels/jobs.js";
 import { LatentsPanel } from "./panels/latents.js";
@@ -42,7 +45,7 @@ import { describeDetail, describeMagnification, describeReply, describeView, for
 import { UNIT_SQUARE, clampView, fit, turnAbout } from "./picture/view.js";
 import { Viewer } from "./picture/viewer.js";
 import { Waiting } from "./picture/waiting.js";
-import { turned } from "./shape.js";
+import { shapeOf, turned } from "./shape.js";
 
 const POLL_MILLISECONDS = 1000;
 const PATIENCE_MILLISECONDS = 2000;
@@ -103,11 +106,11 @@ const gallery = new Gallery({
   onCompare: (image) => latents.resolve(image).then((resolved) => compare.open(resolved), onError),
   current: () => ({ image: state.image, thumbnail: thumbnailOf(viewer.layers, source().frame) }),
 });
-const jobs = new Jobs(api, imageOf, (job) => (job ? openJob(job) : backToLive()));
-const save = new SaveDialog(api, (pixels) => viewer.loader.expected(pixels), (job) => {
-  jobs.add(job);
-  dock.open("jobs");
-});
+const video = new VideoDialog(api);
+const jobs = new Jobs(api, imageOf, (job) => (job ? openJob(job) : backToLive()), (job, title) => video.open(job, title));
+const orders = new Orders(api);
+const save = new SaveDialog(api, orders, (pixels) => viewer.loader.expected(pixels), showOrder);
+new FilmOrder(orders, film, () => viewer.size, showOrder);
 const share = new ShareDialog(api);
 const help = new HelpDialog();
 
@@ -214,6 +217,12 @@ function changeKeys(keys, how) {
   steps.take(writeLink(state), how);
 }
 
+/** @param {Job} job that was ordered just now */
+function showOrder(job) {
+  jobs.add(job);
+  dock.open("jobs");
+}
+
 /** Show the output of a job. @param {Job} job */
 function openJob(job) {
   if (state.job === null) live = state;
@@ -228,9 +237,11 @@ function backToLive() {
 }
 
 /** @param {Job} job @returns {Image} */
-function imageOf({ model, seed, truncation_psi, class_index }) {
-  const name = models.find(({ digest }) => digest === model)?.name ?? model.slice(0, 12);
-  return { model: name, seed: seed ?? 0, psi: truncation_psi ?? 1, classIndex: class_index ?? null };
+function imageOf(job) {
+  const name = models.find(({ digest }) => digest === job.model)?.name ?? job.model.slice(0, 12);
+  const shape = shapeOf(job);
+  const image = { model: name, seed: job.seed ?? 0, psi: job.truncation_psi ?? 1, classIndex: job.class_index ?? null };
+  return shape ? { ...image, shape } : image;
 }
 
 /** Only what is shown can be saved and shared. @param {boolean} now */

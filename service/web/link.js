@@ -64,20 +64,26 @@ export const EASINGS = ["ease-in-out", "linear", "ease-in", "ease-out"];
 export const SECONDS = { low: 0.1, high: 60, initial: 2 };
 export const MAX_KEYS = 16;
 
+/** Which keys have in their encoded form only. */
+const KEY_SEPARATOR = "~";
+
 /** @param {State} state @returns {string} beginning with ? */
 export function writeLink({ image, view, job, keys }) {
   const values = new URLSearchParams({ model: image.model });
   writeImage(image, values);
   if (job) values.set("job", job.id);
   writeView(view, values);
-  for (const key of keys) {
-    const own = new URLSearchParams({ seconds: String(key.seconds), easing: key.easing });
-    if (key.image.model !== image.model) own.set("model", key.image.model);
-    writeImage(key.image, own);
-    writeView(key.view, own);
-    values.append("key", String(own));
-  }
+  if (keys.length) values.set("film", keys.map((key) => writeKey(key, image.model)).join(KEY_SEPARATOR));
   return `?${values}`;
+}
+
+/** @param {Key} key @param {string} usual model */
+function writeKey({ image, view, seconds, easing }, usual) {
+  const values = new URLSearchParams({ seconds: String(seconds), easing });
+  if (image.model !== usual) values.set("model", image.model);
+  writeImage(image, values);
+  writeView(view, values);
+  return String(values);
 }
 
 /** @param {Image} image @param {URLSearchParams} values */
@@ -134,7 +140,8 @@ function readImage(values, models, usual, faults) {
  * @returns {Key[]} */
 function readKeys(values, models, name) {
   const usual = models.find((model) => model.name === name) ?? models[0];
-  return values.getAll("key").slice(0, MAX_KEYS).map((text) => {
+  const texts = (values.get("film") ?? "").split(KEY_SEPARATOR).filter(Boolean);
+  return texts.slice(0, MAX_KEYS).map((text) => {
     const own = new URLSearchParams(text);
     const easing = own.get("easing") ?? "";
     return {

@@ -16,8 +16,10 @@ export class Notice {
     });
   }
 
-  /** @param {string} text */
+  /** @param {string} text empty: the wait is over */
   wait(text) {
+    if (!text && this.#bar.dataset.kind === "wait") this.clear();
+    if (!text) return;
     this.#show(text, "wait");
     this.#action.hidden = true;
   }

@@ -92,6 +92,15 @@ export function shapeFields(shape) {
   return { ...(transform.length ? { transform } : {}), ...surroundings(shape) };
 }
 
+/** The shape of a job, as far as it is one of the page's.
+ * @param {{ transform?: Record<string, any>[], outside?: string, wrap?: string | null }} job */
+export function shapeOf({ transform = [], outside, wrap }) {
+  const { rotate, lens, swirl, scale = [1, 1], ...others } = Object.assign({}, ...transform);
+  const bend = CHOICES.bend.find((name) => name in others);
+  const mirror = `${scale[0] < 0 ? "x" : ""}${scale[1] < 0 ? "y" : ""}`;
+  return tidyShape({ rotate, lens: lens?.k1, swirl: swirl?.degrees, mirror, bend, ...others[bend ?? ""], outside, wrap });
+}
+
 /** What is shown beside the picture. @param {Shape | undefined} shape @returns {{ outside?: string, wrap?: string }} */
 export function surroundings({ outside, wrap } = {}) {
   return { ...(outside ? { outside } : {}), ...(wrap ? { wrap } : {}) };

@@ -28,10 +28,11 @@ docs_router = APIRouter(include_in_schema=False)
 _NO_OTHERS = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 PAGE_POLICY = (
-    f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; {_NO_OTHERS}"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
+    f"connect-src 'self'; {_NO_OTHERS}"
 )
-"""Content-Security-Policy of the explorer page: everything comes from this service, or as a thumbnail from the
-browser's own storage."""
+"""Content-Security-Policy of the explorer page: everything comes from this service, or as a thumbnail or a video from
+the browser's own memory."""
 
 PREVIEW = "<!-- preview -->"
 """The place in the page of what other sites show for a link to it."""

@@ -53,7 +53,7 @@ export class Api {
   /**
    * @param {object} user
    * @param {(refused: boolean) => Promise<string | null>} user.askKey asks the user for an API key; null if the user declines
-   * @param {(message: string) => void} user.tellWaiting shows why the request is waiting
+   * @param {(message: string) => void} user.tellWaiting shows why a request is waiting; empty: it no longer is
    */
   constructor(user) {
     this.user = user;
@@ -67,7 +67,8 @@ export class Api {
 
   /** @param {string} model @param {AbortSignal} signal @returns {Promise<Direction[]>} the strongest first */
   async directions(model, signal) {
-    const response = await this.#get(`v1/models/${encodeURIComponent(model)}/directions`, signal);
+    const path = `v1/models/${encodeURIComponent(model)}/directions`;
+    const response = await this.#retry("GET", path, { signal, quiet: true }); // the panel says why it waits
     return (await response.json()).directions;
   }
 
@@ -152,14 +153,20 @@ export class Api {
   }
 
   /** Send again when the service says so. @param {string} method @param {string} path
-   * @param {{ body?: object, signal?: AbortSignal }} options @param {() => void} [beforeTry] */
-  async #retry(method, path, options, beforeTry) {
+   * @param {{ body?: object, signal?: AbortSignal, quiet?: boolean }} options quiet: tell nobody
+   * @param {() => void} [beforeTry] */
+  async #retry(method, path, { quiet = false, ...options }, beforeTry) {
+    let told = false;
     for (;;) {
       try {
-        return await this.send(method, path, options, beforeTry);
+        const response = await this.send(method, path, options, beforeTry);
+        if (told) this.user.tellWaiting("");
+        return response;
       } catch (error) {
         if (!(error instanceof Problem) || error.retryAfter === null) throw error;
-        await this.#wait(error, error.retryAfter, options.signal);
+        if (!quiet) await this.#explain(error, error.retryAfter);
+        told = !quiet;
+        await sleep(1000 * error.retryAfter, options.signal);
       }
     }
   }
@@ -180,13 +187,12 @@ export class Api {
     return response;
   }
 
-  /** @param {Problem} problem @param {number} seconds @param {AbortSignal} [signal] */
-  async #wait(problem, seconds, signal) {
+  /** @param {Problem} problem @param {number} seconds */
+  async #explain(problem, seconds) {
     const waiting = problem.status === 503 && !(await this.ready());
     this.user.tellWaiting(
       waiting ? "Waiting for a worker …" : `${problem.message} Trying again in ${Math.ceil(seconds)} s …`,
     );
-    await sleep(seconds * 1000, signal);
   }
 
   /** One question for all the requests that were refused. @param {Problem} problem */

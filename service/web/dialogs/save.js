@@ -32,8 +32,6 @@ export class SaveDialog {
   #refused = element("save-refused", HTMLElement);
   #submit = element("save-submit", HTMLButtonElement);
   #copy = element("save-copy", HTMLButtonElement);
-  /** @type {{ text: string, key: string } | null} the order that was sent last, and what names it */
-  #sent = null;
   /** @type {{ state: State, canvas: Size } | null} */
   #shown = null;
   /** @type {AbortController | null} */
@@ -41,11 +39,12 @@ export class SaveDialog {
   /** @type {import("../api/client.js").Limits | null} */
   limits = null;
 
-  /** @param {import("../api/client.js").Api} api
+  /** @param {import("../api/client.js").Api} api @param {import("../api/orders.js").Orders} orders
    * @param {(pixels: number) => number | null} expected milliseconds for an image
    * @param {(job: import("../panels/job_card.js").Job) => void} onOrdered */
-  constructor(api, expected, onOrdered) {
+  constructor(api, orders, expected, onOrdered) {
     this.api = api;
+    this.orders = orders;
     this.onOrdered = onOrdered;
     this.estimate = new Estimate(api, expected);
     this.#format.replaceChildren(...Object.entries(FORMATS).map(([name, { label }]) => new Option(label, name)));
@@ -224,16 +223,6 @@ export class SaveDialog {
       format: format.image,
       ...(quality === null ? {} : { quality }),
     };
-    const headers = { "Idempotency-Key": this.#keyOf(JSON.stringify(body)) };
-    const response = await this.api.send("POST", "v1/jobs", { body, headers, signal: this.#running?.signal });
-    this.#sent = null;
-    this.onOrdered(await response.json());
-  }
-
-  /** The same until the order is another or was accepted: sent again after an answer got lost, it is the same job.
-   * @param {string} text */
-  #keyOf(text) {
-    if (this.#sent?.text !== text) this.#sent = { text, key: `explorer-${Date.now()}-${Math.random()}` };
-    return this.#sent.key;
+    this.onOrdered(await this.orders.send(body, this.#running?.signal));
   }
 }

@@ -127,6 +127,7 @@ export class FilmPanel {
     element("keys-none", HTMLElement).hidden = length > 0;
     element("film-add", HTMLButtonElement).disabled = length >= MAX_KEYS;
     this.#play.disabled = length < 2;
+    element("film-order", HTMLElement).hidden = length < 2;
   }
 
   async #toggle() {

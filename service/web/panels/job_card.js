@@ -11,11 +11,16 @@
  * @property {keyof typeof NAMES} output
  * @property {string | null} format null for a video
  * @property {number | null} tile null for a video
+ * @property {number | null} [frames] of a video
+ * @property {number | null} [fps]
  * @property {string} model digest
  * @property {number | null} seed null for an image of another latent
  * @property {number} [truncation_psi]
  * @property {number | null} [class_index]
  * @property {import("../picture/view.js").Region} [region]
+ * @property {Record<string, any>[]} [transform]
+ * @property {string} [outside]
+ * @property {string | null} [wrap]
  * @property {number} width
  * @property {number} height
  * @property {number} tiles_done
@@ -29,11 +34,13 @@
  * @typedef {object} Reactions
  * @property {(job: Job) => import("../link.js").Image} imageOf
  * @property {(job: Job | null) => void} onOpen null: to be closed
+ * @property {(job: Job, title: string) => void} onWatch
  * @property {(card: JobCard) => void} onChange its state has changed, or another quarter is done
  * @property {(card: JobCard) => void} onRemoved
  */
 
 import { watch } from "../api/events.js";
+import { isPlayable } from "../dialogs/video.js";
 import { button, create } from "../dom.js";
 import { dimensions, grouped, roughTime } from "../numbers.js";
 import { downloadButton } from "./job_buttons.js";
@@ -68,16 +75,17 @@ export class JobCard {
     this.api = api;
     this.job = job;
     this.reactions = reactions;
-    const canvas = create("canvas", { className: "tile-map", ariaHidden: "true" });
+    const canvas = create("canvas", { className: "tile-map", ariaHidden: "true", hidden: isVideo(job) });
     this.map = new TileMap(canvas, api, job);
     const { model } = reactions.imageOf(job);
-    const latent = job.seed === null ? "other latent" : `seed ${job.seed}`;
-    this.title = `${model}, ${latent}, ${dimensions(job)} ${NAMES[job.output]}`;
+    const latent = isVideo(job) ? "film" : job.seed === null ? "other latent" : `seed ${job.seed}`;
+    const kind = `${dimensions(job)} ${NAMES[job.output]}${isVideo(job) ? `, ${lengthOf(job)}` : ""}`;
+    this.title = `${model}, ${latent}, ${kind}`;
     const title = create("strong", { textContent: `${model} · ${latent}` });
-    const kind = create("span", { textContent: `${dimensions(job)} ${NAMES[job.output]}` });
+    const about = create("span", { textContent: kind });
     this.element.setAttribute("aria-label", this.title);
     this.#bar.setAttribute("aria-label", "Progress");
-    this.element.append(canvas, create("div", {}, title, kind, this.#text, this.#bar, this.#buttons));
+    this.element.append(canvas, create("div", {}, title, about, this.#text, this.#bar, this.#buttons));
     this.#show();
   }
 
@@ -134,7 +142,7 @@ export class JobCard {
     const { state, tiles_done, tiles_total, progress, error } = this.job;
     this.element.dataset.state = state;
     this.#bar.value = progress;
-    const tiles = `${grouped(tiles_done)} of ${grouped(tiles_total)} tiles`;
+    const tiles = `${grouped(tiles_done)} of ${grouped(tiles_total)} ${isVideo(this.job) ? "parts" : "tiles"}`;
     this.#text.textContent = {
       queued: `Waiting${this.#left()}`,
       running: `${tiles}${this.#left()}`,
@@ -155,7 +163,7 @@ export class JobCard {
     this.#bar.hidden = this.ended;
     this.#buttons.replaceChildren(...this.#actions());
     this.showOpen(this.element.hasAttribute("aria-current"));
-    if (this.job.state === "succeeded") this.map.finish();
+    if (this.job.state === "succeeded" && !isVideo(this.job)) this.map.finish();
     if (focus) /** @type {HTMLElement} */ (this.#buttons.lastElementChild).focus();
   }
 
@@ -170,6 +178,7 @@ export class JobCard {
     const remove = button("Remove", () => this.#askToRemove(), "small");
     if (this.job.state !== "succeeded") return [remove];
     const download = downloadButton(this.api, this.job, this.reactions.imageOf(this.job));
+    if (isPlayable(this.job)) return [button("Watch", () => this.reactions.onWatch(this.job, this.title), "small"), download, remove];
     if (this.job.output !== "dzi") return [download, remove];
     const open = () => this.reactions.onOpen(this.element.hasAttribute("aria-current") ? null : this.job);
     this.#open = button("Open", open, "small");
@@ -205,4 +214,14 @@ export class JobCard {
     }
     if (ended) this.reactions.onRemoved(this);
   }
+}
+
+/** @param {Job} job */
+function isVideo({ frames }) {
+  return Boolean(frames);
+}
+
+/** @param {Job} job of a video */
+function lengthOf({ frames, fps }) {
+  return `${Number(((frames ?? 0) / (fps || 1)).toFixed(1))} s`;
 }

@@ -29,9 +29,11 @@ export class Jobs {
 
   /** @param {import("../api/client.js").Api} api
    * @param {(job: Job) => import("../link.js").Image} imageOf
-   * @param {(job: Job | null) => void} onOpen shows a job's image; null: no longer */
-  constructor(api, imageOf, onOpen) {
+   * @param {(job: Job | null) => void} onOpen shows a job's image; null: no longer
+   * @param {(job: Job, title: string) => void} onWatch shows a job's video */
+  constructor(api, imageOf, onOpen, onWatch) {
     this.api = api;
+    this.onWatch = onWatch;
     this.imageOf = imageOf;
     this.onOpen = onOpen;
     this.#channel.addEventListener("message", () => this.refresh());
@@ -91,6 +93,7 @@ export class Jobs {
     return new JobCard(this.api, job, {
       imageOf: this.imageOf,
       onOpen: this.onOpen,
+      onWatch: this.onWatch,
       onChange: (card) => {
         this.#told.textContent = card.text;
         this.#update();

@@ -16,7 +16,7 @@ import { EASINGS, SECONDS } from "../link.js";
 import { imageName } from "./gallery.js";
 
 /** In the order of EASINGS. */
-const EASING_NAMES = ["Soft start and end", "Even", "Soft start", "Soft end"];
+const EASING_NAMES = ["Soft", "Even", "Soft start", "Soft end"];
 
 /** @param {Key} key @param {number} index @param {number} count of all keys @param {Actions} actions */
 export function keyItem(key, index, count, actions) {

@@ -2,6 +2,7 @@
 /** A small image of a job, dimmed where tiles are not finished. */
 
 import { imagePath } from "../api/addresses.js";
+import { shapeOf } from "../shape.js";
 import { levels } from "./pyramid.js";
 
 /** Longest side of the level whose tiles are shown, in pixels. */
@@ -21,7 +22,8 @@ export class TileMap {
     this.canvas = canvas;
     this.api = api;
     this.job = job;
-    this.levels = levels(job, job.tile ?? Math.max(job.width, job.height), job.output);
+    this.tile = job.tile ?? Math.max(job.width, job.height); // a video has none
+    this.levels = levels(job, this.tile, job.output);
     this.shown = Math.max(0, this.levels.findLastIndex(({ width, height }) => Math.max(width, height) <= SHOWN_SIDE));
     const scale = Math.min(1, MAP_SIDE / Math.max(job.width, job.height));
     canvas.width = this.#image.width = Math.max(1, Math.round(job.width * scale));
@@ -60,19 +62,19 @@ export class TileMap {
     const place = `${column}_${row}`;
     if (this.job.output !== "dzi" || this.#asked.has(place)) return;
     this.#asked.add(place);
-    const { id, format, tile } = this.job;
+    const { id, format } = this.job;
     const suffix = format === "jpeg" ? "jpg" : format;
     const level = this.levels[this.shown];
     const [x, y] = [this.canvas.width / level.width, this.canvas.height / level.height];
     const path = `v1/jobs/${id}/output/picture_files/${this.shown}/${place}.${suffix}`;
-    await this.#paint(path, (image) => [column * tile * x, row * tile * y, image.width * x, image.height * y]);
+    await this.#paint(path, (image) => [column * this.tile * x, row * this.tile * y, image.width * x, image.height * y]);
   }
 
   /** Show a live image for the other outputs. */
   async #drawLive() {
     const { model, seed, truncation_psi, class_index, region } = this.job;
     if (!region || seed === null) return;
-    const image = { model, seed, psi: truncation_psi ?? 1, classIndex: class_index ?? null };
+    const image = { model, seed, psi: truncation_psi ?? 1, classIndex: class_index ?? null, shape: shapeOf(this.job) };
     const path = imagePath(image, region, this.canvas, "jpeg");
     await this.#paint(path, () => [0, 0, this.canvas.width, this.canvas.height]);
   }
@@ -98,7 +100,6 @@ export class TileMap {
     context.drawImage(this.#image, 0, 0);
     context.imageSmoothingEnabled = false;
     const [x, y] = [width / this.job.width, height / this.job.height];
-    const { tile } = this.job;
-    context.drawImage(this.#veil, 0, 0, this.#veil.width * tile * x, this.#veil.height * tile * y);
+    context.drawImage(this.#veil, 0, 0, this.#veil.width * this.tile * x, this.#veil.height * this.tile * y);
   }
 }

@@ -22,6 +22,7 @@ from PIL import Image
 
 from model.spec import MAX_SIDES
 from model.viewport import MAX_SIDE, Viewport
+from service.gateway.job_schemas import JobRequest
 from service.gateway.routes.pages import PAGE_POLICY
 from service.gateway.schemas import ImageAddress, ImageRequest
 
@@ -121,7 +122,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        if path == "/" or path.startswith("/web/"):
+        names = [name for name, _ in parse_qsl(urlsplit(self.path).query)]
+        if len(set(names)) < len(names):
+            self.answer_problem(422, {}, {"title": "Unprocessable Content", "detail": "a name appears twice"})
+        elif path == "/" or path.startswith("/web/"):
             self.answer_file("index.html" if path == "/" else path.removeprefix("/web/"))
         elif path == "/readyz":
             self.answer(200 if self.stand_in.ready else 503, b"{}", "application/json")
@@ -167,6 +171,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.stand_in.problems:
             self.answer_problem(*self.stand_in.problems.pop(0))
         else:
+            JobRequest.model_validate(body)
             self.stand_in.orders.append(body)
             self.stand_in.jobs.insert(0, new_job(len(self.stand_in.orders), body))
             self.answer(202, json.dumps(self.stand_in.jobs[0]).encode(), "application/json")
@@ -309,6 +314,8 @@ def new_job(number: int, order: dict[str, Any]) -> dict[str, Any]:
     fixed = {"state": "queued", "error": None, "tiles_done": 0, "tiles_total": 40, "progress": 0.0, "eta_seconds": None}
     names = ("output", "format", "tile", "seed", "truncation_psi", "width", "height", "region")
     asked = {name: order.get(name) for name in names}
+    if "keyframes" in order:
+        fixed |= {"frames": round(order["keyframes"][-1]["time"] * order["fps"]) + 1, "fps": order["fps"]}
     digest = "b" * 64 if order.get("class_index") is not None else "a" * 64
     return {"id": f"{number:032x}", "model": digest, "class_index": order.get("class_index"), **fixed, **asked}
 

@@ -1,5 +1,7 @@
 """The film: keys that are set from views, put in order and played."""
 
+import re
+
 import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
@@ -68,6 +70,31 @@ def test_it_is_played_in_small_pictures(film: Page, service: StandIn) -> None:
     assert sides == sorted(sides, reverse=True)
     for body in played:
         assert sum(part["weight"] for part in body["latent"]["mix"]) == pytest.approx(1)
+
+
+def test_the_video_is_ordered_and_watched(film: Page, service: StandIn) -> None:
+    film.locator("#canvas").focus()
+    film.keyboard.press(".")
+    film.get_by_role("button", name="Add this view").click()
+    film.get_by_label("Video", exact=True).select_option("webm")
+    film.get_by_label("Longer side", exact=True).select_option("640")
+    film.get_by_role("button", name="Order the video").click()
+    card = film.locator("#job-list li").first
+    expect(card).to_contain_text("WebM, 4 s")
+    order = service.orders[0]
+    assert (order["output"], order["fps"], max(order["width"], order["height"])) == ("webm", 30, 640)
+    assert order["height"] % 2 == order["width"] % 2 == 0
+    assert [key["time"] for key in order["keyframes"]] == [0, 2, 4]
+    assert [key["transform"] for key in order["keyframes"]] == [[{"rotate": 0}], [{"rotate": 0}], [{"rotate": 15}]]
+    assert {key["latent"]["id"] for key in order["keyframes"]} == set(service.ids)
+    service.jobs[0].update(state="succeeded", progress=1.0)
+    service.tell.set()
+    card.get_by_role("button", name="Watch").click()
+    dialog = film.get_by_role("dialog", name=re.compile("film, .* WebM, 4 s"))
+    expect(dialog.locator("video")).to_have_attribute("src", f"v1/jobs/{service.jobs[0]['id']}/output")
+    expect(dialog).to_contain_text("Download it instead.")  # for the stand-in has no video
+    film.keyboard.press("Escape")
+    expect(film.locator("video")).to_have_count(0)
 
 
 def test_a_film_is_of_one_model(film: Page, service: StandIn) -> None:

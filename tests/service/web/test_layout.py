@@ -137,7 +137,7 @@ def test_axe_finds_nothing_in_what_changes_the_picture(
     service.projection = [searching(f"lat_{'1' * 32}")]
     service.models[1] = {**service.models[1], "class_names": ["cat", "dog"]}
     page = new_page(color_scheme=scheme)
-    page.goto(f"{service.url}?model=animals&rotate=30&bend=cylinder&wrap=x&key=seed%3D1&key=seed%3D2%26rotate%3D40")
+    page.goto(f"{service.url}?model=animals&rotate=30&bend=cylinder&wrap=x&film=seed%3D1~seed%3D2%26rotate%3D40")
     wait_for_full(page, service)
     page.get_by_role("button", name="Choose among seeds").click()
     expect(page.locator("#sheet canvas.empty")).to_have_count(0)
