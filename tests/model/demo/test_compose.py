@@ -6,40 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from model.demo import compose
-from model.demo.compose import EYES, MOUTHS, OTHERS, PLAIN, SIDE, WIDE_EYES, Parts, change_hue, read_parts
-
-Y, X = np.mgrid[:SIDE, :SIDE]
-RADIUS = np.hypot(X - 127.5, Y - 127.5)
-
-
-def _sphere() -> np.ndarray:
-    """Yellow, orange at the rim, on nothing."""
-    rim = (RADIUS / 115).clip(0, 1)[..., None] ** 2
-    colours = np.array([1.0, 0.85, 0.2]) * (1 - rim) + np.array([0.95, 0.6, 0.15]) * rim
-    return np.dstack([colours, (115.5 - RADIUS).clip(0, 1)])
-
-
-def _smiley(number: int) -> np.ndarray:
-    """With black eyes and a red mouth, which lie elsewhere in each."""
-    image = _sphere()
-    eyes = np.minimum(np.hypot(X - 85 - number % 7 * 4, Y - 100), np.hypot(X - 145 - number % 7 * 4, Y - 100))
-    mouth = np.maximum(np.abs(X - 128) - 30, np.abs(Y - 165 - number % 6 * 7) - 3) + 10
-    for distance, colour in ((eyes, (0.1, 0.05, 0.0)), (mouth, (0.8, 0.1, 0.2))):
-        share = (10.5 - distance).clip(0, 1)[..., None]
-        image[..., :3] = image[..., :3] * (1 - share) + np.array(colour) * share
-    return image
+from model.demo.compose import EYES, MOUTHS, WIDE_EYES, Parts, change_hue, read_parts
+from tests.model.demo.smileys import RADIUS, draw_sphere, write_assets
 
 
 @pytest.fixture(name="assets", scope="module")
 def _assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("assets")
-    for number, name in enumerate(sorted({*PLAIN, *EYES, *MOUTHS, *WIDE_EYES, *OTHERS})):
-        pixels = (_smiley(number) * 255).round().astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{name}.webp", lossless=True)
-    return folder
+    return write_assets(tmp_path_factory.mktemp("assets"))
 
 
 @pytest.fixture(name="parts", scope="module")
@@ -50,7 +25,7 @@ def _parts(assets: Path) -> Parts:
 @pytest.mark.slow
 def test_the_sphere_is_found_and_parts_lie_on_their_halves(parts: Parts) -> None:
     inside = RADIUS < 110
-    assert np.abs(parts.sphere - _sphere())[inside].max() < 0.04
+    assert np.abs(parts.sphere - draw_sphere())[inside].max() < 0.04
     assert len(parts.eyes) == len(EYES) + len(WIDE_EYES)
     assert len(parts.mouths) == len(MOUTHS)
     for part in parts.eyes[: len(EYES)]:
