@@ -31,8 +31,9 @@ class RenderBackend(Protocol):
     def plan(self, viewport: Viewport) -> Tiling:
         """Divide an image into bands and panels of a size that suits the device."""
 
-    def allocate(self, height: int, width: int) -> Output:
-        """Memory [height, width, 3] for output; on a GPU it is pinned, for fast copies."""
+    def allocate(self, height: int, width: int, *, deep: bool = False) -> Output:
+        """Memory [height, width, 3] for output, uint8 or float32 if it is ``deep``; on a GPU it is pinned, for fast
+        copies."""
 
     def render(self, bands: Iterable[Band], progress: Progress | None) -> Iterator[Band]:
         """Render bands and yield each, in order, when its output is complete. Consumes ``bands`` lazily."""
@@ -59,3 +60,8 @@ def quantise(colours: Tensor) -> NDArray[np.uint8]:
     """Colours −1 … 1 → 0 … 255 as in the original tools: truncated, not rounded. NaN becomes 0."""
     levels = colours.mul(127.5).add(128).nan_to_num(nan=0.0).clamp(0, 255)
     return levels.to(torch.uint8).cpu().numpy()
+
+
+def to_pixels(colours: Tensor, *, deep: bool) -> Output:
+    """Colours as they are, in float32, if they are ``deep``; else quantised."""
+    return colours.float().cpu().numpy() if deep else quantise(colours)

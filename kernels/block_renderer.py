@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.backend import Progress, quantise
+from kernels.backend import Progress, to_pixels
 from kernels.block_warp import BlockWarp, Lattice, lattice_density
 from kernels.line_cache import CACHE_BYTES, LineCache, host_cache
 from kernels.threads import TaskGroup
-from kernels.tiling import BLOCKS_PER_THREAD, Axis, Band, Output, Panel, Tiling, group_panels
+from kernels.tiling import BLOCKS_PER_THREAD, Axis, Band, Output, Panel, Tiling, group_panels, is_deep
 from model.config import FEATURES, RGB
 from model.generator import COLUMNS, ROWS, Generator
 from model.latents.latent import Latent
@@ -120,8 +120,8 @@ class BlockBackend(ABC, Generic[Style]):
             viewport, config.resolution, self._side, limit, threads, clip=self.clip, max_scale=config.max_scale
         )
 
-    def allocate(self, height: int, width: int) -> Output:
-        return np.empty((height, width, RGB), np.uint8)
+    def allocate(self, height: int, width: int, *, deep: bool = False) -> Output:
+        return np.empty((height, width, RGB), np.float32 if deep else np.uint8)
 
     def render(self, bands: Iterable[Band], progress: Progress | None) -> Iterator[Band]:
         for panels, complete in group_panels(bands, BLOCKS_PER_THREAD * self._threads, 2 * self._line_limit):
@@ -207,7 +207,8 @@ class BlockBackend(ABC, Generic[Style]):
     ) -> None:
         """Render the tile (row, column) into its place in the band's output."""
         shape = len(band.tiling.rows.drawn(tile[0])), len(band.tiling.columns.drawn(tile[1]))
-        pixels = quantise(self._tile_colours(band.tiling, shape, style.result(), rows, columns))
+        colours = self._tile_colours(band.tiling, shape, style.result(), rows, columns)
+        pixels = to_pixels(colours, deep=is_deep(band.output))
         (y, tile_y), (x, tile_x) = band.tiling.rows.place(tile[0]), band.tiling.columns.place(tile[1])
         top = band.tiling.rows.visible(band.rows)[0]
         band.output[y.start - top : y.stop - top, x] = pixels[tile_y, tile_x]

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.backend import Progress, quantise
+from kernels.backend import Progress, to_pixels
 from kernels.threads import TaskGroup
-from kernels.tiling import Output
+from kernels.tiling import Output, is_deep
 from kernels.warp_tiles import FILL, Samples, WarpTile, blank, put_blocks, warp_tiles
 from model.config import RGB, GeneratorConfig
 from model.generator import COLUMNS, ROWS
@@ -147,10 +147,10 @@ class BlockWarp(Generic[Style]):
             torch.cat([own[page].result() for page in wanted], dim=1)
             for own, wanted in zip(requested, pages, strict=True)
         ]
-        pixels = blank(self.side)
+        pixels = blank(self.side, output)
         for each in samples:
             colours = self._colours(style.result(), each.coordinates.reshape(-1, 2), pages, tables)
-            put_blocks(each, average_samples(colours, each), pixels)
+            put_blocks(each, average_samples(colours, each, deep=is_deep(output)), pixels)
         tile.place(pixels, output)
 
     def _colours(
@@ -175,13 +175,13 @@ class BlockWarp(Generic[Style]):
         return Lattice(table, torch.from_numpy(index.astype(np.int32)).to(device), torch.from_numpy(weights).to(device))
 
 
-def average_samples(colours: Tensor, samples: Samples) -> Output:
+def average_samples(colours: Tensor, samples: Samples, *, deep: bool = False) -> Output:
     """Pixels [n, 16, 16, 3] of the colours [n·(16·m)², 3] of all samples of blocks."""
     m = samples.factor
     filled = torch.from_numpy(samples.filled.reshape(-1, 1)).to(colours.device)
     boxes = colours.masked_fill(filled, FILL).reshape(-1, BLOCK, m, BLOCK, m, RGB)
     means = boxes if m == 1 else boxes.sum(dim=(2, 4), dtype=torch.float64) / m**2
-    return quantise(means).reshape(-1, BLOCK, BLOCK, RGB)
+    return to_pixels(means, deep=deep).reshape(-1, BLOCK, BLOCK, RGB)
 
 
 def _batches(tiles: Iterator[WarpTile], size: int) -> Iterator[list[WarpTile]]:

@@ -138,7 +138,7 @@ class Renderer:
         return styles
 
     def render(self, spec: RenderSpec, progress: Progress | None = None) -> Output:
-        """Render the image's crop [h, w, 3]. NaN becomes 0."""
+        """Render the image's crop [h, w, 3]: 8-bit levels, NaN as 0; or colours as float32 if its encoding is deep."""
         return self.render_batch([spec], progress)[0]
 
     def render_batch(
@@ -156,7 +156,10 @@ class Renderer:
         latents = [self._resolve(spec.latent) for spec in specs]
         upright = [spec.viewport.upright for spec in specs]
         shown = [spec.viewport if found is None else found[0] for spec, found in zip(specs, upright, strict=True)]
-        outputs = [self._backend.allocate(viewport.crop[3], viewport.crop[2]) for viewport in shown]
+        outputs = [
+            self._backend.allocate(viewport.crop[3], viewport.crop[2], deep=spec.encoding.is_deep)
+            for viewport, spec in zip(shown, specs, strict=True)
+        ]
         asked = wanted or [lambda: True] * len(specs)
         works = list(zip(shown, latents, outputs, upright, asked, strict=True))
         bands = (

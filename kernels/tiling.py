@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,13 @@ BLOCKS_PER_THREAD = 64
 WIDE_BAND_PIXELS = 1 << 26
 """Positions in a band when an image is so wide that the lines of its columns do not all fit the cache."""
 
-Output = NDArray[np.uint8]
+Output = NDArray[Any]
+"""Pixels: 8-bit levels as uint8, or colours as float32, about −1 … 1."""
+
+
+def is_deep(output: Output) -> bool:
+    """Whether pixels are colours."""
+    return output.dtype != np.uint8
 
 
 @dataclass(frozen=True)

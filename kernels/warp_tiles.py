@@ -129,9 +129,9 @@ def warp_tiles(viewport: Viewport, resolution: int, side: int, max_scale: float 
             yield WarpTile(viewport, resolution, side, row, column, max_scale)
 
 
-def blank(side: int) -> Output:
-    """Pixels [side, side, 3] of a tile, to be written block by block."""
-    return np.zeros((side, side, RGB), np.uint8)
+def blank(side: int, output: Output) -> Output:
+    """Pixels [side, side, 3] of a tile of ``output``, to be written block by block."""
+    return np.zeros((side, side, RGB), output.dtype)
 
 
 def put_blocks(samples: Samples, blocks: Output, tile: Output) -> None:

@@ -77,6 +77,7 @@ SMALLER = {
     "30000, 512, 512]": "30000, 64, 64]",
     "width: 512, height: 512": "width: 64, height: 64",
     '"width": 512, "height": 384': '"width": 64, "height": 48',
+    '"width": 512, "height": 512, "output": "mp4"': '"width": 32, "height": 32, "output": "mp4"',
     '"width": 512, "transform"': '"width": 64, "transform"',
     "--size 512 --rotate": "--size 64 --rotate",
     "--w-frames 60": "--w-frames 2",

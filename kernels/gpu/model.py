@@ -271,11 +271,11 @@ class PackedModel:
     def average_colours(
         self, colours: Tensor, output: Tensor, columns: tuple[int, int], factors: tuple[int, int]
     ) -> None:
-        """Average supersampled colours and quantise them.
+        """Average supersampled colours, and quantise them unless the output is fp32.
 
         Args:
             colours: fp32 [height · m_y, width · m_x, 3].
-            output: uint8 [height, W, 3], of which only ``columns`` are written.
+            output: uint8 or fp32 [height, W, 3], of which only ``columns`` are written.
             columns: start and end.
             factors: m_y and m_x.
         """
@@ -291,6 +291,7 @@ class PackedModel:
             factors[1],
             factors[0],
             BLOCK=AVERAGED_PIXELS,
+            QUANTISE=output.dtype == torch.uint8,
         )
 
     def allocate_workspace(self, tiles: int) -> Tensor:

@@ -28,7 +28,7 @@ from kernels.gpu.pixel_tasks import LAUNCH_PIXELS, PixelTasks
 from kernels.gpu.upload import Upload
 from kernels.gpu.warp import line_density, sample
 from kernels.line_cache import CACHE_BYTES
-from kernels.tiling import BLOCKS_PER_THREAD, Band, Output, Panel, Tiling, group_panels
+from kernels.tiling import BLOCKS_PER_THREAD, Band, Output, Panel, Tiling, group_panels, is_deep
 from kernels.warp_tiles import blank, put_blocks, warp_tiles
 from model.config import RGB
 from model.generator import COLUMNS, ROWS
@@ -99,9 +99,10 @@ class TritonBackend:
         resolution, max_scale = self._config.resolution, self._config.max_scale
         return Tiling.plan(viewport, resolution, PAGE, self._pages.limit, threads=1, max_scale=max_scale)
 
-    def allocate(self, height: int, width: int) -> Output:
-        pinned = self._on_gpu and height * width * RGB <= PINNED_BYTES
-        output: Output = torch.empty(height, width, RGB, dtype=torch.uint8, pin_memory=pinned).numpy()
+    def allocate(self, height: int, width: int, *, deep: bool = False) -> Output:
+        dtype = torch.float32 if deep else torch.uint8
+        pinned = self._on_gpu and height * width * RGB * dtype.itemsize <= PINNED_BYTES
+        output: Output = torch.empty(height, width, RGB, dtype=dtype, pin_memory=pinned).numpy()
         return output
 
     def render(self, bands: Iterable[Band], progress: Progress | None) -> Iterator[Band]:
@@ -168,11 +169,11 @@ class TritonBackend:
 
     def warp(self, latent: Latent, viewport: Viewport, output: Output, progress: Progress | None) -> None:
         for tile in warp_tiles(viewport, self._config.resolution, PAGE, self._config.max_scale):
-            pixels = blank(tile.side)
+            pixels, deep = blank(tile.side, output), is_deep(output)
             for samples in tile.sample(visible=True):
                 coordinates = samples.coordinates.reshape(-1, *samples.coordinates.shape[2:])
-                colours = self.warp_colours(latent, coordinates, viewport)
-                put_blocks(samples, average_samples(colours.reshape(-1, RGB), samples), pixels)
+                colours = self.warp_colours(latent, coordinates, viewport).reshape(-1, RGB)
+                put_blocks(samples, average_samples(colours, samples, deep=deep), pixels)
             tile.place(pixels, output)
             if progress is not None:
                 progress(tile.pixels * self._config.pixel_macs)
@@ -284,29 +285,31 @@ class TritonBackend:
         """Queue panels and the copies of the bands that they complete."""
         for panel in panels:
             if panel.band not in buffers:
-                buffers[panel.band] = torch.empty(panel.band.output.shape, dtype=torch.uint8, device=self._device)
+                dtype = torch.float32 if is_deep(panel.band.output) else torch.uint8
+                buffers[panel.band] = torch.empty(panel.band.output.shape, dtype=dtype, device=self._device)
         upload = Upload(self._device)
         places = [_pages_of_panel(panel) for panel in panels]
         pages = [page for place in places for axis in place for page in axis.values()]
         lines = self._pages.prepare(pages, [panel.band.latent for panel in panels], upload)
-        exact, supersampled = PixelTasks(self._model), PixelTasks(self._model)
+        levels, colours = PixelTasks(self._model), PixelTasks(self._model)
         averages = []
         for panel, place in zip(panels, places, strict=True):
             buffer, rows, columns = buffers[panel.band], panel.band.tiling.rows, panel.band.tiling.columns
             left, right = columns.visible(panel.columns)
             if rows.factor * columns.factor > 1:
                 shape = len(buffer) * rows.factor, (right - left) * columns.factor, RGB
-                colours = torch.empty(shape, device=self._device)
-                self._add(supersampled, panel, place, lines, colours.data_ptr(), colours)
-                averages.append((colours, buffer, (left, right), (rows.factor, columns.factor)))
+                samples = torch.empty(shape, device=self._device)
+                self._add(colours, panel, place, lines, samples.data_ptr(), samples)
+                averages.append((samples, buffer, (left, right), (rows.factor, columns.factor)))
             else:
-                self._add(exact, panel, place, lines, buffer.data_ptr() + left * RGB, buffer)
-        exact.prepare(upload)
-        supersampled.prepare(upload)
+                first = buffer.data_ptr() + left * RGB * buffer.element_size()
+                self._add(colours if is_deep(panel.band.output) else levels, panel, place, lines, first, buffer)
+        levels.prepare(upload)
+        colours.prepare(upload)
         upload.start()
         self._pages.compute(lines, upload)
-        exact.launch(upload, quantise=True)
-        supersampled.launch(upload, quantise=False)
+        levels.launch(upload, quantise=True)
+        colours.launch(upload, quantise=False)
         for average in averages:
             self._model.average_colours(*average)
         return self._copy(complete, [buffers.pop(band) for band in complete])
@@ -340,7 +343,7 @@ class TritonBackend:
             for band, buffer in zip(bands, buffers, strict=True):
                 target = torch.from_numpy(band.output)
                 if not (self._on_gpu and target.is_pinned()):
-                    target = torch.empty(buffer.shape, dtype=torch.uint8, pin_memory=self._on_gpu)
+                    target = torch.empty(buffer.shape, dtype=buffer.dtype, pin_memory=self._on_gpu)
                     staged[band] = target
                 target.copy_(buffer, non_blocking=True)
         return _Group(bands, buffers, staged, None if self._copies is None else self._copies.record_event())

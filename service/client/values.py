@@ -7,7 +7,15 @@ from typing import Any, Literal, Self, TypedDict
 
 from model.util.files import write_atomically
 
-SUFFIXES = {"image/png": (".png",), "image/jpeg": (".jpg", ".jpeg"), "image/webp": (".webp",)}
+SUFFIXES = {
+    "image/png": (".png",),
+    "image/jpeg": (".jpg", ".jpeg"),
+    "image/webp": (".webp",),
+    "image/avif": (".avif",),
+    "image/jxl": (".jxl",),
+    "image/tiff": (".tiff", ".tif"),
+    "application/x-npy": (".npy",),
+}
 """Suffixes of files, by media type."""
 
 
@@ -76,8 +84,9 @@ class Picture(Truncation, total=False):
     wrap: Literal["x", "y", "xy"]
     wrap_mode: Literal["blend", "mirror"]
     wrap_blend: float
-    format: Literal["png", "jpeg", "jpg", "webp"]
+    format: Literal["png", "jpeg", "jpg", "webp", "avif", "jxl", "tiff", "npy"]
     quality: int
+    bits: Literal[8, 10, 16, 32]
 
 
 class Axis(TypedDict, total=False):

@@ -71,6 +71,7 @@ class Batch:
             if output is not None:
                 raise InputError("output", "is for --sheet; --outdir is the folder of the images")
             return cls(specs, files, seeds)
+        specs[0].encoding.require_common()
         columns, rows = grid
         if columns * rows < len(specs):
             raise InputError("sheet", f"of {columns}×{rows} has no room for {len(specs)} images")

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from model.checkpoint import Checkpoint
 from model.errors import InputError
 from model.latents.latent import Latent
-from model.spec import DEFAULT_QUALITY, FORMATS, Encoding, Format, Metadata, RenderSpec
+from model.spec import DEFAULT_QUALITY, FORMATS, IMAGE_FORMATS, Encoding, ImageFormat, Metadata, RenderSpec
 from model.util.arguments import ArgumentParser
 from model.util.cpus import available_cpus
 from model.util.files import terminate_as_interrupt, write_atomically
@@ -31,7 +31,7 @@ from service.commands.options import (
 )
 from service.imaging.assemble import assemble
 from service.imaging.atomic_move import folder_beside, move_deep_zoom, move_file, tiles_folder
-from service.imaging.encode import FORMATS_BY_SUFFIX
+from service.imaging.encode import IMAGE_FORMATS_BY_SUFFIX
 from service.imaging.export_spec import DEFAULT_TILE, ExportSpec
 from service.imaging.local_export import render_tiles
 from service.imaging.metadata import encode_image, png_metadata, read_spec
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from kernels.renderer import Renderer
 
 MAX_PIXELS = 2**28
-"""Largest JPEG or WebP: its pixels are held in memory, 3 bytes each, and again as a file."""
+"""Largest image other than PNG and those of TILED: its pixels are held in memory, 3 bytes each or four times as many,
+and again as a file."""
 
 MAX_PIXELS_IN_MEMORY = 2**26
 """Largest PNG that is encoded in memory. A larger one is written as it is rendered, which makes it a tenth longer."""
@@ -51,9 +52,9 @@ MAX_PIXELS_IN_MEMORY = 2**26
 Tiled = Literal["dzi", "tiff"]
 TILED: tuple[Tiled, ...] = get_args(Tiled)
 
-Output = Format | Tiled
+Output = ImageFormat | Tiled
 
-_BY_SUFFIX: dict[str, Output] = {**FORMATS_BY_SUFFIX, "jpeg": "jpeg", "tif": "tiff", "tiff": "tiff", "dzi": "dzi"}
+_BY_SUFFIX: dict[str, Output] = {**IMAGE_FORMATS_BY_SUFFIX, "jpeg": "jpeg", "tif": "tiff", "dzi": "dzi"}
 
 _OPTIONS = {
     "wrap_blend": "wrap-blend",
@@ -156,20 +157,24 @@ def _resolve(options: Namespace, checkpoint: Checkpoint, like: RenderSpec | None
         if given is not None:
             raise InputError(field, "is for --seeds")
     check_output("output", output)
-    if file_format == "dzi" or file_format == "tiff":
-        encoding = Encoding(options.tile_format or "png", options.quality, options.metadata)
+    if _is_tiled(file_format, options.bits):
+        encoding = Encoding(options.tile_format or "png", options.quality, options.metadata, options.bits)
         spec = RenderSpec(checkpoint.digest, latent, viewport, encoding)
-        export = ExportSpec(spec, file_format, options.tile or DEFAULT_TILE)
+        export = ExportSpec(spec, cast(Tiled, file_format), options.tile or DEFAULT_TILE)
         if file_format == "dzi":
             _check_deep_zoom(output)
         return Options(checkpoint, options.device, output, spec, export)
     for field, given in (("tile", options.tile), ("tile-format", options.tile_format)):
         if given is not None:
             raise InputError(field, f"is for {' and '.join(TILED)}, not for {file_format}")
-    spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(file_format, options.quality, options.metadata))
+    encoding = Encoding(cast(ImageFormat, file_format), options.quality, options.metadata, options.bits)
+    spec = RenderSpec(checkpoint.digest, latent, viewport, encoding)
     spec.encoding.check_size(*viewport.crop[2:])
-    if file_format != "png" and viewport.pixels > MAX_PIXELS:
-        limit = f"of a {file_format} image must be at most {MAX_PIXELS:,} pixels in all; png, tiff and dzi hold more"
+    most = MAX_PIXELS // 4 if encoding.is_deep else MAX_PIXELS
+    if (file_format != "png" or encoding.is_deep) and viewport.pixels > most:
+        limit = (
+            f"of a {file_format} image must be at most {most:,} pixels in all; png, tiff and dzi of 8 bits hold more"
+        )
         raise InputError("size" if options.crop is None else "crop", limit)
     return Options(checkpoint, options.device, output, spec)
 
@@ -203,9 +208,10 @@ def _find_viewport(options: Namespace, resolution: int, like: RenderSpec | None)
 def _resolve_batch(
     options: Namespace, checkpoint: Checkpoint, latent: Latent, viewport: Viewport, file_format: Output
 ) -> Options:
-    if file_format == "dzi" or file_format == "tiff":
-        raise InputError("seeds", f"are for {', '.join(FORMATS)}, not for {file_format}")
-    spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(file_format, options.quality, options.metadata))
+    if _is_tiled(file_format, options.bits):
+        raise InputError("seeds", f"are for {', '.join(IMAGE_FORMATS)}, not for {file_format} made of tiles")
+    encoding = Encoding(cast(ImageFormat, file_format), options.quality, options.metadata, options.bits)
+    spec = RenderSpec(checkpoint.digest, latent, viewport, encoding)
     specs = [replace(spec, latent=replace(latent, seed=seed)) for seed in options.seeds]
     batch = Batch.resolve(specs, options.outdir, options.sheet, options.output)
     return Options(checkpoint, options.device, batch.place, spec, batch=batch)
@@ -240,11 +246,13 @@ def _parser() -> ArgumentParser:
     add(
         "--format",
         type=_format_name,
-        choices=(*FORMATS, *TILED),
+        choices=(*IMAGE_FORMATS, "dzi"),
         help="default: by the suffix of the output, else png. tiff: one tiled BigTIFF with all smaller sizes in it; "
         "dzi: Deep Zoom, NAME.dzi and a folder NAME_files of tiles; these and png may be larger than memory",
     )
-    quality = f"1 to 100, of jpeg and webp (default: {DEFAULT_QUALITY})"
+    bits = "of a number: png 8 (default) or 16, avif 8 or 10, jxl 8, 16 or 32, tiff 16 or 32 without tiles, npy 32"
+    add("--bits", type=types.integer, default=0, help=bits)
+    quality = f"1 to 100, of jpeg, webp, avif and jxl (default: {DEFAULT_QUALITY})"
     add("--quality", type=types.integer, default=DEFAULT_QUALITY, help=quality)
     metadata = "full: the file tells how it was made, see creps info (default)"
     add("--metadata", default="full", choices=get_args(Metadata), help=metadata)
@@ -273,6 +281,11 @@ def _find_format(given: Output | None, output: Path | None) -> Output:
     return _BY_SUFFIX[suffix]
 
 
+def _is_tiled(output: Output, bits: int) -> bool:
+    """Whether the output is made of tiles. A TIFF of more than 8 bits is not."""
+    return output == "dzi" or (output == "tiff" and bits <= 8)
+
+
 def _check_deep_zoom(output: Path) -> None:
     if output.suffix.lower() != ".dzi":
         raise InputError("output", f"must end in .dzi for Deep Zoom, so that viewers find the tiles, not {output}")
@@ -285,7 +298,9 @@ def _write(options: Options, renderer: "Renderer") -> str:
     """Render into the output and return its size in words."""
     if options.export is not None:
         _write_tiles(options.export, renderer, options.output)
-    elif options.spec.encoding.format == "png" and options.spec.viewport.pixels > MAX_PIXELS_IN_MEMORY:
+    elif options.spec.encoding == replace(options.spec.encoding, format="png", bits=8) and (
+        options.spec.viewport.pixels > MAX_PIXELS_IN_MEMORY
+    ):
         _write_bands(options.spec, renderer, options.output)
     else:
         _write_whole(options.spec, renderer, options.output)

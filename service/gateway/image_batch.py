@@ -19,7 +19,7 @@ from service.gateway.resolve import ResolvedImage
 from service.gateway.state import AppState
 from service.gateway.zip_stream import zip_stream
 from service.imaging.contact_sheet import contact_sheet
-from service.imaging.encode import encode
+from service.imaging.encode import MEDIA_TYPES, encode
 from service.queue.messages import QueueFull, RenderResult
 
 CONCURRENT = 32
@@ -144,7 +144,7 @@ async def as_multipart(rendered: AsyncGenerator[Rendered], boundary: str) -> Asy
         async for each in rendered:
             entries.append(each.describe())
             if isinstance(each.outcome, RenderResult):
-                media_type = f"image/{each.part.image.spec.encoding.format}"
+                media_type = MEDIA_TYPES[each.part.image.spec.encoding.format]
                 yield _part(boundary, media_type, each.part.name, each.outcome.content)
             else:
                 problem = json.dumps(entries[-1]["problem"]).encode()

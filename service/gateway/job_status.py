@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.geometry.outside import Outside
 from model.geometry.wrap import Axes
-from model.spec import Format
+from model.spec import ImageFormat
 from service.gateway.middleware.auth import key_of, owner_of
 from service.gateway.state import AppState, CurrentAppState
 from service.imaging.order import Order, OrderKind
@@ -104,7 +104,7 @@ class JobStatus(BaseModel):
     )
     outside: Outside
     wrap: Axes | None = Field(description="axes along which the picture repeats")
-    format: Format | None = Field(description="of the tiles; null for a video")
+    format: ImageFormat | None = Field(description="of the tiles; null for a video")
     quality: int | None
     frames: int | None = Field(description="of a video; else null")
     fps: float | None = Field(description="frames per second of a video; else null")

@@ -49,14 +49,17 @@ class ResolvedImage:
 
 
 async def resolve_request(request: ImageRequest | LatentAddress, app_state: AppState) -> ResolvedImage:
-    """Resolve an image within the limit of pixels, as sent and as rendered before small images are averaged.
+    """Resolve an image within the limit of pixels, as sent and as rendered before small images are averaged. With 16
+    bits a pixel counts as two, with 32 as four.
 
     Raises InputError, which names the field as the client did, and its limit, UnknownModelError, and UnavailableError
     if no model is served.
     """
     image = await resolve_image(request, app_state)
     image.spec.encoding.check_size(*image.spec.viewport.crop[2:])
-    check_limits(image.spec.viewport, image.checkpoint.config, app_state.settings.max_image_pixels)
+    # A deep image takes more memory on its way.
+    most = app_state.settings.max_image_pixels // (-(-image.spec.encoding.bits // 8))
+    check_limits(image.spec.viewport, image.checkpoint.config, most)
     return image
 
 
@@ -85,7 +88,8 @@ async def _resolve(request: ImageRequest, app_state: AppState) -> ResolvedImage:
     viewport = _resolve_viewport(
         width, height, request.region, request.crop, request.grid, request.transform, request.outside, wrap
     )
-    spec = RenderSpec(checkpoint.digest, latent, viewport, Encoding(request.format, request.quality, request.metadata))
+    encoding = Encoding(request.format, request.quality, request.metadata, request.bits or 0)
+    spec = RenderSpec(checkpoint.digest, latent, viewport, encoding)
     return ResolvedImage(checkpoint, spec)
 
 

@@ -20,8 +20,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from model.latents.latent import PSI_BOUNDS
-from model.spec import Format
-from service.imaging.encode import FORMATS_BY_SUFFIX
+from model.spec import Format, ImageFormat
+from service.imaging.encode import IMAGE_FORMATS_BY_SUFFIX
 
 MAX_NAME = 100
 """Longest name of a model or a class."""
@@ -50,7 +50,7 @@ def _refuse_underscores(value: object) -> object:
 
 def _parse_format(value: object) -> object:
     """jpg and JPEG as jpeg."""
-    return FORMATS_BY_SUFFIX.get(value.lower(), value.lower()) if isinstance(value, str) else value
+    return IMAGE_FORMATS_BY_SUFFIX.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
 # In a body, numbers are not strings or booleans.
@@ -61,7 +61,8 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 QueryInteger = Annotated[int, BeforeValidator(_refuse_underscores)]
 QueryNumber = Annotated[float, BeforeValidator(_refuse_underscores), Field(allow_inf_nan=False)]
 
-AnyFormat = Annotated[Format, BeforeValidator(_parse_format)]
+CommonFormat = Annotated[Format, BeforeValidator(_parse_format)]
+AnyFormat = Annotated[ImageFormat, BeforeValidator(_parse_format)]
 
 
 def _parse_class(value: object) -> int | str:

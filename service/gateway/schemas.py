@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, ClassVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from model.geometry.outside import Outside
 from model.geometry.wrap import BLENDS, DEFAULT_BLEND, Axes, WrapMode
@@ -52,13 +52,21 @@ _OUTSIDE = (
 _WRAP = "`x`, `y`, `xy`: the picture repeats along these axes without a seam; see docs/geometry.md"
 _WRAP_MODE = "`blend` blends the end of a period with what lies before its beginning; `mirror` mirrors every other one"
 _WRAP_BLEND = "part of the period that is blended"
-_FORMAT = "file format, `jpg` as `jpeg`; a JPEG has at most 65,500 pixels a side, a WebP 16,382"
+_FORMAT = (
+    "file format, `jpg` as `jpeg`; a JPEG has at most 65,500 pixels a side, a WebP 16,382, an AVIF 65,536; jobs, "
+    "sheets and strips are `png`, `jpeg` or `webp`"
+)
+_BITS = (
+    "of a number: `png` 8 or 16, `avif` 8 or 10, `jxl` 8, 16 or 32, `tiff` 16 or 32, `npy` 32, the others 8; 32 are "
+    "float32; default: the first of these"
+)
 _METADATA = "`full`: the file tells how it was made, see `creps info`; `none`: it holds pixels alone"
-_QUALITY = "of jpeg and webp, from 1 to 100; png is lossless"
+_QUALITY = "of jpeg, webp, avif and jxl, from 1 to 100; the others, and jxl at 100, are lossless"
 _LATENT = "input of the network in another form than a seed, see the fields of LatentRequest; excludes `seed`"
 _STYLES = "style mixing: layers that take their styles from other latents; later ones win"
 _EDITS = "steps in w that are added to the styles"
 
+Bits = Annotated[Integer, WithJsonSchema({"type": "integer", "enum": [8, 10, 16, 32]})]
 Side = Annotated[Integer, Field(ge=1, le=MAX_SIDE)]
 Offset = Annotated[Integer, Field(ge=0, le=MAX_SIDE)]
 Coordinate = Annotated[Number, Field(ge=REGION_BOUNDS[0], le=REGION_BOUNDS[1])]
@@ -112,6 +120,7 @@ class ImageRequest(StrictModel):
     wrap_blend: Number = Field(DEFAULT_BLEND, ge=BLENDS[0], le=BLENDS[1], description=_WRAP_BLEND)
     format: AnyFormat = Field("png", description=_FORMAT)
     quality: Integer = Field(DEFAULT_QUALITY, ge=1, le=100, description=_QUALITY)
+    bits: Bits | None = Field(None, description=_BITS, examples=[16])
     metadata: Metadata = Field("full", description=_METADATA)
 
 
@@ -237,6 +246,7 @@ class ImageQuery(LatentQuery):
     wrap_mode: WrapMode = Field("blend", description=_WRAP_MODE)
     wrap_blend: QueryNumber = Field(DEFAULT_BLEND, ge=BLENDS[0], le=BLENDS[1], description=_WRAP_BLEND)
     quality: QueryInteger = Field(DEFAULT_QUALITY, ge=1, le=100, description=_QUALITY)
+    bits: QueryInteger | None = Field(None, description=_BITS, json_schema_extra={"enum": [8, 10, 16, 32]})
     metadata: Metadata = Field("full", description=_METADATA)
 
 

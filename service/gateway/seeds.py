@@ -12,7 +12,7 @@ from werkzeug.http import parse_accept_header
 
 from model.errors import InputError
 from model.latents.ranges import parse_seeds
-from model.spec import FORMATS, Encoding, Format
+from model.spec import FORMATS, Encoding, Format, ImageFormat
 from service.gateway import http_cache
 from service.gateway.image_batch import (
     Part,
@@ -75,7 +75,7 @@ async def draw_seeds(body: ImagesRequest, seeds: str, request: Request, app_stat
     )
 
 
-def _negotiate(request: Request, image_format: Format) -> str:
+def _negotiate(request: Request, image_format: ImageFormat) -> str:
     """The media type of the answer: the first one that is accepted; of images, in the requested format if it may be."""
     accepted = parse_accept_header(http_cache.header_value(request, "accept"), MIMEAccept)
     offered = sorted(_OFFERED, key=lambda name: name.startswith("image/") and name != f"image/{image_format}")

@@ -55,6 +55,7 @@ class ExportSpec:
             raise InputError("tile", f"must be a multiple of {TILE_STEP} from {low} to {high}, not {self.tile}")
         if self.kind not in KINDS:
             raise InputError("output", f"must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        self.spec.encoding.require_common()
         if self.spec.encoding.format not in FORMATS_OF[self.kind]:
             allowed = " or ".join(FORMATS_OF[self.kind])
             raise InputError("format", f"must be {allowed} for the output {self.kind}, not {self.spec.encoding.format}")

@@ -2,7 +2,7 @@
 equal specs give equal bytes.
 
 A PNG holds JSON in an iTXt chunk, JPEG and WebP hold it in EXIF's UserComment. All hold XMP that says that the image
-was generated (IPTC DigitalSourceType) and repeats the JSON.
+was generated (IPTC DigitalSourceType) and repeats the JSON. A TIFF holds the JSON as its description.
 """
 
 import io
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from model.errors import InputError
 from model.spec import RenderSpec
 from model.viewport import Viewport
+from service.imaging.deep import encode_deep
 from service.imaging.encode import encode
 
 VERSION = version("creps-serve")
@@ -37,10 +37,18 @@ _ASCII = b"ASCII\0\0\0"  # character code of EXIF's UserComment
 _XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
 
 
-def encode_image(image: NDArray[np.uint8], spec: RenderSpec) -> bytes:
-    """Encode an image [H, W, 3] of a spec whose model is a digest, with its metadata unless it asks for none."""
-    content = encode(image, spec.encoding)
-    return content if spec.encoding.metadata == "none" else embed(content, spec)
+def encode_image(image: NDArray[Any], spec: RenderSpec) -> bytes:
+    """Encode an image [H, W, 3] of a spec whose model is a digest, with its metadata unless it asks for none.
+
+    AVIF, JPEG XL and npy hold pixels alone.
+    """
+    full = spec.encoding.metadata == "full"
+    if spec.encoding.is_deep:
+        spec.encoding.check_size(width=image.shape[1], height=image.shape[0])
+        content = encode_deep(image, spec.encoding, spec.viewport.crop[:2], describe(spec) if full else "")
+    else:
+        content = encode(image, spec.encoding)
+    return embed(content, spec) if full else content
 
 
 def embed(content: bytes, spec: RenderSpec) -> bytes:
@@ -56,6 +64,7 @@ def embed(content: bytes, spec: RenderSpec) -> bytes:
             return content[:2] + added + content[2:]
         case "webp":
             return _extend_webp(content, _exif(text)[6:], _xmp(text))
+    return content
 
 
 def describe(spec: RenderSpec) -> str:

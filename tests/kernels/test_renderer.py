@@ -22,9 +22,10 @@ from model.checkpoint import Checkpoint, save_checkpoint
 from model.config import GeneratorConfig
 from model.errors import InputError
 from model.generator import COLUMNS, ROWS, Generator
+from model.geometry.transforms import parse_transforms
 from model.latents.latent import Latent, pack_floats
 from model.latents.styles import layer_styles
-from model.spec import RenderSpec
+from model.spec import Encoding, RenderSpec
 from model.util.device import find_device
 from model.viewport import Grid, Viewport
 from tests.kernels.native.available import CAN_COMPILE
@@ -407,3 +408,21 @@ def test_memory_is_told_and_given_back(backend: BackendName, tmp_path: Path, mon
     renderer.close()
     assert cache.bytes == cached
     assert backend_ref() is None
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "shown", [{}, {"region": (-0.5, 0, 1.5, 1)}, {"transform": parse_transforms([{"rotate": 30}])}], ids=str
+)
+def test_deep_images_are_the_colours_before_quantisation(
+    backend: BackendName, shown: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of whole images, averages and warped ones; and those of a crop are a part of them."""
+    renderer = Renderer(random_checkpoint(tmp_path, TINY), "cpu", backend)
+    spec = make_spec(Latent(seed=1), 70, 40, **shown)
+    deep = replace(spec, encoding=Encoding("npy"))
+    levels, colours = renderer.render_batch([spec, deep])
+    assert [str(each.dtype) for each in (levels, colours)] == ["uint8", "float32"]
+    assert np.array_equal((colours * np.float32(127.5) + np.float32(128)).clip(0, 255).astype(np.uint8), levels)
+    part = replace(deep, viewport=replace(deep.viewport, crop=(17, 11, 30, 20)))
+    assert np.array_equal(renderer.render(part), colours[11:31, 17:47])

@@ -189,18 +189,29 @@ def _feature_pointers(workspace_ptr, tile, PARTS: tl.constexpr, WARPS: tl.conste
     do_not_specialize=["width", "colours_width", "output_width", "m_x", "m_y"],
     do_not_specialize_on_alignment=["output_ptr"],  # it may begin at any pixel
 )
-def average_colours_kernel(colours_ptr, output_ptr, width, colours_width, output_width, m_x, m_y, BLOCK: tl.constexpr):
-    """Average boxes of m_y × m_x colours and quantise them. Program (y, i) writes pixels i·BLOCK … of row y.
+def average_colours_kernel(
+    colours_ptr,
+    output_ptr,
+    width,
+    colours_width,
+    output_width,
+    m_x,
+    m_y,
+    BLOCK: tl.constexpr,
+    QUANTISE: tl.constexpr,
+):
+    """Average boxes of m_y × m_x colours. Program (y, i) writes pixels i·BLOCK … of row y.
 
     Sums are fp64, from top left to bottom right, so that a pixel does not depend on the other pixels.
 
     Args:
         colours_ptr: fp32 [H·m_y, colours_width, 3].
-        output_ptr: first pixel to write of uint8 [H, output_width, 3].
+        output_ptr: first pixel to write of uint8 or fp32 [H, output_width, 3].
         width: pixels to write per row.
         colours_width, output_width: row strides in pixels.
         m_x, m_y: supersampling factors.
         BLOCK: pixels per program.
+        QUANTISE: the output is uint8.
     """
     x = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[:, None]
     channel = tl.arange(0, 4)[None, :]
@@ -212,7 +223,8 @@ def average_colours_kernel(colours_ptr, output_ptr, width, colours_width, output
             acc += tl.load(colours + j * 3, mask=mask, other=0.0)
         colours += colours_width * 3
     mean = (acc / (m_x * m_y).to(tl.float64)).to(tl.float32)  # [BLOCK, 4]
-    tl.store(output_ptr + (tl.program_id(0).to(tl.int64) * output_width + x) * 3 + channel, quantise(mean), mask=mask)
+    pixels = output_ptr + (tl.program_id(0).to(tl.int64) * output_width + x) * 3 + channel
+    tl.store(pixels, quantise(mean) if QUANTISE else mean, mask=mask)
 
 
 @triton.jit

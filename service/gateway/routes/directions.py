@@ -20,7 +20,7 @@ from service.gateway.plain_route import PlainRoute
 from service.gateway.resolve import named_as_given, resolve_request
 from service.gateway.responses import BackpressureResponse
 from service.gateway.routes.images import IMAGE_HEADERS
-from service.gateway.schema_types import MAX_NAME, AnyFormat, QueryInteger
+from service.gateway.schema_types import MAX_NAME, CommonFormat, QueryInteger
 from service.gateway.schemas import ImageQuery, ImageRequest
 from service.gateway.state import AppState, CurrentAppState
 from service.imaging.contact_sheet import sheet_size
@@ -92,7 +92,7 @@ class StripAddress(ImageQuery):
 
     model: str = Field(max_length=MAX_NAME, description="name or digest of a model", examples=[DEMO_NAME])
     direction: str = Field(pattern=f"^({DIRECTION.pattern})$", description="its name", examples=["sefa:0"])
-    format: AnyFormat = Field(description="file format, `jpg` as `jpeg`")
+    format: CommonFormat = Field(description="file format, `jpg` as `jpeg`")
     seed: QueryInteger = Field(0, ge=0, le=MAX_SEED, description="seed of the image that is changed", examples=[2])
 
 

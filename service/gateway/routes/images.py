@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from model.latents.latent import MAX_SEED
-from model.spec import FORMATS, RenderSpec
+from model.spec import RenderSpec
 from service.gateway import http_cache
 from service.gateway.errors import responses
 from service.gateway.plain_route import PlainRoute
@@ -16,6 +16,7 @@ from service.gateway.responses import BackpressureResponse
 from service.gateway.schemas import ImageAddress, ImagesRequest
 from service.gateway.seeds import BATCH_CONTENT, draw_seeds
 from service.gateway.state import AppState, CurrentAppState
+from service.imaging.encode import MEDIA_TYPES
 from service.queue.messages import RenderResult
 
 router = APIRouter(tags=["images"])
@@ -38,7 +39,7 @@ _IMAGE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The image",
         "headers": IMAGE_HEADERS | _TIMING,
-        "content": {f"image/{name}": {"schema": {"type": "string", "format": "binary"}} for name in FORMATS},
+        "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in MEDIA_TYPES.values()},
     }
 }
 _IMAGES: dict[int | str, dict[str, Any]] = {  # several have no ETag and no times
@@ -79,7 +80,7 @@ async def get_image(address: ImageAddress, request: Request, app_state: AppState
     arithmetic = app_state.arithmetics.get(image.checkpoint.digest)
     if tag := http_cache.expected_tag(request, http_cache.image_key(image.spec), arithmetic):
         headers["ETag"] = tag
-    if response := http_cache.unrendered_response(request, headers, f"image/{address.format}"):
+    if response := http_cache.unrendered_response(request, headers, MEDIA_TYPES[address.format]):
         return response
     response = _response(image, await render_image(image, request, app_state), headers)
     return http_cache.check_preconditions(request, response.headers) or response
@@ -103,7 +104,7 @@ def _response(image: ResolvedImage, result: RenderResult, headers: dict[str, str
     name = f"{image.checkpoint.name}-{image.label}-{w}x{h}.{image_format}"
     headers["ETag"] = http_cache.entity_tag(http_cache.image_key(image.spec), result.arithmetic)
     headers |= {"Content-Disposition": f'inline; filename="{name}"', "Server-Timing": server_timing(result)}
-    return BackpressureResponse(result.content, headers=headers, media_type=f"image/{image_format}")
+    return BackpressureResponse(result.content, headers=headers, media_type=MEDIA_TYPES[image_format])
 
 
 def _headers(image: ResolvedImage, cache_control: str) -> dict[str, str]:

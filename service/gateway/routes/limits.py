@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from model.latents.latent import MAX_SEED, PSI_BOUNDS
-from model.spec import MAX_SIDES, Format
+from model.spec import MAX_SIDES, ImageFormat
 from model.viewport import MAX_SIDE, MIN_REGION_EXTENT, REGION_BOUNDS
 from service.gateway.errors import responses
 from service.gateway.resolve import MAX_POSITIONS
@@ -24,7 +24,7 @@ class Limits(BaseModel):
         description="most pixels of one job's image, as sent and as rendered", examples=[1 << 32]
     )
     max_side: int = Field(description="longest side of a whole image in pixels", examples=[MAX_SIDE])
-    max_sides: dict[Format, int] = Field(
+    max_sides: dict[ImageFormat, int] = Field(
         description="longest side of an image file in pixels, by format", examples=[MAX_SIDES]
     )
     request_timeout: float = Field(description="seconds until a request times out; jobs may take longer", examples=[60])

@@ -111,7 +111,8 @@ async def draw_sheet(body: SheetRequest, request: Request, app_state: CurrentApp
         images.append(await _resolve_cell(base, body, cell, app_state))
         await asyncio.sleep(0)  # others are served meanwhile: many long vectors take seconds
     check_batch(images, app_state, "x.values")
-    encoding = Encoding(body.image.format, body.image.quality)
+    encoding = Encoding(body.image.format, body.image.quality, bits=body.image.bits or 0)
+    encoding.require_common()
     encoding.check_size(*sheet_size(len(cells), len(columns), *images[0].spec.viewport.crop[2:]))
     parts = [Part(f"{x},{y}", image, {}) for (x, y), image in zip(cells, images, strict=True)]
     rendered = await after_first_success(render_batch(parts, request, app_state))

@@ -29,7 +29,7 @@ from model.geometry.wrap import Wrap
 from model.latents.latent import Latent, LayerStyles, pack_floats
 from model.latents.styles import layer_styles
 from model.official.generator import convert_state_dict
-from model.spec import RenderSpec
+from model.spec import Encoding, RenderSpec
 from model.viewport import Viewport
 from tests import golden_files
 from tests.golden_files import Case
@@ -411,3 +411,15 @@ def test_kernels_are_compiled_before_they_are_launched(fresh: Renderer, monkeypa
     backend.colours(Latent(seed=1), np.zeros(4), np.zeros(5))
     fresh.render_batch([make_spec(20, 10), make_spec(8, 5)])
     assert launched <= compiled
+
+
+@pytest.mark.parametrize("shown", [{}, {"region": (-0.5, 0, 1.5, 1)}], ids=str)
+def test_deep_images_are_the_colours_before_quantisation(renderer: Renderer, shown: dict[str, Any]) -> None:
+    spec = make_spec(20, 18, **shown)
+    deep = replace(spec, encoding=Encoding("npy"))
+    levels, colours = renderer.render_batch([spec, deep])
+    assert colours.dtype == np.float32
+    assert np.abs((colours * 127.5 + 128).clip(0, 255).astype(np.uint8).astype(int) - levels).max() <= 1
+    assert (colours * 127.5 % 1 > 0.01).any()
+    part = replace(deep, viewport=replace(deep.viewport, crop=(3, 5, 12, 10)))
+    assert np.array_equal(renderer.render(part), colours[5:15, 3:15])

@@ -25,10 +25,11 @@ from model.config import GeneratorConfig
 from model.latents.direction import Direction, encode_directions
 from model.latents.direction_names import encode_labels, names_path
 from model.latents.latent import Latent
-from model.spec import FORMATS, Encoding, RenderSpec
+from model.spec import IMAGE_FORMATS, Encoding, RenderSpec
 from model.viewport import Viewport
 from service.client import AsyncClient, Client, Job, JobError, ServiceError
 from service.client.values import SUFFIXES, Picture
+from service.imaging.encode import MEDIA_TYPES
 from service.imaging.metadata import embed
 from service.jobs.projections import Projection
 from service.jobs.repository import JobRepository
@@ -56,8 +57,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
 
 
 def test_the_client_knows_every_format() -> None:
-    assert SUFFIXES.keys() == {f"image/{name}" for name in FORMATS}
-    assert set(get_args(get_type_hints(Picture)["format"])) == {*FORMATS, "jpg"}
+    assert SUFFIXES.keys() == set(MEDIA_TYPES.values())
+    assert set(get_args(get_type_hints(Picture)["format"])) == {*IMAGE_FORMATS, "jpg"}
 
 
 def caller(kind: str, address: str, key: str | None, patience: float = 60.0) -> Call:

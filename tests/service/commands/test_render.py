@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -28,7 +29,7 @@ from model.errors import InputError
 from model.geometry.transforms import parse_transforms
 from model.geometry.wrap import Wrap
 from model.latents.latent import Latent
-from model.spec import RenderSpec
+from model.spec import Encoding, RenderSpec
 from model.viewport import Viewport
 from service.cli import main
 from service.commands.render import parse
@@ -461,3 +462,25 @@ def answered_2(arguments: list[str]) -> None:
         assert main(arguments) == 2
     except SystemExit as exit_:
         assert exit_.code == 2  # noqa: PT017
+
+
+def test_deep_files(checkpoint: Checkpoint, in_folder: Path) -> None:
+    spec = RenderSpec("random", Latent(seed=3), Viewport.resolve(40, 30), Encoding("npy"))
+    colours = Renderer(checkpoint, "cpu").render(spec)
+    options = [str(checkpoint.path), "--seed", "3", "--size", "40x30", "--device", "cpu"]
+    for name, bits in (("a.npy", "0"), ("a.tiff", "32"), ("b.tif", "16"), ("a.png", "16")):
+        given = ["--bits", bits] if bits != "0" else []
+        assert main(["render", *options, *given, "--output", name]) == 0
+    unit = (colours.astype(float) + 1).clip(0, 2) / 2
+    assert np.array_equal(np.load("a.npy"), colours)
+    assert tifffile.imread("a.tiff") == pytest.approx(unit, abs=1e-6)
+    assert np.abs(tifffile.imread("b.tif") - 65535 * unit).max() <= 1
+    assert np.array_equal(imagecodecs.imread("a.png"), tifffile.imread("b.tif"))
+    with tifffile.TiffFile("a.tiff") as file:
+        assert '"seed":3' in file.pages[0].description  # type: ignore[union-attr]
+
+
+def test_a_tiff_of_eight_bits_is_made_of_tiles(checkpoint: Checkpoint, in_folder: Path) -> None:
+    assert main(["render", str(checkpoint.path), "--size", "40x30", "--device", "cpu", "--output", "a.tiff"]) == 0
+    with tifffile.TiffFile("a.tiff") as file:
+        assert file.is_bigtiff

@@ -4,14 +4,18 @@ import io
 import sys
 import threading
 import time
+from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
 from model.errors import InputError
-from model.spec import FORMATS, MAX_SIDES, Encoding, Format
+from model.spec import FORMATS, MAX_SIDES, Encoding, Format, ImageFormat
+from service.imaging.deep import dither, encode_deep, to_levels
 from service.imaging.encode import encode
 
 
@@ -111,3 +115,78 @@ def resumes_before_the_end(image: NDArray[np.uint8], encoding: Encoding) -> bool
     finally:
         sys.setswitchinterval(interval)
     return resumed < ended[0]
+
+
+class TestDeepFiles:
+    """Files from colours, with more than 8 bits."""
+
+    def colours(self, height: int = 60, width: int = 90) -> NDArray[np.float32]:
+        return (smooth_image(height, width) / 127.5 - 1).astype(np.float32) * np.float32(0.97)
+
+    @pytest.mark.parametrize(
+        ("image_format", "bits", "quality"),
+        [("png", 16, 90), ("tiff", 16, 90), ("tiff", 32, 90), ("npy", 32, 90), ("jxl", 16, 100), ("jxl", 32, 100)],
+    )
+    def test_lossless(self, image_format: ImageFormat, bits: int, quality: int) -> None:
+        colours, encoding = self.colours(), Encoding(image_format, quality, bits=bits)
+        found = read_deep(encode_deep(colours, encoding, (0, 0), ""), image_format)
+        assert found.dtype == {16: np.uint16, 32: np.float32}[bits]
+        if image_format == "npy":
+            assert np.array_equal(found, colours)
+        else:
+            exact = (colours.astype(float) + 1) / 2 * (65535 if bits == 16 else 1)
+            assert np.abs(found - exact).max() <= (1 if bits == 16 else 1e-6)
+
+    @pytest.mark.parametrize(("image_format", "bits"), [("avif", 10), ("jxl", 16), ("jxl", 32)])
+    def test_lossy(self, image_format: ImageFormat, bits: int) -> None:
+        """Nearer to the colours than 8 bits are."""
+        colours = self.colours()
+        found = read_deep(encode_deep(colours, Encoding(image_format, 99, bits=bits), (0, 0), ""), image_format)
+        largest = {10: 1023, 16: 65535, 32: 1}[bits]
+        assert np.square(found / largest - (colours.astype(float) + 1) / 2).mean() < 1 / 255**2
+
+    @pytest.mark.parametrize("image_format", ["avif", "jxl"])
+    def test_eight_bits(self, image_format: ImageFormat) -> None:
+        image = smooth_image()
+        found = read_deep(encode(image, Encoding(image_format)), image_format)
+        assert found.dtype == np.uint8
+        assert np.abs(found.astype(int) - image).mean() < 2
+
+    def test_crops_agree(self) -> None:
+        """The dither depends on the position in the whole image alone."""
+        colours, encoding = self.colours(), Encoding("png", bits=16)
+        whole = read_deep(encode_deep(colours, encoding, (1000, 50), ""), "png")
+        part = read_deep(encode_deep(colours[20:30, 40:70], encoding, (1040, 70), ""), "png")
+        assert np.array_equal(part, whole[20:30, 40:70])
+
+    def test_dither_is_even(self) -> None:
+        """Levels between two are met by their mean, and neighbours do not depend on each other."""
+        noise = dither((200, 300), (7, 9))
+        assert noise.mean() == pytest.approx(0.5, abs=0.01)
+        assert noise.std() == pytest.approx(12**-0.5, abs=0.01)
+        for one, other in ((noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1]), (noise[..., 1:], noise[..., :-1])):
+            assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.02
+        constant = np.full((200, 300, 3), 2 * 100.25 / 1023 - 1, np.float32)
+        levels = to_levels(constant, 10, (0, 0))
+        assert set(np.unique(levels)) == {100, 101}
+        assert levels.mean() == pytest.approx(100.25, abs=0.01)
+
+    def test_colours_that_are_none(self) -> None:
+        colours = np.array([[[np.nan, -9, 9]]], np.float32)
+        assert to_levels(colours, 16, (0, 0)).tolist() == [[[0, 0, 65535]]]
+
+    @pytest.mark.parametrize(
+        ("image_format", "bits"), [("jpeg", 16), ("avif", 16), ("tiff", 8), ("npy", 16), ("png", 9)]
+    )
+    def test_bits_that_a_format_has_not(self, image_format: ImageFormat, bits: int) -> None:
+        with pytest.raises(InputError) as caught:
+            Encoding(image_format, bits=bits)
+        assert caught.value.field == "bits"
+
+
+def read_deep(content: bytes, image_format: ImageFormat) -> NDArray[Any]:
+    decoders: dict[str, Any] = {"png": imagecodecs.png_decode, "avif": imagecodecs.avif_decode}
+    decoders |= {"jxl": imagecodecs.jpegxl_decode, "npy": lambda data: np.load(io.BytesIO(data))}
+    decoders["tiff"] = lambda data: tifffile.imread(io.BytesIO(data))
+    found: NDArray[Any] = decoders[image_format](content)
+    return found

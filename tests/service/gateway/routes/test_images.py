@@ -465,3 +465,49 @@ def test_a_body_may_write_integers_as_fractions(gateway: RunningGateway) -> None
     assert gateway.post(model="plain", seed=7.0, width=64.0, crop=[0, 0.0, 8.0, 9], format="JPG").status_code == 200
     (spec,) = gateway.queue.asked
     assert (spec.latent.seed, spec.viewport.crop, spec.encoding.format) == (7, (0, 0, 8, 9), "jpeg")
+
+
+@pytest.mark.parametrize(
+    ("image_format", "bits", "media_type"),
+    [
+        ("avif", 10, "image/avif"),
+        ("jxl", 16, "image/jxl"),
+        ("tiff", 32, "image/tiff"),
+        ("npy", 32, "application/x-npy"),
+    ],
+)
+def test_deep_images(gateway: RunningGateway, image_format: str, bits: int, media_type: str) -> None:
+    gateway.queue.content = b"file"
+    posted = gateway.post(model="plain", seed=1, format=image_format, bits=bits)
+    got = gateway.image(f"plain/1.{image_format}", bits=bits)
+    for answer in (posted, got):
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, media_type), answer.text
+        encoding = gateway.queue.asked[-1].encoding
+        assert (encoding.format, encoding.bits) == (image_format, bits)
+    assert got.headers["ETag"] == posted.headers["ETag"]
+
+
+def test_more_bits_are_another_image(gateway: RunningGateway) -> None:
+    gateway.queue.content = b"file"
+    plain, same, deep = (gateway.image("plain/1.png", **query) for query in ({}, {"bits": 8}, {"bits": 16}))
+    assert plain.headers["ETag"] == same.headers["ETag"] != deep.headers["ETag"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"format": "jpeg", "bits": 16}, 422, "bits"),
+        ({"format": "png", "bits": 9}, 422, "bits"),
+        ({"format": "heic"}, 422, "format"),
+        ({"format": "npy", "width": 600, "height": 600}, 413, "width"),  # a pixel counts as four
+    ],
+)
+def test_deep_images_that_cannot_be(gateway: RunningGateway, body: dict[str, Any], status: int, field: str) -> None:
+    answer = gateway.post(model="plain", seed=1, **body)
+    assert (answer.status_code, answer.json()["field"]) == (status, field)
+
+
+def test_jobs_have_eight_bits(gateway: RunningGateway) -> None:
+    for values, field in (({"format": "jxl"}, "format"), ({"bits": 16}, "bits")):
+        answer = gateway.http.post("/v1/jobs", json={"model": "plain", "seed": 1, **values})
+        assert (answer.status_code, answer.json()["field"]) == (422, field)
