@@ -10,6 +10,7 @@ from model.config import GeneratorConfig
 from model.data.dataset import ImageDataset
 from model.errors import InputError
 from model.evaluation import DATA_METRICS, DEFAULT_COUNT, METRICS, PATCH_METRICS, SCALE_COUNT
+from model.evaluation.equivariance import rotation_equivariance, translation_equivariance
 from model.evaluation.image_sets import MAX_SIDE, GeneratedImages, RealImages, Sampler, sample_classes
 from model.evaluation.metrics import DistributionMetrics
 from model.evaluation.patch_metrics import PatchMetrics
@@ -32,7 +33,7 @@ class Evaluation:
         metrics: names in METRICS.
         data: real images, required by DATA_METRICS and PATCH_METRICS, and the distribution of a conditional network's
             classes. The original tools compare with images that are not mirrored.
-        count: generated images, of seeds 0 … count − 1; at most SCALE_COUNT of them are compared between scales.
+        count: generated images, of seeds 0 … count − 1; at most SCALE_COUNT of them are compared in pairs.
         size: side of generated images in pixels. Default: the data's, and the training resolution between scales.
         device: where features are computed.
         inception_weights, vgg_weights: files of weights, for fid, kid and pfid, and for pr.
@@ -42,7 +43,7 @@ class Evaluation:
         classes: class of every seed for the sampler; None for an unconditional network.
         size: side of the images that are compared with the data.
         grid: of those images. On ``corners``, as in the original tools, detail finer than their pixels would alias.
-        scale_size, scale_count: side and number of those that are compared with images of twice the side.
+        scale_size, scale_count: side and number of those of PAIR_METRICS.
         distribution: the metrics that compare with the data; None if there are none.
         patches: those that compare patches with it; None if there are none.
 
@@ -93,8 +94,8 @@ class Evaluation:
             self.patches = PatchMetrics(data, compared, count, inception_weights, device, batch)
 
     def measure(self, sampler: Sampler) -> dict[str, float]:
-        """The requested ones of ``fid``, ``kid``, ``precision``, ``recall``, and ``scale`` and ``scale_worst`` in dB,
-        and those of PatchMetrics.
+        """The requested ones of ``fid``, ``kid``, ``precision``, ``recall``, of ``scale``, ``scale_worst``, ``eqt`` and
+        ``eqr`` in dB, and those of PatchMetrics.
 
         Raises:
             InputError: a real image cannot be read.
@@ -106,6 +107,10 @@ class Evaluation:
             values["scale"], values["scale_worst"] = scale_consistency(
                 sampler, self.scale_size, self.scale_count, self._batch
             )
+        if "eqt" in self.metrics:
+            values["eqt"] = translation_equivariance(sampler, self.scale_size, self.scale_count)
+        if "eqr" in self.metrics:
+            values["eqr"] = rotation_equivariance(sampler, self.scale_size, self.scale_count)
         if self.patches is not None:
             values |= self.patches.measure(sampler)
         return values

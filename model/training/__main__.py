@@ -250,6 +250,8 @@ def _plan_stages(options: argparse.Namespace, device: torch.device) -> list[Stag
 def _make_metric_fn(options: argparse.Namespace, config: TrainingConfig, device: torch.device) -> MetricFn | None:
     """The function that computes the requested metrics; raises InputError before training if it could not."""
     metrics = [name for name in options.metrics.split(",") if name != "none"]
+    if "eqr" in metrics:
+        raise InputError("metrics", "eqr is measured by creps evaluate alone")
     if not metrics:
         return None
     from model.evaluation.evaluation import Evaluation

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.errors import InputError
-from model.evaluation import DEFAULT_COUNT, METRICS, PATCH_METRICS, SCALE_COUNT
+from model.evaluation import DEFAULT_COUNT, METRICS, PAIR_METRICS, PATCH_METRICS, SCALE_COUNT
 from model.evaluation.spectra_figure import check_matplotlib, plot_spectra
 from model.latents.latent import Latent
 from model.spec import RenderSpec
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from model.evaluation.evaluation import Evaluation
     from model.evaluation.image_sets import Sampler
 
-UNITS = {"scale": "dB", "spectra": "dB", "edges": "px"}
+UNITS = {"scale": "dB", "eqt": "dB", "eqr": "dB", "spectra": "dB", "edges": "px"}
+
+MOVED = {"eqt": "moved", "eqr": "turned"}
 
 FIGURE_SEEDS = range(3)
 """Seeds of the rows of the figure."""
@@ -117,9 +119,14 @@ def _parser() -> ArgumentParser:
     )
     add_checkpoint(parser)
     add = parser.add_argument
-    seeds = f"render seeds 0 … N−1 (default: {DEFAULT_COUNT}; scale uses only the first {SCALE_COUNT})"
+    seeds = f"render seeds 0 … N−1 (default: {DEFAULT_COUNT}; {', '.join(PAIR_METRICS)} use the first {SCALE_COUNT})"
     add("--metrics", metavar="LIST", help=f"comma-separated list of {','.join(METRICS)}")
-    add("--data", type=Path, metavar="PATH", help="folder or zip of real images (creps dataset); not for scale")
+    add(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="folder or zip of real images (creps dataset); not for scale, eqt, eqr",
+    )
     add("--count", type=int, default=DEFAULT_COUNT, metavar="N", help=seeds)
     add("--size", type=int, metavar="S", help="render S×S pixels (default: as the data; scale: as it was trained)")
     add("--psi", type=float, default=1.0, help="truncation: 1 for none (default), towards 0 the mean image")
@@ -186,6 +193,8 @@ def _as_text(evaluation: "Evaluation", values: dict[str, float]) -> str:
         metric, _, scale = name.removesuffix("_data").partition("_")
         if metric == "scale":
             return pairs
+        if metric in PAIR_METRICS:
+            return f"{evaluation.scale_count:,} images of {evaluation.scale_size}², plain and {MOVED[metric]}"
         if metric not in PATCH_METRICS or evaluation.data is None:
             return rendered
         side = evaluation.data.resolution
@@ -217,7 +226,7 @@ def _as_json(options: Namespace, renderer: "Renderer", evaluation: "Evaluation",
             report["kid_subset_size"] = distribution.kid_subset_size(evaluation.count)
     if data is not None and (patches := evaluation.patches) is not None:
         report["patches"] = {"count": evaluation.count, "size": data.resolution, "scales": patches.scales}
-    if "scale" in values:
+    if any(name in values for name in PAIR_METRICS):
         report["scale"] = {"count": evaluation.scale_count, "size": evaluation.scale_size, "grid": "centers"}
     return (json.dumps(report, indent=2) + "\n").encode()
 

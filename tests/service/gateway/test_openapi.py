@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from service.imaging.encode import MEDIA_TYPES
 from tests.service.gateway.stand_in import RunningGateway, run_gateway, settings
 
 OPERATIONS = {
@@ -55,7 +56,7 @@ def test_every_field_and_limit_is_named(description: dict[str, Any]) -> None:
     assert schemas["ImageRequest"]["additionalProperties"] is False
     get = description["paths"]["/v1/images/{model}/{seed}.{format}"]["get"]
     assert all("description" in parameter for parameter in get["parameters"])
-    assert set(get["responses"]["200"]["content"]) == {"image/png", "image/jpeg", "image/webp"}
+    assert set(get["responses"]["200"]["content"]) == set(MEDIA_TYPES.values())
     assert set(get["responses"]["422"]["content"]) == {"application/problem+json"}
 
 

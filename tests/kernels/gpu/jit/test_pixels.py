@@ -146,7 +146,7 @@ def test_averages(down: int, across: int) -> None:
     colours = torch.randn(height * down, width * across, 3, device=DEVICE)
     output = torch.full((height, stride, 3), 77, dtype=torch.uint8, device=DEVICE)
     average_colours_kernel[(height, 2)](
-        colours, output.view(-1)[left * 3 :], width, width * across, stride, across, down, BLOCK=64
+        colours, output.view(-1)[left * 3 :], width, width * across, stride, across, down, BLOCK=64, QUANTISE=True
     )
     mean = colours.double().reshape(height, down, width, across, 3).mean(dim=(1, 3))
     assert are_cut(output[:, left : left + width], mean)
