@@ -84,7 +84,10 @@ def test_scale_consistency_needs_neither_data_nor_weights(capsys: pytest.Capture
     ("arguments", "message"),
     [
         ([], "metrics: must be some of fid, kid, pr, scale"),
-        (["--metrics", "beauty"], "metrics: must be of fid, kid, pr, scale, pfid, edges, spectra, not 'beauty'"),
+        (
+            ["--metrics", "beauty"],
+            "metrics: must be of fid, kid, pr, scale, eqt, eqr, pfid, edges, spectra, not 'beauty'",
+        ),
         (["--metrics", "fid"], "data: is needed by fid"),
         (["--metrics", "fid", "--data", "data"], "inception-weights: download"),
         (["--metrics", "pr", "--data", "data"], "vgg-weights: download"),
