@@ -101,3 +101,25 @@ def test_a_large_image_is_ordered_made_and_looked_at(browser: Browser, address: 
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert "picture.dzi" in archive.namelist()
     page.close()
+
+
+def test_a_film_is_played_ordered_and_watched(browser: Browser, address: str) -> None:
+    pytest.importorskip("av")
+    page = open_page(browser)
+    film = "film=seconds%3D0.5%26seed%3D5~seed%3D6%26rotate%3D20%26x%3D0.4%26y%3D0.4%26extent%3D0.5"
+    page.goto(f"{address}/?model=noise&seed=5&{film}")
+    eventually(lambda: is_settled(page), page)
+    page.get_by_role("button", name="Panels").click()
+    page.get_by_role("tab", name="Film").click()
+    expect(page.locator("#keys canvas:not(.empty)")).to_have_count(2)
+    page.get_by_role("button", name="Play").click()
+    expect(page.locator("#film")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_label("Video", exact=True).select_option("webm")
+    page.get_by_label("Longer side", exact=True).select_option("640")
+    page.get_by_role("button", name="Order the video").click()
+    page.locator("#job-list").get_by_role("button", name="Watch").click()
+    playing = "() => { const video = document.querySelector('video'); return video && video.currentTime > 0; }"
+    eventually(lambda: page.evaluate(playing), page)
+    assert page.evaluate("document.querySelector('video').videoWidth") == 640
+    page.close()
