@@ -51,7 +51,10 @@ export class VideoDialog {
       ? create("img", { alt: title, width, height })
       : create("video", { controls: true, loop: true, playsInline: true, width, height });
     shown.setAttribute("aria-label", title);
-    shown.addEventListener("error", () => (this.#told.textContent = "This browser cannot play it. Download it instead."));
+    shown.addEventListener("error", () => {
+      shown.hidden = true;
+      this.#told.textContent = "This browser cannot play it. Download it instead.";
+    });
     shown.src = src;
     this.#screen.replaceChildren(shown);
     if (shown instanceof HTMLVideoElement) shown.play().catch(() => {}); // the user may have to press the button

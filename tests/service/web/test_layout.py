@@ -135,6 +135,8 @@ def test_axe_finds_nothing_in_what_changes_the_picture(
     new_page: Callable[..., Page], service: StandIn, axe: Path, scheme: str, tmp_path: Path
 ) -> None:
     service.projection = [searching(f"lat_{'1' * 32}")]
+    order = {**ORDER, "output": "mp4", "keyframes": [{"time": 4}], "fps": 30}
+    service.jobs = [{**new_job(1, order), "state": "succeeded"}]
     service.models[1] = {**service.models[1], "class_names": ["cat", "dog"]}
     page = new_page(color_scheme=scheme)
     page.goto(f"{service.url}?model=animals&rotate=30&bend=cylinder&wrap=x&film=seed%3D1~seed%3D2%26rotate%3D40")
@@ -154,6 +156,10 @@ def test_axe_finds_nothing_in_what_changes_the_picture(
     file.write_bytes(b"\x89PNG")
     page.get_by_label("Open a picture or latent").set_input_files(file)
     expect(page.get_by_text("step 40 of 200")).to_be_visible()
+    assert findings(page, axe) == []
+    page.get_by_role("tab", name="Jobs").click()
+    page.get_by_role("button", name="Watch").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Download it instead.")
     assert findings(page, axe) == []
 
 
