@@ -1,5 +1,6 @@
 """What a request may say of a job, in a body."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field, HttpUrl
@@ -118,3 +119,7 @@ class JobRequest(ImageRequest):
     cells: str | None = Field(None, pattern=r"^[1-9][0-9]?x[1-9][0-9]?$", description=_CELLS, examples=["3x2"])
     webhook: HttpUrl | None = Field(None, description=_WEBHOOK, examples=["https://example.org/hooks/creps"])
     labels: dict[LabelName, LabelValue] = Field({}, max_length=MAX_LABELS, description=_LABELS)
+
+    def first_changed(self, names: Iterable[str]) -> str | None:
+        """The first of some fields that does not have its default, which generated clients send, too."""
+        return next((name for name in names if getattr(self, name) != JobRequest.model_fields[name].default), None)

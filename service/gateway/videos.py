@@ -33,7 +33,7 @@ async def resolve_video(body: JobRequest, app_state: AppState) -> tuple[VideoSpe
     with named_as_given(body):
         if body.keyframes is None:
             raise InputError("keyframes", f"are needed for the output {body.output}")
-        if given := next((name for name in NOT_OF_VIDEOS if name in body.model_fields_set), None):
+        if given := body.first_changed(NOT_OF_VIDEOS):
             raise InputError(given, "is for images, not for videos")
         checkpoint = await find_model(body.model, app_state.models)
         video = await _resolve(body, body.keyframes, checkpoint, app_state)

@@ -144,7 +144,7 @@ async def _resolve(body: JobRequest, app_state: AppState, key: str | None) -> tu
     if is_video(body.output):
         video, checkpoint, pixels = await resolve_video(body, app_state)
         return video, checkpoint.name, pixels
-    if given := next((name for name in OF_VIDEOS if name in body.model_fields_set), None):
+    if given := body.first_changed(OF_VIDEOS):
         raise InputError(given, f"is for the outputs {', '.join(VIDEO_KINDS)}")
     image = await resolve_image(body, app_state)
     export, config = ExportSpec(image.spec, cast(Kind, body.output), body.tile), image.checkpoint.config

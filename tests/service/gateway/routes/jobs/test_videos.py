@@ -109,9 +109,9 @@ def test_a_random_seed_is_that_of_all_keyframes(gateway: RunningGateway) -> None
         ({"width": 63}, 422, "width"),
         ({"height": 47, "output": "webm"}, 422, "height"),
         ({"width": 8194}, 422, "width"),
-        ({"tile": 512}, 422, "tile"),
+        ({"tile": 256}, 422, "tile"),
         ({"crop": [0, 0, 8, 8]}, 422, "crop"),
-        ({"format": "png"}, 422, "format"),
+        ({"format": "jpeg"}, 422, "format"),
         ({"width": 300, "height": 300}, 413, "keyframes"),
         ({"width": 2, "height": 2, "keyframes": [{"time": 0}, {"time": 299}]}, 413, "keyframes"),  # as rendered
     ],
@@ -123,7 +123,7 @@ def test_orders_that_cannot_be(gateway: RunningGateway, values: dict[str, Any], 
 
 
 def test_images_have_no_keyframes(gateway: RunningGateway) -> None:
-    answer = gateway.http.post("/v1/jobs", json={"seed": 1, "width": 64, "fps": 30})
+    answer = gateway.http.post("/v1/jobs", json={"seed": 1, "width": 64, "fps": 24})
     assert (answer.status_code, answer.json()["field"]) == (422, "fps")
 
 
