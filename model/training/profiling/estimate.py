@@ -77,8 +77,8 @@ def describe_gpus(config: TrainingConfig, images: float | None = None) -> str:
 
 
 def _count_trial_images(config: TrainingConfig, processes: int, affordable: float) -> int:
-    """Images of the steps to time: whole minibatch groups, at most those of a process, of ``affordable`` in total."""
-    share = config.batch // processes
+    """Images of the steps to time: whole minibatch groups, at most a microbatch, of ``affordable`` in total."""
+    share = config.microbatch or config.batch // processes
     group = min(config.minibatch_group, share)
     each = affordable / (1 + len(step_kinds(config)))  # the first step is not timed
     return min(share, int(each) // group * group)

@@ -46,6 +46,7 @@ def test_the_estimate_is_that_of_timed_steps(monkeypatch: pytest.MonkeyPatch) ->
     assert "500 s for 1000 images, 60 min in total, by steps of 16 images that were timed" in text
     assert "250 s for 1000 images, 30 min in total, by steps of 8 images" in estimate(config, 2, CPU)
     assert trials == [config, replace(config, batch=8)]
+    assert "by steps of 4 images" in estimate(replace(config, microbatch=4), 1, CPU)  # more may not fit into memory
 
 
 def test_fewer_images_are_timed_if_they_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
