@@ -9,6 +9,7 @@ BENCHMARKS = {
     "render": "kernels.benchmark.render",
     "compile": "kernels.benchmark.compile",
     "train": "model.training.profiling.benchmark",
+    "patches": "service.benchmark.patches",
     "serve": "service.benchmark.serve",
     "capacity": "service.benchmark.capacity",
 }
