@@ -66,8 +66,8 @@ def test_it_is_played_in_small_pictures(film: Page, service: StandIn) -> None:
     assert {latent["seed"] for latent in service.latents} == {0, 1}
     ids = {part["latent"]["id"] for body in played for part in body["latent"]["mix"]}
     assert ids == set(service.ids)
-    sides = [body["region"][3] - body["region"][1] for body in played[:8]]
-    assert sides == sorted(sides, reverse=True)
+    sides = [body["region"][3] - body["region"][1] for body in played]
+    assert max(sides) > min(sides) + 0.01  # it zooms
     for body in played:
         assert sum(part["weight"] for part in body["latent"]["mix"]) == pytest.approx(1)
 
