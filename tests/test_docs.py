@@ -209,6 +209,8 @@ def test_python(block: Block, newcomer: Newcomer, capsys: pytest.CaptureFixture[
             image.load()
     if "print" in text:
         assert capsys.readouterr().out.splitlines()[-1].startswith("100%")
+    elif videos := re.findall(r'"(\w+\.mp4)"', text):
+        assert all(b"moov" in Path(video).read_bytes() for video in videos)
     elif not files:
         assert names["message"] == json.loads(body)
 
