@@ -61,7 +61,7 @@ _FFHQ_512 = TrainingConfig(GENERATORS["creps-512"])
 
 PRESETS: dict[str, Preset] = {
     "tiny-32": Preset(_TINY, "a first try within minutes, also without a GPU"),
-    "small-64": Preset(_SMALL_64, "64×64 on a CPU within hours; the bundled demo"),
+    "small-64": Preset(_SMALL_64, "64×64 on a CPU within hours"),
     "small-64-patches": Preset(
         replace(
             _SMALL_64,

@@ -11,7 +11,7 @@
  * @property {string[]} [class_names] of the first classes
  * @property {number} styles
  *
- * @typedef {{ name: string, layers: number[], effect: number, luma: number, chroma: number }} Direction
+ * @typedef {{ name: string, label?: string | null, layers: number[], effect: number, luma: number, chroma: number }} Direction
  *
  * @typedef {object} Limits of the service
  * @property {number} max_image_pixels @property {number} max_image_positions rows and columns

@@ -63,7 +63,7 @@ export class Directions {
 
   /** @param {Direction} direction */
   #item(direction) {
-    const { name } = direction;
+    const { name, label: given } = direction;
     const slider = create("input", {
       type: "range",
       id: `direction-${name}`,
@@ -76,7 +76,7 @@ export class Directions {
     slider.addEventListener("input", () => this.#set(name, slider.valueAsNumber));
     slider.addEventListener("dblclick", () => this.#set(name, 0));
     const about = create("span", { className: "muted", textContent: ` ${describe(direction)}` });
-    const label = create("label", { htmlFor: slider.id, textContent: name }, about);
+    const label = create("label", { htmlFor: slider.id, textContent: given ?? name }, about);
     const output = create("output");
     output.htmlFor.value = slider.id;
     this.#fields.set(name, { slider, output });
