@@ -131,8 +131,8 @@ def train(
                 _save_snapshot(state, dataset, outdir, log, distributed, None)
         if distributed.is_main:
             plot_curves(outdir)
-        result = "finished" if state.images >= total else "stopped"
-        log.print(f"{result} at {state.images / 1000:g} kimg: {checkpoint_path(outdir, state)}")
+        result, advice = ("finished", "") if state.images >= total else ("stopped", "; the same command goes on")
+        log.print(f"{result} at {state.images / 1000:g} kimg: {checkpoint_path(outdir, state)}{advice}")
     if error is not None:
         raise error
     return checkpoint_path(outdir, state)

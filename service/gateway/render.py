@@ -4,10 +4,11 @@ from starlette.requests import Request
 
 from service.gateway import http_cache
 from service.gateway.disconnect import cancel_on_disconnect
+from service.gateway.errors import UnavailableError
 from service.gateway.middleware.auth import key_of
 from service.gateway.resolve import ResolvedImage
 from service.gateway.state import AppState
-from service.queue.messages import QueueFull, RenderResult
+from service.queue.messages import DeadlinePassed, QueueFull, RenderResult
 from service.runtime.logs import LOG_FIELDS
 
 SHORT_DIGEST = 12
@@ -47,7 +48,12 @@ async def render_image(image: ResolvedImage, request: Request, app_state: AppSta
 
     timeout = app_state.settings.request_timeout
     fetching = app_state.cache.fetch(http_cache.image_key(spec), render, timeout, priority)
-    result = await cancel_on_disconnect(request, fetching)
+    try:
+        result = await cancel_on_disconnect(request, fetching)
+    except DeadlinePassed:
+        if not await app_state.workers.recent():
+            raise UnavailableError("no worker is alive") from None
+        raise
     app_state.arithmetics[spec.model] = result.arithmetic
     return result
 

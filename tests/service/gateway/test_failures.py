@@ -96,6 +96,13 @@ def test_without_workers_images_wait_for_one_to_start_and_then_are_refused(
     assert response.headers["Retry-After"] == "5"
 
 
+def test_images_that_were_late_for_want_of_a_worker(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_registry, "REFRESH_SECONDS", 0.0)
+    gateway.queue.alive, gateway.queue.failure = [], DeadlinePassed("60 s")
+    response = gateway.image("plain/1.png")
+    assert (response.status_code, response.json()["detail"]) == (503, "no worker is alive")
+
+
 @pytest.mark.parametrize("worker", ["alive", "starting again"])
 def test_after_idleness_all_requests_wait_for_one_look_for_workers(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, worker: str
