@@ -93,5 +93,5 @@ def test_a_dry_run_tells_the_cost_of_every_size(data: Path, capsys: pytest.Captu
     assert main(["train", *TINY, "--data", str(data), "--dry-run", "--ladder", "8,16"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["generator"]["resolution"] == 16
-    assert printed.err.count("TFLOP per image") == 2
+    assert printed.err.count("work    ") == 2
     assert "\n16²\n" in printed.err

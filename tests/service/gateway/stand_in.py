@@ -88,8 +88,9 @@ class StandInClient(RenderClient):
 
 
 def draw(spec: RenderSpec) -> bytes:
-    file = BytesIO()
-    Image.new("RGB", spec.viewport.crop[2:], (spec.latent.seed or 0) % 256).save(file, spec.encoding.format)
+    file, image_format = BytesIO(), spec.encoding.format
+    kind = image_format if image_format in ("jpeg", "tiff", "webp") else "png"  # Pillow does not know all of them
+    Image.new("RGB", spec.viewport.crop[2:], (spec.latent.seed or 0) % 256).save(file, kind)
     return file.getvalue()
 
 

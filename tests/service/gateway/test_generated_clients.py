@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from model.config import GeneratorConfig
+from service.queue.messages import WorkerInfo
 from tests.documents import ROOT
 from tests.service.checkpoints import save_hollow_checkpoint
 from tests.service.gateway.routes.jobs.ordering import drawing
@@ -89,6 +90,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     save_hollow_checkpoint(folder, "plain", GeneratorConfig(32))
     with run_gateway(folder, settings("secret")) as gateway, drawing(gateway):
+        gateway.queue.alive = [WorkerInfo("worker", "cpu", "idle", ())]  # compilers may take longer than one may start
         yield gateway.address
 
 
