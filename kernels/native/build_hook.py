@@ -22,9 +22,10 @@ class CompileKernels(BuildHookInterface[Any]):
 
         self._folder = tempfile.TemporaryDirectory()
         try:
+            compiler = find_compiler()
             for target in native_targets():
                 library = Path(self._folder.name, target.file_name)
-                compile_library(find_compiler(), target, library)
+                compile_library(compiler, target, library)
                 build_data["force_include"][str(library)] = f"kernels/native/{READY.name}/{target.file_name}"
         except CompileError as error:
             build_data["force_include"].clear()

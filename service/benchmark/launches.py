@@ -6,7 +6,7 @@ import tempfile
 from itertools import count
 from pathlib import Path
 
-from service.benchmark.ceiling import SIDE
+from service.benchmark.ceiling import SEEDS, SIDE
 from service.benchmark.processes import running_service
 from service.benchmark.report import Report, Row
 from service.benchmark.wrk import Target, measure_load, require_wrk
@@ -24,16 +24,14 @@ ROUNDS, SECONDS = 3, 3
 def measure() -> Report:
     """Time the launches of batches. Raises InputError if wrk is not installed, or a server did not start."""
     require_wrk()
-    seeds = count(step=1 << 20)
+    seeds = count(step=SEEDS)
     rounds = [[_measure(clients, next(seeds)) for clients in CLIENTS] for _ in range(ROUNDS)]
     rows: list[Row] = []
     for clients, found in zip(CLIENTS, zip(*rounds, strict=True), strict=True):
         row: Row = {"": f"{clients} clients"}
         rows.append(row | {name: statistics.median(values[name] for values in found) for name in found[0]})
-    title = (
-        f"launches of a batch, for {GPU_SECONDS * 1000} ms an image on a GPU; {ROUNDS} rounds, {os.cpu_count()} cores"
-    )
-    return Report(title, rows)
+    cores = os.cpu_count()
+    return Report(f"launches of a batch, then {1000 * GPU_SECONDS} ms an image; {ROUNDS} rounds, {cores} cores", rows)
 
 
 def _measure(clients: int, first_seed: int) -> dict[str, float]:

@@ -57,7 +57,7 @@ class LaunchingRenderer(NullRenderer):
     """Spends a part of each batch in Python, as a renderer that launches kernels does."""
 
     LAUNCHES = 40
-    """Of a batch. Each is as many steps of Python as Triton's launcher takes, about 20 µs."""
+    """Of a batch. Together they take about 2 ms of Python (BENCHMARKS.md)."""
 
     def __init__(self, seconds: float, log: Path) -> None:
         super().__init__(seconds)

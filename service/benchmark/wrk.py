@@ -41,7 +41,7 @@ class Load:
 def require_wrk() -> str:
     """The path of wrk. Raises InputError if it is not installed."""
     if (path := shutil.which("wrk")) is None:
-        raise InputError("parts", "ceiling needs wrk: apt install wrk")
+        raise InputError("benchmark", "wrk is not installed: apt install wrk")
     return path
 
 

@@ -40,7 +40,7 @@ def test_all_metrics_a_report_and_a_figure(tmp_path: Path, capsys: pytest.Captur
     assert values["data"]["count"] == 6
     assert values["psi"] == 0.7
     assert values["kid_subset_size"] == 5
-    assert 28 < values["values"]["scale_worst"] <= values["values"]["scale"] < 60
+    assert 45 < values["values"]["scale_worst"] <= values["values"]["scale"] < 60
     assert values["values"]["fid"] > 0
     with Image.open(figure) as image:
         assert image.width > 600
