@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -58,8 +57,10 @@ def any_latent(config: GeneratorConfig, seed: int = 0) -> Latent:
 
 def quantise(colours: Tensor) -> NDArray[np.uint8]:
     """Colours −1 … 1 → 0 … 255 as in the original tools: truncated, not rounded. NaN becomes 0."""
-    levels = colours.mul(127.5).add(128).nan_to_num(nan=0.0).clamp(0, 255)
-    return levels.to(torch.uint8).cpu().numpy()
+    levels = colours.cpu().numpy() * np.float32(127.5)
+    levels += np.float32(128)
+    # Of a number and NaN, fmax is the number.
+    return np.fmin(np.fmax(levels, 0, out=levels), 255, out=levels).astype(np.uint8)
 
 
 def to_pixels(colours: Tensor, *, deep: bool) -> Output:

@@ -1,12 +1,15 @@
 """Tasks of threads that render parts of an image in parallel."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+POLL_SECONDS = 0.1
+"""Between two looks at what has ended."""
 
 
 class TaskGroup(AbstractContextManager["TaskGroup"]):
@@ -27,7 +30,11 @@ class TaskGroup(AbstractContextManager["TaskGroup"]):
         return future
 
     def completed(self) -> Iterator[int]:
-        """Wait for all tasks and yield the cost of each as it ends. Raises the first error of a task."""
-        for future in as_completed(self._costs):
-            future.result()
-            yield self._costs[future]
+        """Wait for all tasks and yield the costs of those that have ended. Raises the error of a task."""
+        pending = set(self._costs)
+        while pending:
+            # Waking up for each task would take the interpreter from the threads that compute.
+            ended, pending = wait(pending, POLL_SECONDS, return_when=FIRST_EXCEPTION)
+            for future in ended:
+                future.result()
+                yield self._costs[future]

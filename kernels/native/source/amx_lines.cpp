@@ -6,6 +6,10 @@ namespace {
 
 // A block of K_BLOCK x 32 channels x 32 outputs of the weights stays in the L1 cache for GROUP chunks.
 constexpr int GROUP = 8, K_BLOCK = 2;
+// Bytes from the weights that are multiplied to those that are fetched from the L3 cache or from memory. The processor's
+// prefetchers do not follow loads of tiles: without this it would wait for a quarter of the time.
+constexpr int AHEAD = 32 * 1024;
+constexpr int FETCHED = (TILES / 64 + 3 * GROUP - 1) / (3 * GROUP) * 64;  // bytes between groups of four products
 
 struct Group {
     uint8_t *x, *y, *z;  // activations of all chunks: inputs of a layer, its outputs, and inputs of the ToLine
@@ -42,9 +46,12 @@ void multiply_group(const LineLayer& layer, const Group& group, int tile) {
     const uint8_t* x = layer.gain ? group.x : group.z;
     for (int k = 0; k < k_tiles; k += K_BLOCK) {
         const int block = k_tiles - k < K_BLOCK ? k_tiles - k : K_BLOCK;
+        const uint8_t* ahead = weight + k * TILES + AHEAD;
         for (int c = 0; c < group.chunks; c++)
             multiply(x + c * group.chunk_bytes + k * TILES, weight + k * TILES, k ? nullptr : layer.bias + tile * 32,
-                     block, group.sums + c * SUMS, [] {});
+                     block, group.sums + c * SUMS, [&] {
+                         for (const uint8_t* end = ahead + FETCHED; ahead < end; ahead += 64) __builtin_prefetch(ahead, 0, 2);
+                     });
     }
 }
 

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -17,6 +18,7 @@ from model.geometry.wrap import Wrap
 from model.latents.latent import Latent
 from model.motion.timeline import Keyframe, Timeline
 from service.imaging import video as videos
+from service.imaging.ffmpeg import Encoded, GroupWriter
 from service.imaging.local_video import make_scene, write_video
 from service.imaging.object_store import open_store
 from service.imaging.order import read_order
@@ -127,6 +129,22 @@ def test_groups_in_any_order_by_any_worker_make_the_same_file(kind: VideoKind, t
     join_groups(video, store, "jobs/a", told.append)
     assert told == [1, 1]
     assert (tmp_path / "store/jobs/a" / video.name).read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm", "ffv1"])
+def test_equal_frames_are_equal_bytes_whatever_memory_held_before(kind: Encoded) -> None:
+    video = make_video(kind, seconds=1.0, height=64)  # a size at which x264's macroblock tree showed it
+    images, random, files = expected(video), np.random.default_rng(0), set()
+    for _ in range(16):
+        for size in random.integers(1 << 10, 1 << 18, 8):
+            random.bytes(size)  # freed at once
+        file = BytesIO()
+        writer = GroupWriter(kind, file, 10, 64, 64)
+        for image in images:
+            writer.write(image)
+        writer.close()
+        files.add(file.getvalue())
+    assert len(files) == 1
 
 
 def test_a_file_that_cannot_be_joined_does_not_appear(tmp_path: Path) -> None:
