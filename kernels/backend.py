@@ -57,10 +57,11 @@ def any_latent(config: GeneratorConfig, seed: int = 0) -> Latent:
 
 def quantise(colours: Tensor) -> NDArray[np.uint8]:
     """Colours −1 … 1 → 0 … 255 as in the original tools: truncated, not rounded. NaN becomes 0."""
-    levels = colours.cpu().numpy() * np.float32(127.5)
+    levels: NDArray[np.floating] = colours.cpu().numpy() * np.float32(127.5)
     levels += np.float32(128)
     # Of a number and NaN, fmax is the number.
-    return np.fmin(np.fmax(levels, 0, out=levels), 255, out=levels).astype(np.uint8)
+    np.fmin(np.fmax(levels, 0, out=levels), 255, out=levels)
+    return levels.astype(np.uint8)
 
 
 def to_pixels(colours: Tensor, *, deep: bool) -> Output:
