@@ -14,6 +14,7 @@ from service.gateway.middleware.auth import key_of, owner_of
 from service.gateway.state import AppState, CurrentAppState
 from service.imaging.order import Order, OrderKind
 from service.imaging.video_spec import VideoSpec
+from service.jobs.pace import Mark, seconds_left
 from service.jobs.repository import NoSuchJobError
 from service.jobs.status import State, Status, WebhookState
 
@@ -111,7 +112,7 @@ class JobStatus(BaseModel):
     tiles_done: int = Field(description="tiles of all levels, or groups of frames of a video, that are in the store")
     tiles_total: int
     progress: float = Field(ge=0, le=1, description="fraction of the work that is done")
-    eta_seconds: float | None = Field(description="estimated time until it is finished, if known")
+    eta_seconds: float | None = Field(description="estimated time until it is finished; null until enough is known")
     created: datetime
     started: datetime | None
     finished: datetime | None
@@ -233,25 +234,34 @@ def _assembly_eta(status: Status) -> float:
     export = status.job.export
     if export.kind == "dzi":
         return 0.0
-    if status.done == status.total and status.rate is not None:
-        return status.left / status.rate
-    rate = ASSEMBLY_RATES.get(export.kind, FAST_ASSEMBLY)
-    return export.pixels * (1 - min(status.stored / status.total, 1)) / rate
+    left = max(status.total - status.stored, 0)
+    if status.done == status.total:
+        estimate = seconds_left(status.marks, left, status.now)
+        if estimate is not None:
+            return estimate
+    return export.pixels * left / status.total / ASSEMBLY_RATES.get(export.kind, FAST_ASSEMBLY)
 
 
 async def _rendering_eta(status: Status, app_state: AppState) -> float | None:
-    """From the rate of the last tiles; before the first tiles, from the workers' rates and what fair sharing puts
-    before the job's last tile: as many pixels of every other job as it has itself, or all that the other has."""
-    if status.rate is not None:
-        return status.left / status.rate
-    digest = status.job.export.spec.model
+    """From the pace of the last tiles, in pixels that the network renders for them: those of small levels are many.
+
+    Before enough tiles, from the workers' rates and what fair sharing puts before the job's last tile: as many pixels
+    of every other job as it has itself, or all that the other has.
+    """
+    digest, export = status.job.export.spec.model, status.job.export
+    config = next((model.config for model in await app_state.models.all() if model.digest == digest), None)
+    network = (config.resolution, config.max_scale) if config else (1, 1.0)
+    left = export.work(status.total, *network) - export.work(status.done, *network)
+    marks = [Mark(time, export.work(round(tiles), *network)) for time, tiles in status.marks]
+    estimate = seconds_left(marks, left, status.now)
+    if estimate is not None:
+        return estimate
     rate = sum(worker.rates.get(digest, 0.0) for worker in await app_state.workers.recent())
     if not rate:
         return None
-    own = status.job.export.pixels * status.left / status.total
     waiting = await app_state.jobs.waiting()
-    others = sum(min(own, job.tiles * job.pixels) for id_, job in waiting.items() if id_ != status.job.id)
-    return (own + others) / rate
+    others = sum(min(left, job.tiles * job.pixels) for id_, job in waiting.items() if id_ != status.job.id)
+    return (left + others) / rate
 
 
 def _moment(seconds: float | None) -> datetime | None:

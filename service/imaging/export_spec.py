@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal, get_args
 
 from model.errors import InputError
@@ -84,7 +84,17 @@ class ExportSpec:
 
     def rendered_pixels(self, resolution: int, max_scale: float = 1.0) -> int:
         """Pixels that the network renders for all levels."""
-        return sum(level.rendered_pixels(resolution, max_scale) for level in self._levels)
+        return sum(_rendered_pixels(self, resolution, max_scale))
+
+    def work(self, tiles: int, resolution: int, max_scale: float = 1.0) -> float:
+        """Pixels that the network renders for the first ``tiles`` tiles, those of one level taken as equal."""
+        starts = self.pyramid.starts
+        return sum(
+            pixels * min(max(tiles - start, 0) / (end - start), 1)
+            for pixels, start, end in zip(
+                _rendered_pixels(self, resolution, max_scale), starts[:-1], starts[1:], strict=True
+            )
+        )
 
     @property
     def name(self) -> str:
@@ -156,3 +166,9 @@ class ExportSpec:
         """The inverse of :meth:`to_json`. Raises ValueError, KeyError or TypeError for other text."""
         values = json.loads(text)
         return cls(RenderSpec.from_json(json.dumps(values["spec"])), values["kind"], values["tile"])
+
+
+@lru_cache(256)  # asked for with each event of a job; of a warped image, samples are counted
+def _rendered_pixels(export: ExportSpec, resolution: int, max_scale: float) -> tuple[int, ...]:
+    """Pixels that the network renders for each level."""
+    return tuple(level.rendered_pixels(resolution, max_scale) for level in export._levels)

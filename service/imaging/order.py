@@ -7,7 +7,7 @@ from service.imaging.export_spec import ExportSpec, Kind
 from service.imaging.video_spec import VideoKind, VideoSpec
 
 Order = ExportSpec | VideoSpec
-"""Both have ``kind``, ``name``, ``spec``, ``size``, ``tiles``, ``pixels``, ``tile_name`` and ``to_json``."""
+"""Both have ``kind``, ``name``, ``spec``, ``size``, ``tiles``, ``pixels``, ``work``, ``tile_name`` and ``to_json``."""
 
 OrderKind = Literal[Kind, VideoKind]
 

@@ -135,6 +135,10 @@ class VideoSpec:
         total = sum(self.viewport(time).rendered_pixels(resolution, max_scale) for time in sampled)
         return math.ceil(total / len(sampled) * len(times)) * self.cells
 
+    def work(self, tiles: int, _resolution: int, _max_scale: float = 1.0) -> float:
+        """Pixels of the first ``tiles`` groups."""
+        return min(tiles * self._group, self.timeline.frames) * self.frame_pixels
+
     def walks(self, styles: StylesOf) -> list[Walk]:
         """The latents of each cell over time. ``styles`` are the network's."""
         keyframes = self.timeline.keyframes

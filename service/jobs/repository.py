@@ -5,12 +5,14 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from operator import add
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
 from model.errors import InputError
 from service.jobs.job import Job
+from service.jobs.pace import WINDOW
 from service.jobs.status import STATES, UNFINISHED, State, Status, WebhookState
 from service.runtime.redis import register_script
 from service.runtime.redis_keys import (
@@ -27,8 +29,9 @@ from service.runtime.redis_keys import (
 
 logger = logging.getLogger(__name__)
 
-RATE_EVENTS = 64
-"""Number of latest events from which a job's rate is computed."""
+LATEST_EVENTS, WINDOW_EVENTS = 64, 3
+"""Events from which a job's pace is computed: the latest, and the first within pace.WINDOW, among which there is a
+tile's also at the job's beginning. A fast job has hundreds a second."""
 
 
 class UnknownJobError(InputError):
@@ -238,18 +241,30 @@ class JobRepository:
 
     async def _statuses(self, ids: Sequence[str]) -> list[Status]:
         async with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.time()
             for job_id in ids:
                 pipeline.hgetall(job_key(job_id))
-                pipeline.xrevrange(job_events_key(job_id), count=RATE_EVENTS)
-            answers = await pipeline.execute()
+                pipeline.xrevrange(job_events_key(job_id), count=LATEST_EVENTS)
+            (seconds, microseconds), *answers = await pipeline.execute()
+        latest = [events[::-1] for events in answers[1::2]]
+        earlier = await self._earlier_events(ids, latest)
         statuses = []
-        for job_id, fields, events in zip(ids, answers[::2], answers[1::2], strict=True):
+        for job_id, fields, events in zip(ids, answers[::2], map(add, earlier, latest), strict=True):
             if fields:
                 try:
-                    statuses.append(Status.from_redis(job_id, fields, events))
+                    statuses.append(Status.from_redis(job_id, fields, events, seconds + microseconds / 1e6))
                 except (ValueError, KeyError, TypeError) as error:  # perhaps a newer gateway wrote it
                     logger.warning("job %s cannot be read: %r", job_id, error)
         return statuses
+
+    async def _earlier_events(self, ids: Sequence[str], latest: Sequence[list[Any]]) -> list[list[Any]]:
+        """Of each job the first of the events within pace.WINDOW of its last one, without those in ``latest``."""
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            for job_id, events in zip(ids, latest, strict=True):
+                start = int(events[-1][0].partition(b"-")[0]) - round(1000 * WINDOW) if events else 0
+                pipeline.xrange(job_events_key(job_id), min=max(start, 0), count=WINDOW_EVENTS)
+            found = await pipeline.execute()
+        return [[event for event in first if event not in events] for first, events in zip(found, latest, strict=True)]
 
 
 def _list_key(state: State | None, owner: str | None) -> str:

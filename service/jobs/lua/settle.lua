@@ -12,8 +12,7 @@ if tile == tonumber(total) then
 end
 if state == 'queued' then set_state(id, 'running') end
 if redis.call('SETBIT', key(id, 'tiles'), tile, 1) == 0 then
-    redis.call('HINCRBY', key(id), 'done', 1)
-    add_event(id, 'tile', tile)
+    add_event(id, 'tile', tile, 'done', redis.call('HINCRBY', key(id), 'done', 1))
 end
 local next, open, done = unpack(redis.call('HMGET', key(id), 'next', 'open', 'done'))
 if tonumber(next) < tonumber(total) then add_waiting(id) -- a job that an earlier version has queued in part

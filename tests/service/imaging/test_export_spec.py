@@ -1,5 +1,6 @@
 """Orders: their text, their limits, and the tiles that they are cut into."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,19 @@ def test_an_order_survives_its_text(export: ExportSpec) -> None:
 @given(orders(), orders())
 def test_texts_are_equal_exactly_where_orders_are(one: ExportSpec, other: ExportSpec) -> None:
     assert (one.to_json() == other.to_json()) == (one == other)
+
+
+@given(orders(), st.integers(2, 64), st.sampled_from((1.0, 4.0)))
+def test_the_work_of_all_tiles_is_that_of_their_levels(export: ExportSpec, resolution: int, max_scale: float) -> None:
+    network = resolution, max_scale
+    ends = [export.work(tiles, *network) for tiles in export.pyramid.starts]
+    assert ends == sorted(ends)
+    assert ends[0] == 0
+    assert ends[-1] == pytest.approx(export.rendered_pixels(*network))
+    last = export.tiles - 1  # a tile of the largest level
+    viewport = export.tile_spec(last).viewport
+    share = export.pyramid.levels[-1].tiles * (export.work(export.tiles, *network) - export.work(last, *network))
+    assert share == pytest.approx(replace(viewport, crop=export.spec.viewport.crop).rendered_pixels(*network), rel=1e-6)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"kind": "dzi", "tile": 64, "spec": {}}'])

@@ -1,6 +1,5 @@
 """The rules of jobs on a real queue server, without workers: what is queued when, and what counts."""
 
-import asyncio
 import random
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from service.jobs.tile_tasks import TileTask, TileTasks
 from service.queue.consumer import Consumer
 from service.runtime.redis_keys import DEAD, TILES
 from tests.service.jobs.stand_in import make_job, take_tiles
+from tests.service.waiting import LONG
 
 pytestmark = pytest.mark.anyio
 
@@ -226,21 +226,22 @@ async def test_jobs_are_listed_from_the_newest_and_counted(repository: JobReposi
     assert await repository.ids() == {job.id for job in jobs}
 
 
-async def test_the_rate_is_that_of_what_is_being_done(redis: "Redis", repository: JobRepository) -> None:
-    job, tasks = make_job(DIGEST, "png"), TileTasks(redis)
+async def test_marks_are_those_of_what_is_being_done(redis: "Redis", repository: JobRepository) -> None:
+    job, tasks = make_job(DIGEST, "png", size=(1024, 512)), TileTasks(redis)  # 128 tiles
     await repository.create(job)
-    for task in await take_tiles(redis, 100):
+    for task in await take_tiles(redis, 127):
         await tasks.settle(task)
+    status = await repository.status(job.id)
+    assert [mark.work for mark in status.marks] == [1, *range(64, 128)]  # the first and the latest
+    times = [mark.time for mark in status.marks]
+    assert [*times, status.now] == sorted([*times, status.now])
+    assert status.now - times[0] < LONG
+    await tasks.settle((await take_tiles(redis, 100))[0])
     (finishing,) = await take_tiles(redis, 100)
-    status = await repository.status(job.id)
-    assert (status.rate, status.left) == (None, status.total)
+    assert (await repository.status(job.id)).marks == []
     for stored in (9, 18, 2, 4, 12):  # the worker of the first two was killed
-        await asyncio.sleep(0.01)
         assert await tasks.advance(finishing, stored)
-    status = await repository.status(job.id)
-    assert status.left == status.total - 12
-    assert status.rate is not None
-    assert 0 < status.rate <= 10 / 0.02
+    assert [mark.work for mark in (await repository.status(job.id)).marks] == [2, 4, 12]
     await repository.cancel(job.id)
     assert not await tasks.advance(finishing, 14)
     await tasks.retry(finishing, 0)

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from service.gateway.routes import job_events
+from service.jobs import pace
 from service.jobs.repository import JobRepository
 from service.jobs.status import State, Status
 from service.jobs.tile_tasks import TileTask, TileTasks
@@ -85,14 +86,29 @@ def test_an_event_that_cannot_be_is_refused(gateway: RunningGateway) -> None:
     assert (answer.status_code, answer.json()["field"]) == (422, "last-event-id")
 
 
-def test_what_is_left_of_the_last_file_is_estimated(gateway: RunningGateway) -> None:
+def test_what_is_left_of_the_last_file_is_estimated(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "KNOWN_SECONDS", 0.5)
     job = order(gateway, output="tiff").json()
 
     settle(gateway, job["id"], job["tiles_total"])
     finishing = TileTask(b"0-1", job["id"], job["tiles_total"], tries=0)
     assert 0 <= gateway.http.get(job["links"]["self"]).json()["eta_seconds"] < 1  # of a small file
-    for tiles in (5, 10):
+    for tiles in (2, 4, 6, 8):
         call(gateway, TileTasks(gateway.app_state.jobs.redis).advance(finishing, tiles))
         time.sleep(0.2)
     described = gateway.http.get(job["links"]["self"]).json()
-    assert described["eta_seconds"] >= 0.2 * (job["tiles_total"] - 10) / 5
+    assert described["eta_seconds"] >= round(0.2 * (job["tiles_total"] - 8) / 2 - 0.2, 1)
+
+
+def test_what_is_left_is_counted_in_pixels(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first tiles, of levels of a few pixels, take less than those that are left."""
+    monkeypatch.setattr(pace, "KNOWN_SECONDS", 0.3)
+    job = order(gateway).json()
+    for _ in range(4):
+        assert gateway.http.get(job["links"]["self"]).json()["eta_seconds"] is None  # no worker tells its speed
+        settle(gateway, job["id"], 1)
+        time.sleep(0.15)
+    estimate = gateway.http.get(job["links"]["self"]).json()["eta_seconds"]
+    export, resolution = order_of(gateway, job["id"]), gateway.checkpoints["pattern"].config.resolution
+    first, stored, total = (export.work(tiles, resolution) for tiles in (1, 4, job["tiles_total"]))
+    assert estimate > 0.3 * (total - stored) / (stored - first) > 2 * 0.15 * job["tiles_total"]
