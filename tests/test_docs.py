@@ -43,6 +43,7 @@ NOT_RUN = {
     r"creps (dataset|train) .* data/large.zip": "tests/model/training/test_patches.py takes these steps, too",
     r"npx openapi-typescript|openapi-python-client": "tests/service/gateway/test_generated_clients.py runs them",
     r"creps evaluate .* data/large.zip": "tests/model/evaluation/test_detail.py draws such figures of tiny networks",
+    r"creps evaluate .* --zoom-video": "takes minutes; tests/service/commands/test_zoom_video.py renders a short one",
     r"torchrun ": "needs eight GPUs; tests/model/training/test_distributed.py uses two processes on a CPU",
 }
 """Commands that are not run, and why."""

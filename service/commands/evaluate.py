@@ -1,9 +1,10 @@
-"""``creps evaluate``: quality metrics of a checkpoint, and a figure that compares zooms with Lanczos upscaling."""
+"""``creps evaluate``: quality metrics of a checkpoint; a figure and a video beside Lanczos upscaling."""
 
 import json
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,15 @@ from model.util.arguments import ArgumentParser
 from model.util.files import write_atomically
 from model.viewport import Viewport
 from service.commands.options import add_checkpoint, check_output
+from service.imaging.video import find_kind
+from service.imaging.video_spec import KINDS_BY_SUFFIX
 from service.models.catalog import open_checkpoint
 
 if TYPE_CHECKING:
     from kernels.renderer import Renderer
     from model.evaluation.evaluation import Evaluation
     from model.evaluation.image_sets import Sampler
+    from model.evaluation.size_zoom import SizeZoom
 
 UNITS = {"scale": "dB", "eqt": "dB", "eqr": "dB", "spectra": "dB", "edges": "px"}
 
@@ -43,13 +47,17 @@ def main(arguments: Sequence[str]) -> None:
     metrics = _split(options.metrics)
     if options.spectra_figure is not None and "spectra" not in metrics:
         metrics.append("spectra")
-    if not metrics and options.figure is None:
-        raise InputError("metrics", f"must be some of {', '.join(METRICS)}, unless --figure is given")
+    if not metrics and options.figure is None and options.zoom_video is None:
+        raise InputError("metrics", f"must be some of {', '.join(METRICS)}, unless --figure or --zoom-video is given")
     checkpoint = open_checkpoint(options.checkpoint)
     compared = _open_compared(options, checkpoint)
-    for name, path in (("json", options.json), ("figure", options.figure), ("spectra-figure", options.spectra_figure)):
-        if path is not None:
+    for name in ("json", "figure", "spectra-figure", "zoom-video"):
+        if (path := getattr(options, name.replace("-", "_"))) is not None:
             check_output(name, path)
+    if options.zoom_video is not None:
+        find_kind("zoom-video", options.zoom_video)
+        if not 0 <= options.zoom_seed < options.count:
+            raise InputError("zoom-seed", f"must be from 0 to {options.count - 1:,} (--count), not {options.zoom_seed}")
     if options.spectra_figure is not None:
         check_matplotlib("spectra-figure")
 
@@ -63,14 +71,22 @@ def main(arguments: Sequence[str]) -> None:
     renderer = Renderer(checkpoint, options.device)
     sampler = _make_sampler(renderer, evaluation, options.psi)
     values = evaluation.measure(sampler)
-    print(_as_text(evaluation, values))
+    if values:
+        print(_as_text(evaluation, values))
+    zoom = None
+    if options.zoom_video is not None:
+        from model.evaluation.size_zoom import SizeZoom
+
+        zoom = SizeZoom(sampler, options.zoom_seed, checkpoint.config.resolution)
     if options.json is not None:
-        write_atomically(options.json, _as_json(options, renderer, evaluation, values))
+        write_atomically(options.json, _as_json(options, renderer, evaluation, values, zoom))
     networks = {_label(checkpoint): sampler}
     if compared is not None:
         other = _make_sampler(Renderer(compared, options.device), evaluation, options.psi)
         networks = {_label(compared, unlike=checkpoint): other} | networks
     _write_figures(options, networks, checkpoint.config.resolution, evaluation)
+    if zoom is not None:
+        _write_zoom_video(options.zoom_video, zoom)
 
 
 def _open_compared(options: Namespace, checkpoint: Checkpoint) -> Checkpoint | None:
@@ -101,6 +117,14 @@ def _write_figures(
         spectra = {name: patches.spectra(sampler) for name, sampler in networks.items()}
         content = plot_spectra({"data": patches.real_spectra} | spectra, patches.side)
         write_atomically(options.spectra_figure, content)
+
+
+def _write_zoom_video(path: Path, zoom: "SizeZoom") -> None:
+    from model.evaluation.size_zoom import FPS, HEIGHT, WIDTH
+    from service.imaging.local_video import write_images
+
+    write_images(find_kind("zoom-video", path), zoom.frames(), len(zoom.sizes), FPS, path)
+    print(f"{path}: {len(zoom.sizes)} frames of {WIDTH}×{HEIGHT} pixels, {path.stat().st_size:,} bytes")
 
 
 def _label(checkpoint: Checkpoint, unlike: Checkpoint | None = None) -> str:
@@ -140,6 +164,13 @@ def _parser() -> ArgumentParser:
         metavar="PNG",
         help="plot the spectra of the metric spectra, with the data's",
     )
+    add(
+        "--zoom-video",
+        type=Path,
+        metavar="FILE",
+        help=f"render a zoom through the image's sizes beside its enlargement; ends in .{', .'.join(KINDS_BY_SUFFIX)}",
+    )
+    add("--zoom-seed", type=int, default=0, metavar="SEED", help="the seed of --zoom-video (default: 0)")
     add("--compare", metavar="CHECKPOINT", help="another network that the figures show, too")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     add("--batch", type=int, default=32, metavar="N", help="images at once, fewer if they are large (default: 32)")
@@ -206,7 +237,13 @@ def _as_text(evaluation: "Evaluation", values: dict[str, float]) -> str:
     return "\n".join(f"{name:12} {shown(name, value):>10}   {measured(name)}" for name, value in values.items())
 
 
-def _as_json(options: Namespace, renderer: "Renderer", evaluation: "Evaluation", values: dict[str, float]) -> bytes:
+def _as_json(
+    options: Namespace,
+    renderer: "Renderer",
+    evaluation: "Evaluation",
+    values: dict[str, float],
+    zoom: "SizeZoom | None",
+) -> bytes:
     data = evaluation.data
     report: dict[str, Any] = {
         "checkpoint": renderer.checkpoint.name,
@@ -228,6 +265,8 @@ def _as_json(options: Namespace, renderer: "Renderer", evaluation: "Evaluation",
         report["patches"] = {"count": evaluation.count, "size": data.resolution, "scales": patches.scales}
     if any(name in values for name in PAIR_METRICS):
         report["scale"] = {"count": evaluation.scale_count, "size": evaluation.scale_size, "grid": "centers"}
+    if zoom is not None:
+        report["zoom"] = {"seed": options.zoom_seed, "curve": [asdict(agreement) for agreement in zoom.curve]}
     return (json.dumps(report, indent=2) + "\n").encode()
 
 

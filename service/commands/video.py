@@ -29,7 +29,7 @@ from service.commands.options import (
 )
 from service.imaging.local_video import write_video
 from service.imaging.object_store import STORE_ERRORS, reason
-from service.imaging.video import require_pyav
+from service.imaging.video import find_kind
 from service.imaging.video_spec import KINDS_BY_SUFFIX, VideoSpec
 from service.models.catalog import open_checkpoint
 
@@ -73,10 +73,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _resolve(options: Namespace) -> tuple[Checkpoint, VideoSpec]:
     checkpoint = open_checkpoint(options.checkpoint)
-    if (kind := KINDS_BY_SUFFIX.get(options.output.suffix.lower().removeprefix("."))) is None:
-        suffixes = ", ".join(f".{suffix}" for suffix in KINDS_BY_SUFFIX)
-        raise InputError("output", f"must end in one of {suffixes}, not {options.output.name}")
-    require_pyav(kind)
+    kind = find_kind("output", options.output)
     check_output("output", options.output)
     resolution = checkpoint.config.resolution
     width, height = options.size or (resolution, resolution)

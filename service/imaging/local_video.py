@@ -1,7 +1,9 @@
 """Videos rendered in this process, without a queue."""
 
+import io
+import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -11,11 +13,12 @@ from numpy.typing import NDArray
 
 from model.latents.latent import Latent
 from model.spec import RenderSpec
+from model.util.files import new_file
 from service.imaging.atomic_move import folder_beside, move_file
 from service.imaging.object_store import Store, open_store
 from service.imaging.scene import Scene, perceived_times, proxy_batches
-from service.imaging.video import join_groups, open_group, upload, write_frames
-from service.imaging.video_spec import VideoSpec
+from service.imaging.video import join, join_groups, open_encoder, open_group, upload, write_frames
+from service.imaging.video_spec import GROUP_FRAMES, VideoKind, VideoSpec
 
 _UNFINISHED = "video"
 """Subfolder of the temporary folder for the groups."""
@@ -43,6 +46,24 @@ def write_video(video: VideoSpec, renderer: Renderer, output: Path, progress: Ca
                 _write_group(scene, group, renderer, store, encoder, progress)
         join_groups(video, store, _UNFINISHED, lambda groups: None)
         move_file(folder / _UNFINISHED / video.name, output)
+
+
+def write_images(kind: VideoKind, images: Iterable[NDArray[np.uint8]], count: int, fps: float, output: Path) -> None:
+    """Write so many images [H, W, 3], all of a size, as the frames of a video. Raises OSError."""
+
+    def groups() -> Iterator[bytes]:
+        rest = iter(images)
+        while group := list(itertools.islice(rest, GROUP_FRAMES[1])):
+            file = io.BytesIO()
+            height, width, _ = group[0].shape
+            writer = open_encoder(kind, file, fps, width, height)
+            for image in group:
+                writer.write(image)
+            writer.close()
+            yield file.getvalue()
+
+    with new_file(output) as file:
+        join(kind, groups(), file, fps, count)
 
 
 def make_scene(video: VideoSpec, renderer: Renderer) -> Scene:

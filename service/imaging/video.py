@@ -1,9 +1,10 @@
 """Video files: groups of frames as objects of a store, joined into the file of a VideoSpec."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from os import SEEK_END
+from pathlib import Path
 from typing import IO, Protocol, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from obstore.store import S3Store
 from model.errors import InputError
 from service.imaging import animation, ffmpeg
 from service.imaging.object_store import Store, open_writer
-from service.imaging.video_spec import NEED_PYAV, VideoKind, VideoSpec
+from service.imaging.video_spec import KINDS_BY_SUFFIX, NEED_PYAV, VideoKind, VideoSpec
 
 Progress = Callable[[int], object]
 """Called with the number of groups added since the last call. An exception ends the work and leaves no file."""
@@ -45,17 +46,31 @@ def has_pyav() -> bool:
     return find_spec("av") is not None
 
 
-def require_pyav(kind: VideoKind) -> None:
+def require_pyav(kind: VideoKind, field: str = "output") -> None:
     """Raise InputError if a video of this kind cannot be encoded here."""
     if kind in NEED_PYAV and not has_pyav():
-        raise InputError("output", f"{kind} needs PyAV: pip install 'creps-serve[video]'")
+        raise InputError(field, f"{kind} needs PyAV: pip install 'creps-serve[video]'")
+
+
+def find_kind(field: str, path: Path) -> VideoKind:
+    """The kind of a file by its suffix. Raises InputError if there is none, or it cannot be encoded here."""
+    if (kind := KINDS_BY_SUFFIX.get(path.suffix.lower().removeprefix("."))) is None:
+        suffixes = ", ".join(f".{suffix}" for suffix in KINDS_BY_SUFFIX)
+        raise InputError(field, f"must end in one of {suffixes}, not {path.name}")
+    require_pyav(kind, field)
+    return kind
 
 
 def open_group(video: VideoSpec, file: IO[bytes]) -> GroupWriter:
     """A writer of a group of frames."""
-    if video.kind == "apng" or video.kind == "webp":
-        return animation.GroupWriter(video.kind, file)
-    return ffmpeg.GroupWriter(video.kind, file, video.timeline.fps, *video.size)
+    return open_encoder(video.kind, file, video.timeline.fps, *video.size)
+
+
+def open_encoder(kind: VideoKind, file: IO[bytes], fps: float, width: int, height: int) -> GroupWriter:
+    """A writer of a group of frames of this size."""
+    if kind == "apng" or kind == "webp":
+        return animation.GroupWriter(kind, file)
+    return ffmpeg.GroupWriter(kind, file, fps, width, height)
 
 
 def write_frames(video: VideoSpec, writer: GroupWriter, cells: Sequence[NDArray[np.uint8]]) -> None:
@@ -82,12 +97,16 @@ def join_groups(video: VideoSpec, store: Store, folder: str, progress: Progress)
     """
     frames = video.timeline.frames
     with tempfile.TemporaryFile() as file:
-        groups = _groups(video, store, folder, progress)
-        if video.kind == "apng" or video.kind == "webp":
-            animation.join(video.kind, groups, cast(IO[bytes], file), video.timeline.fps, frames)
-        else:
-            ffmpeg.join(video.kind, groups, cast(IO[bytes], file), video.timeline.fps, frames)
+        join(video.kind, _groups(video, store, folder, progress), cast(IO[bytes], file), video.timeline.fps, frames)
         upload(store, f"{folder}/{video.name}", cast(IO[bytes], file), VIDEO_TYPES[video.kind])
+
+
+def join(kind: VideoKind, groups: Iterable[bytes], file: IO[bytes], fps: float, frames: int) -> None:
+    """Write groups, of so many frames in all, as one file. Only one group is held at a time."""
+    if kind == "apng" or kind == "webp":
+        animation.join(kind, groups, file, fps, frames)
+    else:
+        ffmpeg.join(kind, groups, file, fps, frames)
 
 
 def _groups(video: VideoSpec, store: Store, folder: str, progress: Progress) -> Iterator[bytes]:
