@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
@@ -92,8 +92,11 @@ class Client:
         """Render an image, with a random seed if none is given."""
         return _run(self._api.image(**picture))
 
-    def images(self, seeds: str, **picture: Unpack[Picture]) -> dict[int, Image | ServiceError]:
-        """Render seeds such as ``0-15,40`` in one request. Those that failed have their error in place of an image."""
+    def images(self, seeds: str | Sequence[int], **picture: Unpack[Picture]) -> dict[int, Image | ServiceError]:
+        """Render seeds such as ``[3, 7]`` or ``"0-15,40"`` in one request.
+
+        Those that failed have their error in place of an image.
+        """
         return _run(self._api.images(seeds, **picture))
 
     def sheet(self, image: Picture, x: Axis, y: Axis | None = None) -> Image:

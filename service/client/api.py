@@ -5,7 +5,7 @@ import json
 import time
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
@@ -68,8 +68,8 @@ class Api(ABC):
             response.content, headers["Content-Type"], None if seed is None else int(seed), headers["X-Creps-Digest"]
         )
 
-    async def images(self, seeds: str, **picture: Unpack[Picture]) -> dict[int, Image | ServiceError]:
-        body = picture | {"seeds": seeds}
+    async def images(self, seeds: str | Sequence[int], **picture: Unpack[Picture]) -> dict[int, Image | ServiceError]:
+        body = picture | {"seeds": seeds if isinstance(seeds, str) else list(seeds)}
         response = await self._ask("POST", "/v1/images", json=body, headers={"Accept": "application/zip"})
         return dict(unpack(response))
 

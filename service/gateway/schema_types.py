@@ -19,7 +19,9 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from model.latents.latent import PSI_BOUNDS
+from model.errors import InputError
+from model.latents.latent import MAX_SEED, PSI_BOUNDS
+from model.latents.ranges import MAX_SEEDS, parse_seeds
 from model.spec import Format, ImageFormat
 from service.imaging.encode import IMAGE_FORMATS_BY_SUFFIX
 
@@ -85,6 +87,42 @@ _CLASS_SCHEMA = {
 }
 Class = Annotated[int | str, PlainValidator(_parse_class), WithJsonSchema(_CLASS_SCHEMA)]
 """Digits are a number, also in a string."""
+
+
+def _parse_seeds(value: object) -> tuple[int, ...]:
+    if isinstance(value, str):
+        try:
+            return parse_seeds("seeds", value)
+        except InputError as error:
+            raise ValueError(error.message) from None
+    if not isinstance(value, list):
+        raise ValueError("must be a list of seeds, or numbers and ranges in a string like 0-3,7")
+    if not 1 <= len(value) <= MAX_SEEDS:
+        raise ValueError(f"must be a list of 1 to {MAX_SEEDS} seeds, not {len(value)}")
+    seeds = [_parse_integer(seed) for seed in value]
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"must be integers from 0 to {MAX_SEED}, not {seed!r:.40}")
+    return tuple(seeds)  # type: ignore[arg-type]
+
+
+_SEEDS_SCHEMA = {
+    "anyOf": [
+        {
+            "type": "string",
+            "maxLength": 4096,
+            "pattern": r"^[0-9]{1,10}(-[0-9]{1,10})?(,[0-9]{1,10}(-[0-9]{1,10})?)*$",
+        },
+        {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+            "minItems": 1,
+            "maxItems": MAX_SEEDS,
+        },
+    ]
+}
+Seeds = Annotated[tuple[int, ...], PlainValidator(_parse_seeds), WithJsonSchema(_SEEDS_SCHEMA)]
+"""A list, or ranges as StyleGAN's tools write them."""
 
 
 Psi = Annotated[Number, Field(ge=PSI_BOUNDS[0], le=PSI_BOUNDS[1])]

@@ -24,6 +24,7 @@ from service.gateway.schema_types import (
     Psi,
     QueryInteger,
     QueryNumber,
+    Seeds,
     StrictModel,
     both_names,
 )
@@ -141,13 +142,11 @@ class StoreRequest(LatentRequest):
 class ImagesRequest(ImageRequest):
     """An image or, with `seeds`, several."""
 
-    seeds: str | None = Field(
+    seeds: Seeds | None = Field(
         None,
-        max_length=4096,
-        pattern=r"^[0-9]{1,10}(-[0-9]{1,10})?(,[0-9]{1,10}(-[0-9]{1,10})?)*$",
-        description="several images that differ in their seeds, such as `0-15,40`, in a zip, multipart/mixed or one "
-        "contact sheet, as `Accept` says; excludes `seed` and `latent`",
-        examples=["0-15,40"],
+        description="several images that differ in their seeds, such as `[3, 7, 40]` or `0-15,40`, in a zip, "
+        "multipart/mixed or one contact sheet, as `Accept` says; excludes `seed` and `latent`",
+        examples=["0-15,40", [3, 7, 40]],
     )
 
 

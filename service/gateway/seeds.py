@@ -1,6 +1,7 @@
 """Images of several seeds in one answer."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 from uuid import uuid4
@@ -11,7 +12,6 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from model.errors import InputError
-from model.latents.ranges import parse_seeds
 from model.spec import FORMATS, Encoding, Format, ImageFormat
 from service.gateway import http_cache
 from service.gateway.image_batch import (
@@ -37,12 +37,12 @@ BATCH_CONTENT: dict[str, Any] = {"application/zip": _BINARY, "multipart/mixed": 
 _OFFERED = (*BATCH_CONTENT, *(f"image/{name}" for name in FORMATS))
 
 
-async def draw_seeds(body: ImagesRequest, seeds: str, request: Request, app_state: AppState) -> Response:
+async def draw_seeds(body: ImagesRequest, seeds: Sequence[int], request: Request, app_state: AppState) -> Response:
     """The images of all seeds, as the Accept header says. Raises InputError, and the first error if all fail."""
     for name in ("seed", "latent"):
         if getattr(body, name) is not None:
             raise InputError("seeds", f"cannot be combined with {name}")
-    numbers = tuple(dict.fromkeys(parse_seeds("seeds", seeds)))
+    numbers = tuple(dict.fromkeys(seeds))
     media_type = _negotiate(request, body.format)
     first = await resolve_request(body.model_copy(update={"seed": numbers[0]}), app_state)
     check_batch([first] * len(numbers), app_state, "seeds")

@@ -61,6 +61,25 @@ def test_a_zip_with_a_manifest(gateway: RunningGateway, accept: str) -> None:
         assert files[name] == gateway.image(f"plain/{seed}.webp", width=20, height=10).content
 
 
+@pytest.mark.parametrize("seeds", ["3,0-1", [3, 0, 1], [3.0, 0, 1, 3]])
+def test_seeds_are_a_list_or_ranges(gateway: RunningGateway, seeds: Any) -> None:
+    manifest = json.loads(unzip(post(gateway, seeds=seeds))["manifest.json"])
+    assert [entry["seed"] for entry in manifest["images"]] == [3, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "detail"),
+    [
+        ([1, "2-3"], "must be integers from 0 to 4294967295, not '2-3'"),
+        ([], "must be a list of 1 to 4096 seeds, not 0"),
+        (3, "must be a list of seeds, or numbers and ranges in a string like 0-3,7"),
+        ("5-2", "has a range that ends before it begins: 5-2"),
+    ],
+)
+def test_the_error_tells_what_seeds_may_be(gateway: RunningGateway, seeds: Any, detail: str) -> None:
+    assert detail in post(gateway, seeds=seeds).json()["detail"]
+
+
 def test_parts(gateway: RunningGateway) -> None:
     response = post(gateway, "multipart/mixed")
     message = message_from_bytes(
@@ -134,7 +153,15 @@ def test_more_than_wait_at_once(gateway: RunningGateway) -> None:
         ({"seeds": "3-1"}, 422, "seeds"),
         ({"seeds": "0-1000000"}, 422, "seeds"),
         ({"seeds": "4294967296"}, 422, "seeds"),
-        ({"seeds": [1, 2]}, 422, "seeds"),
+        ({"seeds": []}, 422, "seeds"),
+        ({"seeds": [1, -2]}, 422, "seeds"),
+        ({"seeds": [1, 2**32]}, 422, "seeds"),
+        ({"seeds": [1, "2-3"]}, 422, "seeds"),
+        ({"seeds": [1, True]}, 422, "seeds"),
+        ({"seeds": [1, 2.5]}, 422, "seeds"),
+        ({"seeds": [1] * 4097}, 422, "seeds"),
+        ({"seeds": 3}, 422, "seeds"),
+        ({"seeds": {"from": 0}}, 422, "seeds"),
         ({"class": 1}, 422, "class"),
         ({"seeds": "0-3", "width": 600, "height": 600}, 413, "seeds"),
     ],
