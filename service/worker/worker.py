@@ -13,48 +13,36 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any
 from uuid import uuid4
 
-from numpy.typing import NDArray
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from model.spec import RenderSpec
 from model.util.cpus import available_cpus
 from service.imaging.metadata import encode_image
 from service.imaging.object_store import Store
 from service.imaging.video import has_pyav
 from service.jobs.tile_tasks import TileTask
 from service.models.catalog import Catalog
-from service.queue.consumer import HEARTBEAT_TIMEOUT, BatchLimit, Consumer, QueuedRender, QueueEntry
-from service.queue.messages import RenderFailed, RenderRequest, Reply, ReplyHeader, WorkerInfo, WorkerState
+from service.queue.consumer import HEARTBEAT_TIMEOUT, Consumer, QueuedRender, QueueEntry
+from service.queue.messages import RenderFailed, WorkerInfo, WorkerState
 from service.runtime import worker_metrics as metrics
 from service.runtime.logs import log_context
-from service.runtime.metrics import labelled
 from service.runtime.redis import stop_task
-from service.runtime.redis_keys import BATCH, IMAGES, TILES
 from service.runtime.tracing import record_span
+from service.worker.batch_reader import BatchReader
 from service.worker.direction_finder import DirectionFinder
-from service.worker.encoders import as_ready
 from service.worker.group_renderer import GroupRenderer
 from service.worker.model_cache import CPU_BYTES, Load, ModelCache
 from service.worker.projection_runner import ProjectionRunner
-from service.worker.render_executor import DeviceLostError, Outcome, Outcomes, PixelArray, RenderExecutor, to_failure
+from service.worker.render_executor import DeviceLostError, Outcome, Outcomes, RenderExecutor
+from service.worker.responder import Encode, Responder
 from service.worker.tile_processor import Tile, TileProcessor
 
 logger = logging.getLogger(__name__)
 
 CPU_BATCH, GPU_BATCH = 8, 32
 """Default limits of images in a batch, which takes what waits. Its first image waits for its last: long, on a CPU."""
-
-BATCH_PIXELS = 1 << 22
-"""Pixels of one batch. More at once would only be kept from other workers."""
-
-READ_AHEAD_SECONDS = 0.003
-"""The next batch is read this long before the current one is expected to be rendered, so that the device does not wait
-for Redis. Earlier, it would be smaller, and kept from other workers; after shorter batches it is read when they end."""
 
 BEATS = 4
 """Heartbeats, and searches for dead workers, within the heartbeat timeout."""
@@ -67,9 +55,6 @@ REFRESH_SECONDS = 2.0
 
 STALL_TIMEOUT = 60.0
 """Seconds after which a blocked event loop counts as stalled. Everything that it waits for, Redis too, ends sooner."""
-
-TILE_SECONDS, MAX_TILES = 0.5, 64
-"""Rendering time of one batch of tiles, estimated from the slowest model's speed, and its largest number of tiles."""
 
 ENCODERS = available_cpus() + 4
 """Encoding threads: more than one per CPU, so that a few large images do not hold up small ones."""
@@ -100,13 +85,11 @@ class Worker:
         model_bytes: int = CPU_BYTES,
         heartbeat_timeout: float = HEARTBEAT_TIMEOUT,
         synchronize: Callable[[], object] = lambda: None,
-        encode: Callable[[PixelArray, RenderSpec], bytes] = encode_image,
+        encode: Encode = encode_image,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
         self._device = device
-        self._batch_limit = batch_limit
         self._beat_seconds = heartbeat_timeout / BEATS
-        self._encode = encode
         self._consumer = Consumer(redis, self.id, heartbeat_timeout)
         self._catalog = catalog
         self._models = ModelCache(catalog, load, model_bytes)
@@ -115,9 +98,6 @@ class Worker:
         self._stopping = asyncio.Event()
         self._device_lost: DeviceLostError | None = None
         self._finishing: asyncio.Task[None] | None = None
-        self._ahead: asyncio.Task[list[QueueEntry]] | None = None
-        self._ahead_timer: asyncio.TimerHandle | None = None
-        self._next_claim = 0.0
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="encode")
         self._directions = DirectionFinder(redis, catalog, store, self.id)
         self._projections = ProjectionRunner(redis, catalog, store)
@@ -125,6 +105,10 @@ class Worker:
         self._tiles = TileProcessor(
             redis, store, lambda task: self._consumer.release([task]), self.id, self._encoders, groups
         )
+        self._reader = BatchReader(
+            self._consumer, self._models, self._tiles, images=batch_limit, claim_seconds=self._beat_seconds
+        )
+        self._responder = Responder(self._consumer, encode, self._encoders, ENCODERS, self._models.arithmetics)
 
     def stop(self) -> None:
         """Reads no more from the queue. :meth:`run` returns when everything that is held has been answered."""
@@ -158,7 +142,7 @@ class Worker:
                     self._device_lost = error
                     logger.critical("%s is lost, this worker ends: %s", self._device, error)
                     with contextlib.suppress(RedisError):
-                        self._consumer.release(await self._take_ahead())
+                        self._consumer.release(await self._reader.take_ahead())
                         await self._consumer.count_lost_device()
                 await self._finished()
                 await self._tiles.stop()
@@ -197,34 +181,17 @@ class Worker:
                     await asyncio.wait_for(self._stopping.wait(), pause)
                 pause = min(2 * pause, MAX_PAUSE)
         with contextlib.suppress(RedisError):
-            if batch := await self._take_ahead():
+            if batch := await self._reader.take_ahead():
                 await self._serve(batch)
 
     async def _serve_once(self) -> None:
-        """Serves an entry of a dead worker, or the next batch. Returns after a short while where there is none."""
-        if batch := await self._take_ahead():
-            await self._serve(batch)
-            return
-        if time.monotonic() >= self._next_claim:
-            if suspect := await self._consumer.claim_stale():
-                # It may be what killed the other worker, so nothing else is held while it is rendered.
-                await self._finished()
-                await self._serve([suspect])
-                await self._finished()
-                return
-            self._next_claim = time.monotonic() + self._beat_seconds
-        await self._serve(await self._consumer.read(self._limits()))
-
-    def _limits(self) -> dict[str, BatchLimit]:
-        """Limits of one read. Tiles are limited by time, since an image that comes meanwhile waits for them.
-
-        Which model they need is known only when they are read, so the slowest is assumed.
-        """
-        tile_pixels = round(TILE_SECONDS * min(self._models.rates.values(), default=0.0))
-        images = BatchLimit(self._batch_limit, BATCH_PIXELS)
-        if self._tiles.has_groups:
-            return {IMAGES: images, BATCH: images, TILES: BatchLimit(0, 0)}
-        return {IMAGES: images, BATCH: images, TILES: BatchLimit(MAX_TILES, min(max(tile_pixels, 1), BATCH_PIXELS))}
+        """Serves the next batch. Returns after a short while where there is none."""
+        batch = await self._reader.read()
+        if batch.suspect:  # nothing else is held while it is rendered
+            await self._finished()
+        await self._serve(batch.entries)
+        if batch.suspect:
+            await self._finished()
 
     async def _serve(self, batch: Sequence[QueueEntry]) -> None:
         """Renders a batch, and leaves encoding to tasks. Returns when the batch before has been answered."""
@@ -240,7 +207,8 @@ class Worker:
                 metrics.QUEUE_WAIT.observe(max(now - request.submitted, 0.0))
             metrics.RENDER_BATCH_SIZE.observe(len(items))
             started = time.perf_counter()
-            self._read_ahead(items)
+            if not self._stopping.is_set():
+                self._reader.read_ahead(items)
             try:
                 images = await (self._find_styles(items) if _wants_styles(items[0]) else self._render(items))
             except DeviceLostError:
@@ -253,6 +221,13 @@ class Worker:
                 record_span("render", request.traceparent, now, now + seconds, batch_size=len(items))
             await self._finished()
             self._finishing = asyncio.ensure_future(self._finish(list(zip(items, images, strict=True)), seconds))
+
+    async def _select(self, batch: Sequence[QueueEntry]) -> list[WorkItem]:
+        """The items of a batch that must be rendered. The others are dropped."""
+        tasks = [item for item in batch if isinstance(item, TileTask)]
+        tiles = await self._tiles.select(tasks) if tasks else []
+        requests = [item for item in batch if isinstance(item, QueuedRender)]
+        return [*await self._responder.drop_unwanted(requests), *tiles]
 
     async def _render(self, items: Sequence[WorkItem]) -> Outcomes:
         """Renders items of one model, and looks meanwhile whether clients have gone, or jobs have ended."""
@@ -274,51 +249,11 @@ class Worker:
     async def _find_styles(self, items: Sequence[WorkItem]) -> Outcomes:
         return await self._executor.styles([item.spec for item in items], [item.log_fields for item in items])
 
-    def _read_ahead(self, items: Sequence[WorkItem]) -> None:
-        """Reads the next batch of images while ``items`` are rendered, if their time is known, and if nothing else is
-        to be done first."""
-        rate = self._models.rates.get(items[0].spec.model)
-        if rate and time.monotonic() < self._next_claim and not self._stopping.is_set():
-            left = sum(item.spec.viewport.pixels for item in items) / rate - READ_AHEAD_SECONDS
-            if left > 0:
-                self._ahead_timer = asyncio.get_running_loop().call_later(left, self._read_now)
-
-    def _read_now(self) -> None:
-        limits = self._limits() | {TILES: BatchLimit(0, 0)}
-        self._ahead = self._ahead or asyncio.create_task(self._consumer.read_waiting(limits))
-
-    async def _take_ahead(self) -> list[QueueEntry]:
-        """What was read ahead, if anything."""
-        if self._ahead_timer is not None:
-            self._ahead_timer.cancel()
-        if self._ahead is None:
-            return []
-        reading, self._ahead = self._ahead, None
-        return await reading
-
     async def _finished(self) -> None:
         """Waits until the batch before has been answered."""
         if self._finishing:
             await self._finishing
             self._finishing = None
-
-    async def _select(self, batch: Sequence[QueueEntry]) -> list[WorkItem]:
-        """The items of a batch that must be rendered. The others are dropped."""
-        tasks = [item for item in batch if isinstance(item, TileTask)]
-        tiles = await self._tiles.select(tasks) if tasks else []
-        return [*await self._drop_unwanted([item for item in batch if isinstance(item, QueuedRender)]), *tiles]
-
-    async def _drop_unwanted(self, items: Sequence[QueuedRender]) -> list[QueuedRender]:
-        """Drops requests whose clients have gone or whose deadlines have passed, and returns the others."""
-        wanted, unwanted = list[QueuedRender](), list[QueuedRender]()
-        for item in items:
-            (wanted if item.is_wanted() else unwanted).append(item)
-        for item in unwanted:
-            metrics.DROPPED_REQUESTS.labels("cancelled" if item.cancelled else "deadline").inc()
-        if unwanted:
-            with contextlib.suppress(RedisError):  # then they are delivered again, and dropped again
-                await self._consumer.drop(unwanted)
-        return wanted
 
     async def _finish(self, rendered: Sequence[tuple[WorkItem, Outcome]], seconds: float) -> None:
         """Encodes a batch that was rendered in ``seconds``; replies, or stores tiles."""
@@ -326,7 +261,7 @@ class Worker:
         tiles = [(item, image) for item, image in rendered if isinstance(item, Tile)]
         if tiles:
             await asyncio.gather(*(self._finish_tile(*tile) for tile in tiles))
-        await self._reply(requests, seconds)
+        await self._responder.reply(requests, seconds)
 
     async def _finish_tile(self, tile: Tile, image: Outcome) -> None:
         with log_context(**tile.log_fields):
@@ -334,37 +269,6 @@ class Worker:
                 self._tiles.fail(tile.task, str(image), final=image.kind == "invalid")
             else:
                 await self._tiles.save(tile, image)
-
-    async def _reply(self, rendered: Sequence[tuple[QueuedRender, Outcome]], seconds: float) -> None:
-        """Encodes in threads. Replies that are ready at the same time are sent in one transaction."""
-        images = {item.entry: image for item, image in rendered}
-        wanted = await self._drop_unwanted([item for item, _ in rendered])
-        jobs = [partial(self._make_reply, item, images[item.entry], seconds) for item in wanted]
-        async for replies in as_ready(jobs, self._encoders, ENCODERS):
-            try:
-                await self._consumer.reply(replies)
-            except RedisError as error:
-                logger.warning("%d requests could not be answered: %s", len(replies), error)
-
-    def _make_reply(self, item: QueuedRender, image: Outcome, render_seconds: float) -> tuple[QueuedRender, Reply]:
-        """Runs in an encoding thread."""
-        request = item.request
-        if isinstance(image, RenderFailed):
-            return item, (ReplyHeader.of_failure(request.id, image), b"")
-        try:
-            return item, self._encode_reply(request, image, render_seconds)
-        except Exception as error:
-            with log_context(**request.context):
-                return item, (ReplyHeader.of_failure(request.id, to_failure(error)), b"")
-
-    def _encode_reply(self, request: RenderRequest, image: NDArray[Any], render_seconds: float) -> Reply:
-        image_format = request.spec.encoding.format
-        now, started = time.time(), time.perf_counter()
-        content = image.tobytes() if request.wanted == "styles" else self._encode(image, request.spec)
-        seconds = time.perf_counter() - started
-        labelled(metrics.ENCODE_DURATION, image_format).observe(seconds)
-        record_span("encode", request.traceparent, now, now + seconds, format=image_format, bytes=len(content))
-        return ReplyHeader(request.id, render_seconds, seconds, self._models.arithmetics[request.spec.model]), content
 
     async def _heartbeat(self) -> None:
         while True:

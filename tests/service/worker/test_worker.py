@@ -20,6 +20,7 @@ from model.checkpoint import Checkpoint
 from service.queue.client import RenderClient
 from service.queue.messages import DeadlinePassed, RenderFailed, RenderRequest, RenderResult, WorkerInfo
 from service.runtime.redis_keys import DEAD, GROUP, IMAGES, TILES
+from service.worker import batch_reader
 from service.worker import worker as worker_module
 from service.worker.model_cache import CPU_BYTES
 from service.worker.render_executor import DeviceLostError
@@ -103,7 +104,7 @@ async def test_the_next_batch_is_read_while_one_is_rendered(
     redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stand_in, "HEARTBEAT_TIMEOUT", 100 * LONG)  # searches for dead workers come first
-    monkeypatch.setattr(worker_module, "READ_AHEAD_SECONDS", 0.0)  # this renderer takes no time
+    monkeypatch.setattr(batch_reader, "READ_AHEAD_SECONDS", 0.0)  # this renderer takes no time
 
     def submit_large(seed: int) -> "asyncio.Task[RenderResult]":
         return asyncio.create_task(client.render(make_spec(checkpoint.digest, seed, 256, 256), LONG))
@@ -125,7 +126,7 @@ async def test_what_was_read_ahead_is_answered_before_the_worker_stops(
     redis: "Redis", client: RenderClient, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stand_in, "HEARTBEAT_TIMEOUT", 100 * LONG)
-    monkeypatch.setattr(worker_module, "READ_AHEAD_SECONDS", 0.0)
+    monkeypatch.setattr(batch_reader, "READ_AHEAD_SECONDS", 0.0)
     worker = make_worker(redis, tmp_path, batch_limit=1)
     running = asyncio.create_task(worker.run())
     await client.render(make_spec(checkpoint.digest, 1, 256, 256), LONG)
