@@ -190,7 +190,8 @@ class Renderer:
         latent = self._resolve(spec.latent)
         if spec.viewport.upright != (spec.viewport, UPRIGHT):
             return (self.render(part, progress) for part in _strips(spec))
-        return (band.output for band in self._backend.render(self._cut(spec.viewport, latent), progress))
+        bands = self._cut(spec.viewport, latent, deep=spec.encoding.is_deep)
+        return (band.output for band in self._backend.render(bands, progress))
 
     def cost(self, spec: RenderSpec) -> int:
         """Multiply-adds of an image, including those of lines that are already in the cache.
@@ -216,12 +217,16 @@ class Renderer:
             self._directions = load_directions(self.checkpoint)
         return name_vectors(latent, self._directions)
 
-    def _cut(self, viewport: Viewport, latent: Latent, output: Output | None = None) -> Iterator[Band]:
+    def _cut(
+        self, viewport: Viewport, latent: Latent, output: Output | None = None, *, deep: bool = False
+    ) -> Iterator[Band]:
         """The image's bands, each with its part of ``output`` or with memory of its own."""
         tiling = self._backend.plan(viewport)
         for rows in tiling.bands():
             top, bottom = tiling.rows.visible(rows)
-            part = self._backend.allocate(bottom - top, viewport.crop[2]) if output is None else output[top:bottom]
+            part = output[top:bottom] if output is not None else None
+            if part is None:
+                part = self._backend.allocate(bottom - top, viewport.crop[2], deep=deep)
             yield Band(latent, tiling, rows, part)
 
 

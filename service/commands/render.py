@@ -2,11 +2,13 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.errors import InputError
@@ -31,6 +33,7 @@ from service.commands.options import (
 )
 from service.imaging.assemble import assemble
 from service.imaging.atomic_move import folder_beside, move_deep_zoom, move_file, tiles_folder
+from service.imaging.deep import to_levels
 from service.imaging.encode import IMAGE_FORMATS_BY_SUFFIX
 from service.imaging.export_spec import DEFAULT_TILE, ExportSpec
 from service.imaging.local_export import render_tiles
@@ -43,11 +46,12 @@ if TYPE_CHECKING:
     from kernels.renderer import Renderer
 
 MAX_PIXELS = 2**28
-"""Largest image other than PNG and those of TILED: its pixels are held in memory, 3 bytes each or four times as many,
-and again as a file."""
+"""Largest image other than PNG and those of TILED: its pixels are held in memory, 3 bytes each, and again as a file.
+With more than 8 bits a pixel counts as four."""
 
 MAX_PIXELS_IN_MEMORY = 2**26
-"""Largest PNG that is encoded in memory. A larger one is written as it is rendered, which makes it a tenth longer."""
+"""Largest PNG that is encoded in memory; of 16 bits a quarter. A larger one is written as it is rendered, which makes
+it a tenth longer."""
 
 Tiled = Literal["dzi", "tiff"]
 TILED: tuple[Tiled, ...] = get_args(Tiled)
@@ -157,8 +161,9 @@ def _resolve(options: Namespace, checkpoint: Checkpoint, like: RenderSpec | None
         if given is not None:
             raise InputError(field, "is for --seeds")
     check_output("output", output)
-    if _is_tiled(file_format, options.bits):
-        encoding = Encoding(options.tile_format or "png", options.quality, options.metadata, options.bits)
+    if _is_tiled(file_format, options, viewport):
+        lossless: ImageFormat = "tiff" if options.bits > 8 and file_format == "tiff" else "png"
+        encoding = Encoding(options.tile_format or lossless, options.quality, options.metadata, options.bits)
         spec = RenderSpec(checkpoint.digest, latent, viewport, encoding)
         export = ExportSpec(spec, cast(Tiled, file_format), options.tile or DEFAULT_TILE)
         if file_format == "dzi":
@@ -171,10 +176,8 @@ def _resolve(options: Namespace, checkpoint: Checkpoint, like: RenderSpec | None
     spec = RenderSpec(checkpoint.digest, latent, viewport, encoding)
     spec.encoding.check_size(*viewport.crop[2:])
     most = MAX_PIXELS // 4 if encoding.is_deep else MAX_PIXELS
-    if (file_format != "png" or encoding.is_deep) and viewport.pixels > most:
-        limit = (
-            f"of a {file_format} image must be at most {most:,} pixels in all; png, tiff and dzi of 8 bits hold more"
-        )
+    if file_format != "png" and viewport.pixels > most:
+        limit = f"of a {file_format} image must be at most {most:,} pixels in all; png, tiff and dzi hold more"
         raise InputError("size" if options.crop is None else "crop", limit)
     return Options(checkpoint, options.device, output, spec)
 
@@ -208,7 +211,7 @@ def _find_viewport(options: Namespace, resolution: int, like: RenderSpec | None)
 def _resolve_batch(
     options: Namespace, checkpoint: Checkpoint, latent: Latent, viewport: Viewport, file_format: Output
 ) -> Options:
-    if _is_tiled(file_format, options.bits):
+    if _is_tiled(file_format, options, viewport):
         raise InputError("seeds", f"are for {', '.join(IMAGE_FORMATS)}, not for {file_format} made of tiles")
     encoding = Encoding(cast(ImageFormat, file_format), options.quality, options.metadata, options.bits)
     spec = RenderSpec(checkpoint.digest, latent, viewport, encoding)
@@ -250,7 +253,10 @@ def _parser() -> ArgumentParser:
         help="default: by the suffix of the output, else png. tiff: one tiled BigTIFF with all smaller sizes in it; "
         "dzi: Deep Zoom, NAME.dzi and a folder NAME_files of tiles; these and png may be larger than memory",
     )
-    bits = "of a number: png 8 (default) or 16, avif 8 or 10, jxl 8, 16 or 32, tiff 16 or 32 without tiles, npy 32"
+    bits = (
+        "of a number: png 8 (default) or 16, avif 8 or 10, jxl 8, 16 or 32, tiff 8, 16 or 32 (above 8 without tiles, "
+        "unless it is large or --tile is given), npy 32"
+    )
     add("--bits", type=types.integer, default=0, help=bits)
     quality = f"1 to 100, of jpeg, webp, avif and jxl (default: {DEFAULT_QUALITY})"
     add("--quality", type=types.integer, default=DEFAULT_QUALITY, help=quality)
@@ -281,9 +287,10 @@ def _find_format(given: Output | None, output: Path | None) -> Output:
     return _BY_SUFFIX[suffix]
 
 
-def _is_tiled(output: Output, bits: int) -> bool:
-    """Whether the output is made of tiles. A TIFF of more than 8 bits is not."""
-    return output == "dzi" or (output == "tiff" and bits <= 8)
+def _is_tiled(output: Output, options: Namespace, viewport: Viewport) -> bool:
+    """Whether the output is made of tiles. A TIFF of more than 8 bits is if it is large, or if --tile is given."""
+    large = options.tile is not None or viewport.pixels > MAX_PIXELS // 4
+    return output == "dzi" or (output == "tiff" and (options.bits <= 8 or large))
 
 
 def _check_deep_zoom(output: Path) -> None:
@@ -298,8 +305,8 @@ def _write(options: Options, renderer: "Renderer") -> str:
     """Render into the output and return its size in words."""
     if options.export is not None:
         _write_tiles(options.export, renderer, options.output)
-    elif options.spec.encoding == replace(options.spec.encoding, format="png", bits=8) and (
-        options.spec.viewport.pixels > MAX_PIXELS_IN_MEMORY
+    elif options.spec.encoding.format == "png" and (
+        options.spec.viewport.pixels > MAX_PIXELS_IN_MEMORY // (4 if options.spec.encoding.is_deep else 1)
     ):
         _write_bands(options.spec, renderer, options.output)
     else:
@@ -320,6 +327,7 @@ def _write_whole(spec: RenderSpec, renderer: "Renderer", output: Path) -> None:
 def _write_bands(spec: RenderSpec, renderer: "Renderer", output: Path) -> None:
     """Write a PNG, equal to that of a PNG export, with only some bands of it in memory."""
     _, _, width, height = spec.viewport.crop
+    bits = spec.encoding.bits
     with folder_beside(output) as folder:
         path = folder / output.name
         with (
@@ -327,8 +335,17 @@ def _write_bands(spec: RenderSpec, renderer: "Renderer", output: Path) -> None:
             path.open("wb") as file,
             ThreadPoolExecutor(available_cpus(), thread_name_prefix="encode") as encoders,
         ):
-            write_png(width, height, renderer.bands(spec, bar.update), file.write, encoders, png_metadata(spec))
+            bands = _levels(spec, renderer.bands(spec, bar.update))
+            write_png(width, height, bands, file.write, encoders, png_metadata(spec), bits)
         move_file(path, output)
+
+
+def _levels(spec: RenderSpec, bands: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """The numbers of a PNG from bands of its 8-bit levels, or of its colours."""
+    x, y, _, _ = spec.viewport.crop
+    for band in bands:
+        yield to_levels(band, spec.encoding.bits, (x, y)) if spec.encoding.is_deep else band
+        y += len(band)
 
 
 def _write_tiles(export: ExportSpec, renderer: "Renderer", output: Path) -> None:

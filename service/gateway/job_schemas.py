@@ -21,8 +21,9 @@ MAX_LABELS = 16
 
 _OUTPUT = (
     "`dzi`: a folder of tiles for viewers; `tiff`: one tiled BigTIFF with all smaller sizes and `format` png "
-    "(lossless) or jpeg; `png`: one file for everything else; of `keyframes` a video: `mp4` (H.264), `webm` (VP9), "
-    "`apng`, `webp` (animated pictures) or `ffv1` (lossless, in Matroska)"
+    "(lossless), jpeg or, with `bits` 16 or 32, tiff; `png`: one file for everything else, of 8 or 16 `bits`; of "
+    "`keyframes` a video: `mp4` (H.264), `webm` (VP9), `apng`, `webp` (animated pictures) or `ffv1` "
+    "(lossless, in Matroska)"
 )
 _TILE = f"side of the tiles in pixels, a multiple of {TILE_STEP}"
 _WEBHOOK = "https:// address that gets a signed POST when the job ends; needs CREPS_WEBHOOK_SECRETS"

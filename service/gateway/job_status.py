@@ -60,6 +60,7 @@ _EXAMPLE: dict[str, Any] = {
     "wrap": None,
     "format": "jpeg",
     "quality": 90,
+    "bits": 8,
     "frames": None,
     "fps": None,
     "tiles_done": 273,
@@ -107,6 +108,7 @@ class JobStatus(BaseModel):
     wrap: Axes | None = Field(description="axes along which the picture repeats")
     format: ImageFormat | None = Field(description="of the tiles; null for a video")
     quality: int | None
+    bits: int | None = Field(description="of a number; null for a video")
     frames: int | None = Field(description="of a video; else null")
     fps: float | None = Field(description="frames per second of a video; else null")
     tiles_done: int = Field(description="tiles of all levels, or groups of frames of a video, that are in the store")
@@ -197,9 +199,9 @@ def _describe_kind(export: Order) -> dict[str, Any]:
     """What only images as tiles have, and what only videos have."""
     if isinstance(export, VideoSpec):
         video = {"frames": export.timeline.frames, "fps": export.timeline.fps}
-        return dict.fromkeys(("tile", "format", "quality")) | video
+        return dict.fromkeys(("tile", "format", "quality", "bits")) | video
     encoding = export.spec.encoding
-    image = {"tile": export.tile, "format": encoding.format, "quality": encoding.quality}
+    image = {"tile": export.tile, "format": encoding.format, "quality": encoding.quality, "bits": encoding.bits}
     return image | {"frames": None, "fps": None}
 
 

@@ -54,8 +54,8 @@ _WRAP = "`x`, `y`, `xy`: the picture repeats along these axes without a seam; se
 _WRAP_MODE = "`blend` blends the end of a period with what lies before its beginning; `mirror` mirrors every other one"
 _WRAP_BLEND = "part of the period that is blended"
 _FORMAT = (
-    "file format, `jpg` as `jpeg`; a JPEG has at most 65,500 pixels a side, a WebP 16,382, an AVIF 65,536; jobs, "
-    "sheets and strips are `png`, `jpeg` or `webp`"
+    "file format, `jpg` as `jpeg`; a JPEG has at most 65,500 pixels a side, a WebP 16,382, an AVIF 65,536; "
+    "tiles of jobs, sheets and strips are `png`, `jpeg` or `webp`, those of a `tiff` of 16 or 32 bits also `tiff`"
 )
 _BITS = (
     "of a number: `png` 8 or 16, `avif` 8 or 10, `jxl` 8, 16 or 32, `tiff` 16 or 32, `npy` 32, the others 8; 32 are "

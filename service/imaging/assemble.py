@@ -42,10 +42,10 @@ def assemble(export: ExportSpec, store: Store, folder: str, progress: Progress) 
             with open_writer(store, path, layout.size) as writer:
                 write_tiff(layout, _tiles(export, store, folder, pool, progress), writer.write)
         else:
-            width, height = export.pyramid.width, export.pyramid.height
-            with open_writer(store, path, 4 * width * height) as writer:
+            width, height, bits = export.pyramid.width, export.pyramid.height, export.spec.encoding.bits
+            with open_writer(store, path, width * height * bits // 2) as writer:
                 bands = _bands(export, store, folder, pool, progress)
-                write_png(width, height, bands, writer.write, pool, png_metadata(export.spec))
+                write_png(width, height, bands, writer.write, pool, png_metadata(export.spec), bits)
 
 
 def deep_zoom_descriptor(export: ExportSpec) -> bytes:
@@ -80,11 +80,12 @@ def _tiles(export: ExportSpec, store: Store, folder: str, pool: Executor, progre
 
 def _bands(
     export: ExportSpec, store: Store, folder: str, pool: Executor, progress: Progress
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[NDArray[np.uint8 | np.uint16]]:
     """The image from top to bottom, one row of tiles at a time. Every band reuses the same buffer."""
     level = len(export.pyramid.levels) - 1
     image = export.pyramid.levels[level]
-    band = np.empty((min(export.tile, image.height), image.width, 3), np.uint8)
+    dtype = np.uint16 if export.spec.encoding.is_deep else np.uint8
+    band = np.empty((min(export.tile, image.height), image.width, 3), dtype)
 
     def decode(index: int) -> None:
         x, _, w, h = export.tile_box(index)

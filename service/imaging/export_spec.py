@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from typing import Literal, get_args
 
 from model.errors import InputError
-from model.spec import FORMATS, Format, RenderSpec
+from model.spec import FORMATS, ImageFormat, RenderSpec
 from model.viewport import Viewport
 from service.imaging.encode import SUFFIXES
 from service.imaging.pyramid import Box, Pyramid
@@ -23,7 +23,7 @@ TILE_STEP = 16
 
 DEFAULT_TILE = 512
 
-FORMATS_OF: dict[Kind, tuple[Format, ...]] = {"dzi": FORMATS, "tiff": ("png", "jpeg"), "png": ("png",)}
+FORMATS_OF: dict[Kind, tuple[ImageFormat, ...]] = {"dzi": FORMATS, "tiff": ("png", "jpeg", "tiff"), "png": ("png",)}
 """Formats of the tiles. TIFF defines WebP, but most readers are built without it."""
 
 NAMES: dict[Kind, str] = {"dzi": "picture.dzi", "tiff": "picture.tiff", "png": "picture.png"}
@@ -37,12 +37,12 @@ class ExportSpec:
     """An image as files. Equal specs give equal bytes.
 
     Attributes:
-        spec: the image, with the encoding of its tiles; "png" in a TIFF means lossless (deflate).
+        spec: the image, with the encoding of its tiles; "png" and "tiff" in a TIFF mean lossless (deflate).
         kind: "dzi": Deep Zoom, a folder of tiles for viewers; "tiff": a tiled, pyramidal BigTIFF; "png": a single PNG.
         tile: side of a tile in pixels.
 
     Raises:
-        InputError: names the field (``tile``, ``output`` or ``format``) and its limit.
+        InputError: names the field (``tile``, ``output``, ``format`` or ``bits``) and its limit.
     """
 
     spec: RenderSpec
@@ -55,10 +55,12 @@ class ExportSpec:
             raise InputError("tile", f"must be a multiple of {TILE_STEP} from {low} to {high}, not {self.tile}")
         if self.kind not in KINDS:
             raise InputError("output", f"must be one of {', '.join(KINDS)}, not {self.kind!r}")
-        self.spec.encoding.require_common()
-        if self.spec.encoding.format not in FORMATS_OF[self.kind]:
+        encoding = self.spec.encoding
+        if encoding.format not in FORMATS_OF[self.kind]:
             allowed = " or ".join(FORMATS_OF[self.kind])
-            raise InputError("format", f"must be {allowed} for the output {self.kind}, not {self.spec.encoding.format}")
+            raise InputError("format", f"must be {allowed} for the output {self.kind}, not {encoding.format}")
+        if self.kind == "dzi" and encoding.is_deep:
+            raise InputError("bits", f"must be 8 for the output dzi, whose viewers show 8, not {encoding.bits}")
 
     @cached_property
     def pyramid(self) -> Pyramid:

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import obstore
 from numpy.typing import NDArray
 
@@ -19,9 +18,11 @@ BATCH_SECONDS = 0.25
 """Target duration of a batch: long enough to keep a GPU busy, short enough to show progress and to stop soon."""
 
 BATCH_PIXELS = 1 << 24
-"""Most pixels in a batch: 50 MB, and as much again for the batch that is being encoded."""
+"""Most pixels in a batch: 50 MB, and as much again for the batch that is being encoded. Colours are four times as many
+bytes, so a quarter of the pixels."""
 
-PixelArray = NDArray[np.uint8]
+PixelArray = NDArray[Any]
+"""8-bit levels, or colours as float32."""
 
 Progress = Callable[[int], object]
 
@@ -42,7 +43,7 @@ def render_tiles(export: ExportSpec, renderer: Renderer, store: Store, folder: s
     """
 
     def store_tile(index: int, image: PixelArray) -> int:
-        obstore.put(store, f"{folder}/{export.tile_name(index)}", encode_tile(export, image))
+        obstore.put(store, f"{folder}/{export.tile_name(index)}", encode_tile(export, index, image))
         return image.size // 3
 
     with ThreadPoolExecutor(available_cpus(), thread_name_prefix="encode") as encoders:
@@ -57,7 +58,7 @@ def render_tiles(export: ExportSpec, renderer: Renderer, store: Store, folder: s
 
 def _batches(export: ExportSpec, renderer: Renderer) -> Iterator[tuple[range, list[PixelArray]]]:
     """All tiles, in batches that take about BATCH_SECONDS to render."""
-    total, most = export.pyramid.tiles, max(1, BATCH_PIXELS // export.tile**2)
+    total, most = export.pyramid.tiles, max(1, _batch_pixels(export) // export.tile**2)
     start, count = 0, 1
     while start < total:
         indices = range(start, min(start + count, total))
@@ -68,3 +69,7 @@ def _batches(export: ExportSpec, renderer: Renderer) -> Iterator[tuple[range, li
         start = indices.stop
         # At most twice the last batch: the tiles of small levels take less time than those to come.
         count = min(max(1, int(count * BATCH_SECONDS / seconds)), 2 * count, most)
+
+
+def _batch_pixels(export: ExportSpec) -> int:
+    return BATCH_PIXELS // 4 if export.spec.encoding.is_deep else BATCH_PIXELS

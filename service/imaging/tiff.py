@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from service.imaging.encode import FULL_CHROMA_QUALITY
 from service.imaging.export_spec import ExportSpec
 
-_HORIZONTAL_PREDICTOR = 2
+_HORIZONTAL_PREDICTOR, _FLOAT_PREDICTOR = 2, 3
+
+_TYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def make_layout(export: ExportSpec, lengths: NDArray[np.int64]) -> TiffLayout:
             writer.write(
                 (_Placeholder(lengths[index]) for index in pyramid.scan(level)),
                 shape=(size.height, size.width, 3),
-                dtype=np.uint8,
+                dtype=_TYPES[export.spec.encoding.bits],
                 tile=(export.tile, export.tile),
                 subfiletype=0 if step == 0 else 1,  # 1: a reduced version of another image of this file
                 metadata=None,
@@ -73,7 +75,8 @@ def _codec(export: ExportSpec) -> dict[str, Any]:
     if encoding.format == "jpeg":
         subsampling = (1, 1) if encoding.quality >= FULL_CHROMA_QUALITY else (2, 2)
         return {"photometric": "ycbcr", "compression": "jpeg", "subsampling": subsampling}
-    return {"photometric": "rgb", "compression": "adobe_deflate", "predictor": _HORIZONTAL_PREDICTOR}
+    predictor = _FLOAT_PREDICTOR if encoding.bits == 32 else _HORIZONTAL_PREDICTOR
+    return {"photometric": "rgb", "compression": "adobe_deflate", "predictor": predictor}
 
 
 class _Placeholder(bytes):

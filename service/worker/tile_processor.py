@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
-import numpy as np
 import obstore
 from numpy.typing import NDArray
 from redis.asyncio import Redis
@@ -156,14 +155,14 @@ class TileProcessor:
         for tile in tiles:
             tile.ended = tile.ended or orders[tile.task.job] is None
 
-    async def save(self, tile: Tile, image: NDArray[np.uint8]) -> None:
+    async def save(self, tile: Tile, image: NDArray[Any]) -> None:
         """Encodes a rendered tile, stores it and settles its task."""
         if not tile.is_wanted():
             await self._drop(tile.task)
             return
         loop = asyncio.get_running_loop()
         try:
-            content = await loop.run_in_executor(self._encoders, encode_tile, tile.export, image)
+            content = await loop.run_in_executor(self._encoders, encode_tile, tile.export, tile.task.tile, image)
             await put_once(self._store, tile.path, content)
         except STORE_ERRORS as error:
             self.fail(tile.task, describe(error))

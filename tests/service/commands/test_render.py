@@ -339,8 +339,8 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, bands: int) -> None:
     count = itertools.count()
     original = Renderer._cut
 
-    def cut(self: Renderer, *work: Any) -> Iterator[Band]:
-        for band in original(self, *work):
+    def cut(self: Renderer, *work: Any, **options: Any) -> Iterator[Band]:
+        for band in original(self, *work, **options):
             if next(count) >= bands:
                 signal.raise_signal(signal.SIGTERM)
             yield band
@@ -478,6 +478,25 @@ def test_deep_files(checkpoint: Checkpoint, in_folder: Path) -> None:
     assert np.array_equal(imagecodecs.imread("a.png"), tifffile.imread("b.tif"))
     with tifffile.TiffFile("a.tiff") as file:
         assert '"seed":3' in file.pages[0].description  # type: ignore[union-attr]
+
+
+def test_deep_files_that_are_large(checkpoint: Checkpoint, in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written as they are rendered, with the same numbers."""
+    options = [str(checkpoint.path), "--seed", "3", "--size", "140x90", "--device", "cpu", "--bits", "16"]
+    assert main(["render", *options, "--output", "small.tiff"]) == 0
+    assert main(["render", *options, "--tile", "64", "--output", "tiled.tiff"]) == 0
+    for name in ("MAX_PIXELS", "MAX_PIXELS_IN_MEMORY"):
+        monkeypatch.setattr(f"service.commands.render.{name}", 10_000)
+    assert main(["render", *options, "--output", "large.png"]) == 0
+    assert main(["render", *options, "--output", "large.tiff"]) == 0
+    expected = tifffile.imread("small.tiff")
+    for found in (
+        imagecodecs.imread("large.png"),
+        *(tifffile.imread(f"{name}.tiff", key=0) for name in ("tiled", "large")),
+    ):
+        assert found.dtype == np.uint16
+        assert np.array_equal(found, expected)
+    assert main(["render", *options, "--format", "jxl", "--output", "large.jxl"]) == 2
 
 
 def test_a_tiff_of_eight_bits_is_made_of_tiles(checkpoint: Checkpoint, in_folder: Path) -> None:

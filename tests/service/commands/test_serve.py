@@ -1,5 +1,6 @@
 """``creps serve`` in a process of its own, with real HTTP and rendering."""
 
+import asyncio
 import io
 import os
 import signal
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 import torch
 from anyio import to_thread
 from PIL import Image
@@ -28,7 +31,7 @@ from model.latents.latent import Latent
 from model.spec import RenderSpec
 from model.viewport import Viewport
 from tests.service.ports import free_port
-from tests.service.waiting import LONG, is_running
+from tests.service.waiting import LONG, eventually, is_running
 
 TINY = GeneratorConfig(16, z_dim=8, w_dim=8, mapping_layers=1, channel_base=256, channel_max=16, thickness=2)
 
@@ -131,6 +134,26 @@ def test_images_are_those_of_the_renderer(served: Served, models: Path) -> None:
     timing = dict(part.split(";dur=") for part in response.headers["Server-Timing"].split(", "))
     assert list(timing) == ["queue", "render", "encode"]
     assert float(timing["render"]) > 0
+
+
+@pytest.mark.parametrize(("output", "image_format", "bits"), [("tiff", "tiff", 32), ("png", "png", 16)])
+def test_jobs_of_more_than_eight_bits(served: Served, output: str, image_format: str, bits: int) -> None:
+    """They have the numbers of the image of the same size."""
+    shown = {"model": "tiny", "seed": 3, "width": 150, "height": 100, "bits": bits}
+    posted = served.http.post("/v1/jobs", json=shown | {"output": output, "format": image_format, "tile": 64})
+    assert posted.status_code == 202, posted.text
+    address = posted.headers["Location"]
+    asyncio.run(eventually(lambda: served.http.get(address).json()["state"] == "succeeded"))
+    image = served.http.post("/v1/images", json=shown | {"format": image_format})
+    contents = served.http.get(f"{address}/output", follow_redirects=True).content, image.content
+    if output == "png":
+        found, expected = (imagecodecs.png_decode(content) for content in contents)
+    else:
+        found, expected = (tifffile.imread(io.BytesIO(content), key=0) for content in contents)
+    assert found.dtype == {16: np.uint16, 32: np.float32}[bits]
+    assert found.shape == (100, 150, 3)
+    assert found.std() > 0
+    assert np.array_equal(found, expected)
 
 
 def test_answers_do_not_mix(served: Served) -> None:

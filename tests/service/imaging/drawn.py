@@ -25,10 +25,12 @@ def make_order(
     *,
     tile: int = 64,
     quality: int = 90,
+    bits: int = 0,
     crop: Crop | None = None,
 ) -> ExportSpec:
     viewport = Viewport.resolve(*size, crop=crop)
-    return ExportSpec(RenderSpec("demo", Latent(seed=7), viewport, Encoding(image_format, quality)), kind, tile)
+    encoding = Encoding(image_format, quality, bits=bits)
+    return ExportSpec(RenderSpec("demo", Latent(seed=7), viewport, encoding), kind, tile)
 
 
 def smooth(spec: RenderSpec) -> PixelArray:
@@ -57,5 +59,5 @@ def level_spec(export: ExportSpec, level: int) -> RenderSpec:
 
 def keep_tiles(export: ExportSpec, store: Store, folder: str, draw: Draw) -> None:
     for index in range(export.pyramid.tiles):
-        content = encode_tile(export, draw(export.tile_spec(index)))
+        content = encode_tile(export, index, draw(export.tile_spec(index)))
         obstore.put(store, f"{folder}/{export.tile_name(index)}", content)

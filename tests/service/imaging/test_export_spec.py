@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kernels.renderer import Renderer
 from model.errors import InputError
 from model.latents.latent import Latent
-from model.spec import Encoding, RenderSpec
+from model.spec import BITS, Encoding, RenderSpec
 from model.viewport import Crop, Grid, Viewport
 from service.imaging.export_spec import FORMATS_OF, KINDS, TILE_BOUNDS, TILE_STEP, ExportSpec
 from tests.kernels.networks import random_checkpoint
@@ -22,7 +22,9 @@ from tests.service.imaging.drawn import level_spec, make_order
 @st.composite
 def orders(draw: st.DrawFn, largest: int = 5000) -> ExportSpec:
     kind = draw(st.sampled_from(KINDS))
-    encoding = Encoding(draw(st.sampled_from(FORMATS_OF[kind])), draw(st.integers(1, 100)))
+    image_format = draw(st.sampled_from(FORMATS_OF[kind]))
+    bits = draw(st.sampled_from((8,) if kind == "dzi" else BITS[image_format]))
+    encoding = Encoding(image_format, draw(st.integers(1, 100)), bits=bits)
     low, high = TILE_BOUNDS
     tile = draw(st.integers(low // TILE_STEP, high // TILE_STEP)) * TILE_STEP
     return ExportSpec(RenderSpec(draw(st.text()), draw(latents), draw(viewports(largest)), encoding), kind, tile)
@@ -70,7 +72,8 @@ def test_text_that_is_no_order(text: str) -> None:
         ({"tile": 0}, "tile", "64 to 2048"),
         ({"tile": -64}, "tile", "64 to 2048"),
         ({"kind": "gif"}, "output", "dzi, tiff, png"),
-        ({"kind": "tiff", "image_format": "webp"}, "format", "png or jpeg"),
+        ({"kind": "tiff", "image_format": "webp"}, "format", "png or jpeg or tiff"),
+        ({"kind": "dzi", "bits": 16}, "bits", "must be 8 for the output dzi"),
         ({"kind": "png", "image_format": "jpeg"}, "format", "must be png"),
         ({"kind": "png", "image_format": "webp"}, "format", "must be png"),
     ],

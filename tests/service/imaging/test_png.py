@@ -5,7 +5,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import torch
@@ -21,12 +23,12 @@ from service.imaging.png import write_png
 POOL = ThreadPoolExecutor(3)
 
 
-def write(image: NDArray[np.uint8], heights: list[int], piece_bytes: int) -> bytes:
+def write(image: NDArray[Any], heights: list[int], piece_bytes: int) -> bytes:
     """The file of a picture that comes in bands of these heights, all in the same memory, as finish has them."""
     file = io.BytesIO()
 
-    def bands() -> Iterator[NDArray[np.uint8]]:
-        memory = np.empty((max(heights), *image.shape[1:]), np.uint8)
+    def bands() -> Iterator[NDArray[Any]]:
+        memory = np.empty((max(heights), *image.shape[1:]), image.dtype)
         top = 0
         for height in heights:
             memory[:height] = image[top : top + height]
@@ -35,7 +37,7 @@ def write(image: NDArray[np.uint8], heights: list[int], piece_bytes: int) -> byt
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(png, "PIECE_BYTES", piece_bytes)
-        write_png(image.shape[1], image.shape[0], bands(), file.write, POOL)
+        write_png(image.shape[1], image.shape[0], bands(), file.write, POOL, bits=8 * image.itemsize)
     return file.getvalue()
 
 
@@ -75,6 +77,12 @@ def test_every_pixel_of_any_image_in_any_pieces(
     assert decompressor.eof
     assert decompressor.unused_data == b""
     assert len(scanlines) == image.shape[0] * (3 * width + 1)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 90), st.integers(1, 5000))
+def test_sixteen_bits(heights: list[int], width: int, piece_bytes: int) -> None:
+    image = np.random.default_rng(width).integers(0, 2**16, (sum(heights), width, 3), np.uint16)
+    assert np.array_equal(imagecodecs.png_decode(write(image, heights, piece_bytes)), image)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 90), st.integers(1, 5000))

@@ -174,7 +174,7 @@ def _is_right(export: ExportSpec, folder: Path, renderer: Renderer) -> bool:
             np.array_equal(imagecodecs.png_decode((folder / export.name).read_bytes()), renderer.render(export.spec))
         )
     indices = range(export.pyramid.tiles)
-    tiles = {index: encode_tile(export, renderer.render(export.tile_spec(index))) for index in indices}
+    tiles = {index: encode_tile(export, index, renderer.render(export.tile_spec(index))) for index in indices}
     if export.kind == "dzi":
         return all((folder / export.tile_name(index)).read_bytes() == tile for index, tile in tiles.items())
     content = (folder / export.name).read_bytes()

@@ -130,7 +130,7 @@ async def take_tiles(redis: "Redis", count: int, pixels: int = 1 << 40, worker: 
 def expected_tiles(export: ExportSpec) -> dict[str, bytes]:
     """The tiles of an export as a worker stores them."""
     indices = range(export.pyramid.tiles)
-    return {export.tile_name(index): encode_tile(export, pattern(export.tile_spec(index))) for index in indices}
+    return {export.tile_name(index): encode_tile(export, index, pattern(export.tile_spec(index))) for index in indices}
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

@@ -43,8 +43,9 @@ def store_as_job(gateway: RunningGateway, image: NDArray[np.uint8], kind: Kind =
         scaled = np.asarray(Image.fromarray(image).resize((level.width, level.height), Image.Resampling.BOX))
         for row, column in np.ndindex(level.rows, level.columns):
             x, y, w, h = level.box(column, row)
-            name = order.tile_name(order.pyramid.index(number, column, row))
-            obstore.put(store, job.path(name), encode_tile(order, scaled[y : y + h, x : x + w]))
+            index = order.pyramid.index(number, column, row)
+            content = encode_tile(order, index, scaled[y : y + h, x : x + w])
+            obstore.put(store, job.path(order.tile_name(index)), content)
     obstore.put(store, job.path("job.json"), job.to_json().encode())
     obstore.put(store, job.path(order.name), deep_zoom_descriptor(order))
     reconciler = Reconciler(gateway.app_state.jobs, store, days=1)

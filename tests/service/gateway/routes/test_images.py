@@ -507,7 +507,14 @@ def test_deep_images_that_cannot_be(gateway: RunningGateway, body: dict[str, Any
     assert (answer.status_code, answer.json()["field"]) == (status, field)
 
 
-def test_jobs_have_eight_bits(gateway: RunningGateway) -> None:
-    for values, field in (({"format": "jxl"}, "format"), ({"bits": 16}, "bits")):
+def test_bits_of_jobs(gateway: RunningGateway) -> None:
+    """Deep Zoom has 8, TIFF and PNG may have more."""
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"format": "jxl"}, "format"),
+        ({"bits": 16}, "bits"),
+        ({"output": "tiff", "bits": 32}, "bits"),
+        ({"output": "png", "format": "tiff"}, "format"),
+    )
+    for values, field in refused:
         answer = gateway.http.post("/v1/jobs", json={"model": "plain", "seed": 1, **values})
         assert (answer.status_code, answer.json()["field"]) == (422, field)

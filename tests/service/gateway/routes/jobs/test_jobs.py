@@ -24,7 +24,7 @@ def test_an_order_is_accepted_with_its_address_and_cost(gateway: RunningGateway)
     assert answer.status_code == 202
     assert answer.headers["location"] == f"{gateway.address}/v1/jobs/{job['id']}" == job["links"]["self"]
     assert {
-        name: job[name] for name in ("state", "output", "tile", "seed", "width", "height", "format", "quality")
+        name: job[name] for name in ("state", "output", "tile", "seed", "width", "height", "format", "quality", "bits")
     } == {
         "state": "queued",
         "output": "dzi",
@@ -34,6 +34,7 @@ def test_an_order_is_accepted_with_its_address_and_cost(gateway: RunningGateway)
         "height": 200,
         "format": "jpeg",
         "quality": 80,
+        "bits": 8,
     }
     assert job["model"] == gateway.checkpoints["pattern"].digest
     assert job["tiles_total"] == 20 + 3 * 2 + 2 * 1 + 7  # 300×200, 150×100, 75×50, then one tile each
