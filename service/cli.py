@@ -24,7 +24,7 @@ COMMANDS = {
     "evaluate": ("service.commands.evaluate", "quality metrics of a checkpoint"),
     "import": ("service.commands.import_", "convert an original CREPS pickle without running code in it"),
     "key": ("service.commands.key", "make an API key"),
-    "info": ("service.commands.info", "config, digest, size, cost and precision of a checkpoint"),
+    "info": ("service.commands.info", "config, digest, size and cost of a checkpoint, or how an image was made"),
     "benchmark": ("service.commands.benchmark", "speed, compared with the reference"),
 }
 

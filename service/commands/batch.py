@@ -16,7 +16,7 @@ from model.util.files import write_atomically
 from model.util.text import counted
 from service.commands.bars import rendering_bar
 from service.commands.options import check_output
-from service.imaging.contact_sheet import MAX_PIXELS, contact_sheet, sheet_size
+from service.imaging.contact_sheet import MAX_PIXELS, contact_sheet, legend_cell, sheet_size
 from service.imaging.encode import FORMATS_BY_SUFFIX, SUFFIXES, encode
 from service.imaging.metadata import encode_image
 
@@ -41,7 +41,7 @@ class Batch:
         labels: of the cells of the sheet.
         sheet: path of the contact sheet.
         columns: of the sheet.
-        first_empty: whether the first cell of the sheet stays empty.
+        legend: lines of text in a cell before the first image, if there are any.
     """
 
     specs: Sequence[RenderSpec]
@@ -49,7 +49,7 @@ class Batch:
     labels: Sequence[str]
     sheet: Path | None = None
     columns: int = 1
-    first_empty: bool = False
+    legend: Sequence[str] = ()
 
     @classmethod
     def resolve(
@@ -95,7 +95,7 @@ def sheet_path(output: Path | None, outdir: Path | None, cells: int, columns: in
 
 def render_batch(batch: Batch, renderer: "Renderer") -> str:
     """Render and write a batch, and say what was written. Raises OSError."""
-    cells: list[PixelArray | None] = []
+    cells: list[PixelArray] = []
     with (
         rendering_bar("rendering", sum(renderer.cost(spec) for spec in batch.specs)) as bar,
         ThreadPoolExecutor(available_cpus(), thread_name_prefix="encode") as encoders,
@@ -116,8 +116,9 @@ def render_batch(batch: Batch, renderer: "Renderer") -> str:
             future.result()
     told = [f"{counted(len(batch.files), 'image')} in {batch.files[0].parent}"] if batch.files else []
     if batch.sheet is not None:
-        corner = int(batch.first_empty)
-        sheet = contact_sheet([None] * corner + cells, batch.columns, [""] * corner + list(batch.labels))
+        _, _, width, height = batch.specs[0].viewport.crop
+        corner = [legend_cell(batch.legend, width, height)] if batch.legend else []
+        sheet = contact_sheet([*corner, *cells], batch.columns, [*[""] * len(corner), *batch.labels])
         suffix = batch.sheet.suffix.lower().removeprefix(".")
         write_atomically(batch.sheet, encode(sheet, Encoding(FORMATS_BY_SUFFIX.get(suffix, "jpeg"))))
         told.append(f"{batch.sheet}: {sheet.shape[1]}×{sheet.shape[0]} pixels")

@@ -1,4 +1,4 @@
-"""``creps info``: config, digest, size, cost and precision of a checkpoint."""
+"""``creps info``: config, digest, size and cost of a checkpoint, and on demand its precision."""
 
 import json
 import sys
@@ -24,15 +24,19 @@ def main(arguments: Sequence[str]) -> None:
         description="Describes a checkpoint: config, digest, size and cost. Of an image file, tells how it was made.",
     )
     add_checkpoint(parser)
+    parser.add_argument(
+        "--precision", action="store_true", help="also measure how precisely this machine renders: takes seconds"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     if is_picture(Path(options.checkpoint)):
         print(json.dumps(read_description(Path(options.checkpoint).read_bytes()), indent=2))
         return
     checkpoint = open_checkpoint(options.checkpoint)
-    description, precision = describe(checkpoint), _measure(checkpoint)
+    description, precision = describe(checkpoint), _measure(checkpoint) if options.precision else None
     if options.json:
-        print(json.dumps(description | {"precision": [asdict(report) for report in precision]}, indent=2))
+        measured = {} if precision is None else {"precision": [asdict(report) for report in precision]}
+        print(json.dumps(description | measured, indent=2))
     else:
         print(_as_text(description, precision))
 
@@ -70,7 +74,7 @@ def _measure(checkpoint: Checkpoint) -> "Sequence[AccuracyReport]":
     return Renderer(checkpoint).precision
 
 
-def _as_text(description: dict[str, Any], precision: "Sequence[AccuracyReport]") -> str:
+def _as_text(description: dict[str, Any], precision: "Sequence[AccuracyReport] | None") -> str:
     rows = {
         "name": description["name"],
         "digest": description["digest"],
@@ -79,8 +83,9 @@ def _as_text(description: dict[str, Any], precision: "Sequence[AccuracyReport]")
         "per pixel": f"{description['pixel_flops'] / 1e6:,.3f} MFLOP",
         "per line": f"{description['line_flops'] / 1e6:,.3f} MFLOP for each row and column",
         "detail": "of images of up to {0}×{0}".format(description["detail_pixels"]),
-        "precision": "; ".join(map(str, precision)),
     }
+    if precision is not None:
+        rows["precision"] = "; ".join(map(str, precision))
     sections = [rows, description["config"], description["info"]]
     width = max(len(_plain(name)) for section in sections for name in section)
     return "\n\n".join(

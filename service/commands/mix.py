@@ -55,13 +55,14 @@ def _resolve(options: Namespace) -> Batch:
     specs = [RenderSpec(checkpoint.name, each, viewport) for _, each in latents]
     columns = 1 + len(options.cols)
     sheet = sheet_path(options.output, None, len(specs) + 1, columns, specs[0])
-    return Batch(specs, [], [label for label, _ in latents], sheet, columns, first_empty=True)
+    legend = ("columns:", f"styles {options.styles}", "rows:", "the others")
+    return Batch(specs, [], [label for label, _ in latents], sheet, columns, legend)
 
 
 def mixing_grid(
     rows: Sequence[Latent], cols: Sequence[Latent], layers: tuple[int, ...]
 ) -> Iterator[tuple[str, Latent]]:
-    """Labels and latents of a sheet, row by row, without its empty first corner.
+    """Labels and latents of a sheet, row by row, without its first corner, which tells what they are.
 
     The first row has the latents of ``cols``, the first column those of ``rows``. An image of the inside has the layers
     ``layers`` of its column, and the others of its row.

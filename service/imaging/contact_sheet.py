@@ -48,6 +48,15 @@ def contact_sheet(images: Sequence[NDArray[np.uint8] | None], columns: int, labe
     return pixels
 
 
+def legend_cell(lines: Sequence[str], width: int, height: int) -> NDArray[np.uint8]:
+    """A white cell [h, w, 3] with lines of text, as far as they fit."""
+    cell = Image.new("RGB", (width, height), (_WHITE,) * 3)
+    draw, font = ImageDraw.Draw(cell), ImageFont.load_default(_FONT_SIZE)
+    for index, line in enumerate(lines):
+        draw.text((1, 1 + index * (_FONT_SIZE + 3)), _fit(line, width, font), _TEXT, font)
+    return np.array(cell)
+
+
 def _fit(label: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
     """As much of a label as is not wider than its cell."""
     while label and font.getlength(label) > width:

@@ -20,6 +20,7 @@ import { FORMATS, fitsAnswer, partToSave, possibleSides } from "./save_options.j
 
 const TILE = 512;
 const TIMELY = 0.8; // of the service's time limit, since the time is estimated
+const PATIENCE = 3; // seconds that are "at once"
 
 export class SaveDialog {
   #dialog = element("save-dialog", HTMLDialogElement);
@@ -132,18 +133,24 @@ export class SaveDialog {
       this.#told.textContent = `From 1 to ${grouped(Number(this.#custom.max))} pixels on the longer side.`;
       return;
     }
+    if (this.#shown.state.job) this.#tellWay(choice, { seconds: 0, bytes: null, final: true });
+    else this.estimate.start(this.#shown.state.image, choice, (figures) => this.#tellWay(choice, figures));
+  }
+
+  /** Time and bytes, and how it is made, which depends on the time. @param {Choice} choice
+   * @param {import("./estimate.js").Figures} figures */
+  #tellWay(choice, { seconds, bytes, final }) {
     const way = this.#wayOf(choice);
-    this.#submit.textContent = way === "job" ? "Order" : "Download";
-    this.#submit.disabled = way === "late";
-    this.#copy.disabled = way !== "answer";
-    const text = `${dimensions(choice.size)} pixels${this.#describe(way)}`;
-    this.#told.textContent = text;
-    if (this.#shown.state.job) return;
-    this.estimate.start(this.#shown.state.image, choice, ({ seconds, bytes }) => {
-      const figures = [seconds === null ? "" : roughTime(seconds), bytes === null ? "" : roughBytes(bytes)];
-      const known = figures.filter(Boolean).join(" and ");
-      this.#told.textContent = known ? `${text} About ${known}.` : text;
-    });
+    const isOpen = way === "answer" && seconds === null && !final;
+    if (!this.#running) {
+      this.#submit.textContent = way === "job" ? "Order" : "Download";
+      this.#submit.disabled = way === "late" || isOpen;
+      this.#copy.disabled = way !== "answer" || isOpen;
+    }
+    const text = `${dimensions(choice.size)} pixels${isOpen ? ". Estimating the time …" : this.#describe(way, seconds)}`;
+    const figures = [seconds === null ? "" : roughTime(seconds), bytes === null ? "" : roughBytes(bytes)];
+    const known = this.#shown?.state.job ? "" : figures.filter(Boolean).join(" and ");
+    this.#told.textContent = known ? `${text} About ${known}.` : text;
   }
 
   /** How a choice is made. Late: it would take longer than an answer may, and no job makes its format.
@@ -152,13 +159,14 @@ export class SaveDialog {
     const { format, size } = choice;
     if (!this.limits || this.#shown?.state.job != null) return "answer";
     if (!fitsAnswer(format, size, this.limits)) return "job";
-    if ((this.estimate.seconds(choice) ?? 0) < TIMELY * this.limits.request_timeout) return "answer";
+    const seconds = this.#shown && this.estimate.seconds(this.#shown.state.image.model, choice);
+    if ((seconds ?? 0) < TIMELY * this.limits.request_timeout) return "answer";
     return format.output === null ? "late" : "job";
   }
 
-  /** @param {"answer" | "job" | "late"} way */
-  #describe(way) {
-    if (way === "answer") return ", drawn at once.";
+  /** @param {"answer" | "job" | "late"} way @param {number | null} seconds */
+  #describe(way, seconds) {
+    if (way === "answer") return (seconds ?? 0) < PATIENCE ? ", drawn at once." : ", drawn while you wait.";
     if (way === "job") return ", drawn by a job, which you find under Jobs.";
     const limit = roughTime(this.limits?.request_timeout ?? 0);
     return ` take longer than the ${limit} that a download may. PNG, TIFF and Deep Zoom are made by jobs.`;

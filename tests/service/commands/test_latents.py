@@ -63,6 +63,9 @@ def test_style_mixing(checkpoint: Checkpoint) -> None:
     for index, seed in ((1, "3"), (2, "1"), (4, "2")):
         assert creps("render", checkpoint, "--seed", seed, "--output", "alone.png") == 0
         np.testing.assert_array_equal(cell(sheet, index, 2), pixels("alone.png"))
+    legend = cell(sheet, 0, 2)
+    assert legend[-1].min() == 255  # white, with text; a missing image would be grey
+    assert legend.min() < 128
     mixed = cell(sheet, 3, 2)
     assert (mixed != cell(sheet, 1, 2)).any()
     assert (mixed != cell(sheet, 2, 2)).any()

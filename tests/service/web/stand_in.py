@@ -81,6 +81,7 @@ class StandIn(ThreadingHTTPServer):
         self.told_max_pixels: int | None = None  # by /v1/limits, where that is another
         self.render_milliseconds = 0.0  # as Server-Timing tells it
         self.queue_milliseconds = 0.5
+        self.cache: str | None = None  # as Server-Timing tells it
         self.problems: list[tuple[int, dict[str, str], dict[str, str]]] = []  # status, headers, problem: answered first
         self.open = threading.Event()  # pictures wait for it
         self.open.set()
@@ -291,6 +292,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer_problem(413, {}, {"title": "Too large", "detail": "too many pixels"})
             return
         timing = f"queue;dur={self.stand_in.queue_milliseconds}, render;dur={self.stand_in.render_milliseconds}"
+        if self.stand_in.cache is not None:
+            timing += f', cache;desc="{self.stand_in.cache}"'
         self.answer(200, draw(asked), f"image/{asked.format}", {"Server-Timing": timing})
 
     def answer_problem(self, status: int, headers: dict[str, str], problem: dict[str, str]) -> None:

@@ -110,6 +110,37 @@ class TestDownload:
         assert types == [["image/png"]]
 
 
+class TestEstimate:
+    def test_time_and_bytes_come_before_the_order(self, new_page: Callable[..., Page], service: StandIn) -> None:
+        """Also if all pictures that the page has shown were cached: then a piece of the picture is timed."""
+        service.cache, service.render_milliseconds, service.request_timeout = "hit", 20.0, 5.0
+        page = new_page()
+        page.goto(service.url)
+        wait_for_full(page, service)
+        service.open.clear()
+        page.get_by_role("button", name="Save").click()
+        told, submit = page.locator("#save-told"), page.locator("#save-submit")
+        page.get_by_label("Pixels", exact=True).select_option("1024")
+        expect(told).to_have_text("1,024 × 1,024 pixels. Estimating the time …")
+        expect(submit).to_be_disabled()
+        service.cache = None
+        service.open.set()
+        expect(told).to_have_text(re.compile(r"1,024 × 1,024 pixels, drawn at once\. About 1 s and [0-9.]+ kB\."))
+        expect(submit).to_be_enabled()
+        service.render_milliseconds = 800.0  # of the timed piece no more: its time is known
+        page.get_by_label("Pixels", exact=True).select_option("4096")
+        expect(told).to_have_text(re.compile(r"4,096 × 4,096 pixels, drawn at once\. About 2 s and [0-9.]+ kB\."))
+
+    def test_what_cannot_be_estimated_can_be_saved(self, new_page: Callable[..., Page], service: StandIn) -> None:
+        service.cache = "hit"
+        page = new_page()
+        page.goto(service.url)
+        wait_for_full(page, service)
+        open_save(page, size=1024)
+        expect(page.locator("#save-told")).to_contain_text("1,024 × 1,024 pixels, drawn at once. About")
+        expect(page.locator("#save-submit")).to_be_enabled()
+
+
 class TestOrder:
     def test_what_takes_longer_than_an_answer_may(self, new_page: Callable[..., Page], service: StandIn) -> None:
         service.request_timeout, service.render_milliseconds = 5.0, 2000.0
