@@ -123,7 +123,7 @@ class MetricsLog(AbstractContextManager["MetricsLog"]):
         except OSError as error:  # training goes on: there may be space again before the next snapshot
             self.print(f"{self._folder / METRICS}: a line is missing: {error.strerror}")
         self._write_events(images, values)
-        minutes = (self._total - images) / max(rate, 1e-9) / 60
+        minutes = max(self._total - images, 0) / max(rate, 1e-9) / 60
         shown = " ".join(f"{name} {value:.3g}" for name, value in values.items())
         kimg = f"{images / 1000:g} of {self._total / 1000:g} kimg"
         self.print(f"{kimg}, {now - self._start:.0f} s, {minutes:.0f} min left, {shown}")

@@ -24,6 +24,10 @@ MATRIX_SIDE = {"cuda": 8192, "cpu": 1024}
 TRIAL_SECONDS = {"cuda": 5.0, "cpu": 5.0}
 """Of pure arithmetic in the steps that are timed, which take several times as long."""
 
+CPU_FACTOR, CPU_BYTES = 1.8, 0.3 * 2**30
+"""Of the tensors of a step, and what the first step loads, measured on an Intel Xeon with small-64 and small-128:
+oneDNN copies weights and has workspaces, and the allocator keeps freed memory."""
+
 GPUS = {"RTX 4090": 165e12, "A100": 312e12, "H100": 989e12}
 """Peak FLOP/s in bf16 by the GPUs' data sheets."""
 
@@ -42,13 +46,15 @@ def estimate(config: TrainingConfig, processes: int, device: torch.device) -> st
     """
     peak = peak_memory(device)  # of Python and torch on a CPU
     say("counting the memory of a step, which takes a minute or two at 1024² …")
-    peak += estimate_peak_memory(config, processes)
+    tensors = estimate_peak_memory(config, processes)
+    peak += tensors if device.type == "cuda" else round(CPU_FACTOR * tensors + CPU_BYTES)
     flops, installed = training_flops(config), installed_memory(device)
     rate = measure_matmul_rate(device, config.precision)
     images = _count_trial_images(config, processes, TRIAL_SECONDS[device.type] * rate / flops)
     if images and peak < installed:
         say("timing some steps …")
         seconds, basis = _time_image(config, images, device), f"by steps of {images} images that were timed"
+        peak = max(peak, peak_memory(device))
     else:
         seconds, basis = flops / rate, "or more, by the rate of large matrix products: the steps were not timed"
     seconds *= 1000 / processes

@@ -1,6 +1,9 @@
 """The presets, settings that follow from overridden ones, and estimates of memory and work."""
 
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +75,22 @@ def test_a_dry_run_prints_settings_and_estimates(
     assert "TFLOP per image" in printed.err
     assert "s for 1000 images" in printed.err
     assert "on one H100" in printed.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["tiny-32", "small-64"])
+def test_the_memory_of_a_dry_run_is_that_of_the_run(preset: str, tmp_path: Path) -> None:
+    """Of whole processes, whose measured peaks count Python and torch."""
+    config = PRESETS[preset].config
+    write_images(tmp_path / "data", size=config.generator.resolution)
+    command = [sys.executable, "-m", "service", "train", "--preset", preset, "--device", "cpu"]
+    dry = subprocess.run([*command, "--dry-run"], check=True, capture_output=True, text=True)
+    estimated = re.search(r"memory +([0-9.]+) GiB", dry.stderr)
+    assert estimated
+    options = ("--data", str(tmp_path / "data"), "--outdir", str(tmp_path / "run"), "--metrics", "none")
+    subprocess.run([*command, *options, "--total-kimg", str(config.batch * 2 / 1000)], check=True, capture_output=True)
+    *_, last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert 0.5 < float(estimated[1]) / json.loads(last)["memory_gib"] < 2
 
 
 def test_a_dry_run_checks_the_data_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
