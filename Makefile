@@ -8,6 +8,7 @@ BIN    := $(VENV)/bin
 
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "installing torch and others into $(VENV), once: this takes some minutes and prints nothing"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve,train,benchmark]'
 	touch $@
