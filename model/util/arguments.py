@@ -2,6 +2,8 @@
 
 import argparse
 import errno
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -64,6 +66,12 @@ def run(program: str, command: Callable[[Sequence[str]], None], arguments: Seque
     """Run a command and return its exit status: 2, with one line on stderr, for invalid input."""
     try:
         command(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        if error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 128 + signal.SIGPIPE  # the reader, such as head, has seen enough
     except InputError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2

@@ -1,5 +1,8 @@
 """Command lines: no abbreviations, and a suggestion for what is misspelt or called otherwise in StyleGAN's tools."""
 
+import subprocess
+import sys
+
 import pytest
 
 from service.cli import main
@@ -33,3 +36,15 @@ def test_options_are_suggested(capsys: pytest.CaptureFixture[str], command: str,
     assert status == 2
     assert suggestion in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """As head in ``creps info demo | head``."""
+    code = "import sys; from model.util.arguments import run; sys.exit(run('creps', lambda _: print('a' * 10**7), []))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
