@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,8 +68,8 @@ def run(program: str, command: Callable[[Sequence[str]], None], arguments: Seque
     try:
         command(arguments)
         sys.stdout.flush()
-    except BrokenPipeError as error:
-        if error.filename is not None:
+    except BrokenPipeError:
+        if not _reader_has_gone():  # some other pipe, of a child process or a socket
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
         return 128 + signal.SIGPIPE  # the reader, such as head, has seen enough
@@ -85,3 +86,10 @@ def run(program: str, command: Callable[[Sequence[str]], None], arguments: Seque
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _reader_has_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

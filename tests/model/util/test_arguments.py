@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from model.util.arguments import run
 from service.cli import main
 
 
@@ -48,3 +49,11 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def test_another_broken_pipe_is_an_error() -> None:
+    def lose_a_child(_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        run("creps", lose_a_child, [])
