@@ -2,24 +2,19 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from model.checkpoint import Checkpoint
 from model.errors import InputError
 from model.latents.latent import Latent
 from model.spec import DEFAULT_QUALITY, FORMATS, IMAGE_FORMATS, Encoding, ImageFormat, Metadata, RenderSpec
 from model.util.arguments import ArgumentParser
-from model.util.cpus import available_cpus
-from model.util.files import terminate_as_interrupt, write_atomically
+from model.util.files import terminate_as_interrupt
 from model.viewport import Grid, Viewport
 from service.commands import options as types
-from service.commands.bars import rename, rendering_bar
 from service.commands.batch import Batch, render_batch
 from service.commands.latents import add_latents, find_latent
 from service.commands.options import (
@@ -31,27 +26,20 @@ from service.commands.options import (
     attach_negative_values,
     check_output,
 )
-from service.imaging.assemble import assemble
-from service.imaging.atomic_move import folder_beside, move_deep_zoom, move_file, tiles_folder
-from service.imaging.deep import to_levels
+from service.commands.render_output import write_output
+from service.imaging.atomic_move import tiles_folder
 from service.imaging.encode import IMAGE_FORMATS_BY_SUFFIX
 from service.imaging.export_spec import DEFAULT_TILE, ExportSpec
-from service.imaging.local_export import render_tiles
-from service.imaging.metadata import encode_image, png_metadata, read_spec
-from service.imaging.object_store import STORE_ERRORS, open_store, reason
-from service.imaging.png import write_png
+from service.imaging.metadata import read_spec
+from service.imaging.object_store import STORE_ERRORS, reason
 from service.models.catalog import DEMO_NAME, open_checkpoint
 
 if TYPE_CHECKING:
-    from kernels.renderer import Renderer
+    pass
 
 MAX_PIXELS = 2**28
 """Largest image other than PNG and those of TILED: its pixels are held in memory, 3 bytes each, and again as a file.
 With more than 8 bits a pixel counts as four."""
-
-MAX_PIXELS_IN_MEMORY = 2**26
-"""Largest PNG that is encoded in memory; of 16 bits a quarter. A larger one is written as it is rendered, which makes
-it a tenth longer."""
 
 Tiled = Literal["dzi", "tiff"]
 TILED: tuple[Tiled, ...] = get_args(Tiled)
@@ -69,9 +57,6 @@ _OPTIONS = {
     "edits": "edit",
 }
 """Options that set fields with other names."""
-
-_UNFINISHED = "image"
-"""Subfolder of the temporary folder for the files of an export."""
 
 STYLEGAN_OPTIONS = {
     "--trunc": "--psi",
@@ -112,7 +97,7 @@ def main(arguments: Sequence[str]) -> None:
                 return
             if options.export is not None and options.output.exists():
                 print(f"{options.output} exists, and is replaced when the new image is complete", file=sys.stderr)
-            size = _write(options, renderer)
+            size = write_output(options.export or options.spec, renderer, options.output)
     except InputError as error:  # the network does not have the direction of --edit
         raise _name_option(error) from None
     except STORE_ERRORS as error:
@@ -299,64 +284,3 @@ def _check_deep_zoom(output: Path) -> None:
     tiles = tiles_folder(output)
     if tiles.exists() and not (tiles.is_dir() and output.exists()):
         raise InputError("output", f"the folder of its tiles, {tiles}, exists but is not that of an {output.name}")
-
-
-def _write(options: Options, renderer: "Renderer") -> str:
-    """Render into the output and return its size in words."""
-    if options.export is not None:
-        _write_tiles(options.export, renderer, options.output)
-    elif options.spec.encoding.format == "png" and (
-        options.spec.viewport.pixels > MAX_PIXELS_IN_MEMORY // (4 if options.spec.encoding.is_deep else 1)
-    ):
-        _write_bands(options.spec, renderer, options.output)
-    else:
-        _write_whole(options.spec, renderer, options.output)
-    if options.export is not None and options.export.kind == "dzi":
-        return f"{options.export.pyramid.tiles:,} tiles in {tiles_folder(options.output)}"
-    return f"{options.output.stat().st_size:,} bytes"
-
-
-def _write_whole(spec: RenderSpec, renderer: "Renderer", output: Path) -> None:
-    with rendering_bar("rendering", renderer.cost(spec)) as bar:
-        image = renderer.render(spec, bar.update)
-        rename(bar, "encoding")
-        content = encode_image(image, spec)
-    write_atomically(output, content)
-
-
-def _write_bands(spec: RenderSpec, renderer: "Renderer", output: Path) -> None:
-    """Write a PNG, equal to that of a PNG export, with only some bands of it in memory."""
-    _, _, width, height = spec.viewport.crop
-    bits = spec.encoding.bits
-    with folder_beside(output) as folder:
-        path = folder / output.name
-        with (
-            rendering_bar("rendering", renderer.cost(spec)) as bar,
-            path.open("wb") as file,
-            ThreadPoolExecutor(available_cpus(), thread_name_prefix="encode") as encoders,
-        ):
-            bands = _levels(spec, renderer.bands(spec, bar.update))
-            write_png(width, height, bands, file.write, encoders, png_metadata(spec), bits)
-        move_file(path, output)
-
-
-def _levels(spec: RenderSpec, bands: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-    """The numbers of a PNG from bands of its 8-bit levels, or of its colours."""
-    x, y, _, _ = spec.viewport.crop
-    for band in bands:
-        yield to_levels(band, spec.encoding.bits, (x, y)) if spec.encoding.is_deep else band
-        y += len(band)
-
-
-def _write_tiles(export: ExportSpec, renderer: "Renderer", output: Path) -> None:
-    with folder_beside(output) as folder:
-        store, unfinished = open_store(folder.absolute().as_uri()), folder / _UNFINISHED
-        with rendering_bar("rendering", export.pyramid.pixels) as bar:
-            render_tiles(export, renderer, store, _UNFINISHED, bar.update)
-        with rendering_bar("writing", export.pyramid.tiles) as bar:
-            assemble(export, store, _UNFINISHED, bar.update)
-        file = unfinished / export.name
-        if export.kind == "dzi":
-            move_deep_zoom(file, tiles_folder(file), output, aside=folder)
-        else:
-            move_file(file, output)

@@ -212,7 +212,7 @@ class TestLargeImages:
         assert main(["render", *common, "a.tiff", "--tile", "64"]) == 0
         assert main(["render", *common, "a.dzi", "--tile", "64"]) == 0
         assert main(["render", *common, "b.tif", "--tile", "2048"]) == 0
-        monkeypatch.setattr("service.commands.render.MAX_PIXELS_IN_MEMORY", 0)
+        monkeypatch.setattr("service.commands.render_output.MAX_PIXELS_IN_MEMORY", 0)
         assert main(["render", *common, "b.png"]) == 0
         plain = read(in_folder / "a.png")
         assert plain.shape == ((60, 71, 3) if crop else (85, 130, 3))
@@ -269,7 +269,7 @@ class TestLargeImages:
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("service.commands.render.MAX_PIXELS_IN_MEMORY", 0)
+        monkeypatch.setattr("service.commands.render_output.MAX_PIXELS_IN_MEMORY", 0)
         interrupt_after(monkeypatch, bands)
         render = ["render", str(checkpoint.path), "--size", "1100x600", "--output"]
         assert main([*render, f"new/folder/{name}"]) == 130
@@ -295,7 +295,7 @@ class TestLargeImages:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Files are limited to less than a tile, or to less than the whole output."""
-        monkeypatch.setattr("service.commands.render.MAX_PIXELS_IN_MEMORY", 0)
+        monkeypatch.setattr("service.commands.render_output.MAX_PIXELS_IN_MEMORY", 0)
         tile = [] if name == "a.png" else ["--tile", "64"]
         with longest_file(longest):
             assert main(["render", "demo", "--size", "300x170", "--output", f"new/{name}", *tile]) == 2
@@ -485,8 +485,8 @@ def test_deep_files_that_are_large(checkpoint: Checkpoint, in_folder: Path, monk
     options = [str(checkpoint.path), "--seed", "3", "--size", "140x90", "--device", "cpu", "--bits", "16"]
     assert main(["render", *options, "--output", "small.tiff"]) == 0
     assert main(["render", *options, "--tile", "64", "--output", "tiled.tiff"]) == 0
-    for name in ("MAX_PIXELS", "MAX_PIXELS_IN_MEMORY"):
-        monkeypatch.setattr(f"service.commands.render.{name}", 10_000)
+    for name in ("render.MAX_PIXELS", "render_output.MAX_PIXELS_IN_MEMORY"):
+        monkeypatch.setattr(f"service.commands.{name}", 10_000)
     assert main(["render", *options, "--output", "large.png"]) == 0
     assert main(["render", *options, "--output", "large.tiff"]) == 0
     expected = tifffile.imread("small.tiff")
