@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from kernels.block_renderer import BlockBackend
 
 LINES_PER_PIXEL = 8
-"""Lines per pixel of the finest detail. On the bundled network and on random weights of 512², no pixel is more than one
-level, and no image less than 85 dB, from eight times as many; with half of them some pixels are two levels off."""
+"""Lines per pixel of the finest detail. On the bundled network and on random weights of 512² no pixel is more than one
+level from eight times as many; with half of them some are two levels off."""
 
 LINES_PER_CYCLE = 32
 """Lines per cycle of the highest input frequency, which spans only a few pixels in a network of low resolution."""
