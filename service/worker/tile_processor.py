@@ -93,7 +93,8 @@ class Group:
 
 class TileProcessor:
     """Everything about tiles but rendering them, and everything about groups of frames, which are rendered between
-    images. Calls ``release`` with each task that this worker no longer holds."""
+    images. Calls ``release`` with each task that this worker no longer holds. Once ``stopping`` is set, it leaves what
+    is not finished to other workers."""
 
     def __init__(
         self,
@@ -103,6 +104,7 @@ class TileProcessor:
         worker: str,
         encoders: Executor,
         groups: GroupRenderer,
+        stopping: asyncio.Event,
     ) -> None:
         self._redis = redis
         self._store = store
@@ -115,7 +117,7 @@ class TileProcessor:
         self._tasks = TileTasks(redis)
         self._background: set[asyncio.Task[None]] = set()
         self._assembler = ThreadPoolExecutor(1, thread_name_prefix="assemble")
-        self._stopping = asyncio.Event()
+        self._stopping = stopping
 
     @property
     def has_groups(self) -> bool:
@@ -180,7 +182,7 @@ class TileProcessor:
         self._start(self._retry(task, reason, MAX_TRIES if final else task.tries + 1))
 
     async def stop(self) -> None:
-        """Leaves what is not finished to other workers."""
+        """Returns once every task has been settled or left."""
         self._stopping.set()
         while self._background:
             await asyncio.wait(self._background)

@@ -103,7 +103,7 @@ class Worker:
         self._projections = ProjectionRunner(redis, catalog, store)
         groups = GroupRenderer(self._executor, store, self._encoders)
         self._tiles = TileProcessor(
-            redis, store, lambda task: self._consumer.release([task]), self.id, self._encoders, groups
+            redis, store, lambda task: self._consumer.release([task]), self.id, self._encoders, groups, self._stopping
         )
         self._reader = BatchReader(
             self._consumer, self._models, self._tiles, images=batch_limit, claim_seconds=self._beat_seconds

@@ -1,7 +1,8 @@
 """Videos drawn by workers: the file that one process writes, whatever goes wrong on the way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from service.imaging import scene
 from service.imaging import video as videos
 from service.imaging.local_video import write_video
 from service.imaging.object_store import Store
-from service.imaging.video_spec import VIDEO_KINDS, VideoKind, VideoSpec
+from service.imaging.video_spec import GROUP_FRAMES, VIDEO_KINDS, VideoKind, VideoSpec
 from service.jobs.job import Job
 from service.jobs.reconciler import Reconciler
 from service.jobs.repository import JobRepository
 from service.queue.client import RenderClient
+from service.runtime.redis_keys import GROUP, IMAGES
 from service.worker import tile_processor
+from service.worker.tile_processor import Group, Tile, TileProcessor
 from tests.service.jobs.cluster import Cluster, persist, stand_in_cluster
 from tests.service.jobs.conftest import RunWorker, ends_as, submit
 from tests.service.jobs.stand_in import PatternRenderer, files_below, journal, make_video_job, pattern
@@ -39,6 +42,34 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def repository(redis: "Redis") -> JobRepository:
     return JobRepository(redis)
+
+
+class Gate:
+    """Frames are drawn one at a time, and none after the first three until the gate opens."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self._folder = folder
+        self._opened = threading.Event()
+        self.open = self._opened.set
+        draw = PatternRenderer.render_batch
+
+        def wait_and_draw(renderer: PatternRenderer, specs: Sequence[RenderSpec], **kwargs: Any) -> Any:
+            if self.is_reached():
+                self._opened.wait(LONG)
+            return draw(renderer, specs, **kwargs)
+
+        monkeypatch.setattr(scene, "BATCH_PIXELS", 1)
+        monkeypatch.setattr(PatternRenderer, "render_batch", wait_and_draw)
+
+    def is_reached(self) -> bool:
+        return len(journal(self._folder)) >= 3
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch, models: Path) -> Iterator[Gate]:
+    gate = Gate(monkeypatch, models)
+    yield gate
+    gate.open()
 
 
 class _Patterns:
@@ -87,21 +118,22 @@ async def test_images_are_drawn_between_the_frames_of_a_group(
     checkpoint: Checkpoint,
     run_worker: RunWorker,
     models: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    gate: Gate,
 ) -> None:
-    monkeypatch.setattr(scene, "BATCH_PIXELS", 1)
-    monkeypatch.setenv("CREPS_TEST_DELAY", "0.01")
     job = make_video_job(checkpoint.digest)
     await submit(repository, store, job)
+
+    async def is_read() -> bool:
+        return bool((await redis.xpending(IMAGES, GROUP))["pending"])
+
     async with RenderClient(redis, 100) as client, run_worker():
-
-        async def has_begun() -> bool:
-            return len(journal(models)) >= 3
-
-        await eventually(has_begun)
-        await client.render(make_spec(checkpoint.digest, seed=77), LONG)
+        await eventually(gate.is_reached)
+        image = asyncio.create_task(client.render(make_spec(checkpoint.digest, seed=77), LONG))
+        await eventually(is_read)
+        gate.open()
+        await image
         drawn = [line.partition(" ")[0] for line in journal(models)]
-        assert drawn.index("77") < 24
+        assert drawn.index("77") < GROUP_FRAMES[1]
         await ends_as(repository, job, "succeeded")
 
 
@@ -113,20 +145,14 @@ async def test_a_worker_that_stops_leaves_its_group_to_others(
     run_worker: RunWorker,
     models: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    gate: Gate,
 ) -> None:
-    monkeypatch.setattr(scene, "BATCH_PIXELS", 1)
-    monkeypatch.setenv("CREPS_TEST_DELAY", "0.02")
     job = make_video_job(checkpoint.digest)
     await submit(repository, store, job)
-
-    async def has_begun() -> bool:
-        return len(journal(models)) >= 3
-
     async with run_worker():
-        await eventually(has_begun)
-    assert len(journal(models)) < 24  # it did not finish the group
-    monkeypatch.setenv("CREPS_TEST_DELAY", "0")
+        await eventually(gate.is_reached)
+        asyncio.get_running_loop().call_soon(gate.open)  # once the worker was asked to stop
+    assert len(journal(models)) < GROUP_FRAMES[1]
     async with run_worker():
         await ends_as(repository, job, "succeeded")
     assert files_below(outputs / job.folder)[job.export.name] == expected(job, tmp_path)
@@ -139,25 +165,34 @@ async def test_a_cancelled_video_is_drawn_no_further(
     checkpoint: Checkpoint,
     run_worker: RunWorker,
     models: Path,
+    gate: Gate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scene, "BATCH_PIXELS", 1)
     monkeypatch.setattr(tile_processor, "ENDED_SECONDS", 0.02)
-    monkeypatch.setenv("CREPS_TEST_DELAY", "0.02")
+    look_for_ended = TileProcessor.look_for_ended
+    cancelled, seen = asyncio.Event(), asyncio.Event()
+
+    async def look(tiles: TileProcessor, groups: Sequence[Tile | Group]) -> None:
+        was_cancelled = cancelled.is_set()
+        await look_for_ended(tiles, groups)
+        if was_cancelled:
+            seen.set()
+
+    monkeypatch.setattr(TileProcessor, "look_for_ended", look)
     job = make_video_job(checkpoint.digest)
     await submit(repository, store, job)
-
-    async def has_begun() -> bool:
-        return len(journal(models)) >= 3
 
     async def is_free() -> bool:
         return (await repository.status(job.id)).open == 0
 
     async with run_worker():
-        await eventually(has_begun)
+        await eventually(gate.is_reached)
         await repository.cancel(job.id)
+        cancelled.set()
+        await asyncio.wait_for(seen.wait(), LONG)
+        gate.open()
         await eventually(is_free)
-    assert len(journal(models)) < 24
+    assert len(journal(models)) < GROUP_FRAMES[1]
     await Reconciler(repository, store, days=1).reconcile()
     assert files_below(outputs / job.folder) == {}
 
