@@ -135,12 +135,8 @@ class BlockBackend(ABC, Generic[Style]):
     @torch.no_grad()
     def warp_colours(self, style: Style, rows: Lattice, columns: Lattice) -> Tensor:
         """Colours [P, 3] of samples between lines of a lattice."""
-        products = torch.stack(
-            [
-                (_interpolate(rows, k) * _interpolate(columns, k)).view(len(rows.taps), -1, FEATURES).sum(dim=1)
-                for k in range(self._config.bundles)
-            ]
-        )  # [bundles, P, 32]
+        bundles = zip(_interpolate(rows, self._device), _interpolate(columns, self._device), strict=True)
+        products = torch.stack([(y * x).view(len(y), -1, FEATURES).sum(dim=1) for y, x in bundles])  # [bundles, P, 32]
         # As lines of thickness 1: products are the columns of a single row of ones.
         ones = torch.ones(self._config.bundles, FEATURES, 1, 1, device=self._device)
         return self.block_colours(style, ones, products.transpose(1, 2)[..., None])[0]
@@ -234,7 +230,9 @@ class BlockBackend(ABC, Generic[Style]):
         return total / (y.factor * x.factor)
 
 
-def _interpolate(lattice: Lattice, bundle: int) -> Tensor:
-    """The lines [P, D·32] of samples in one bundle."""
-    lines = lattice.lines[bundle].flatten(1)
-    return F.embedding_bag(lattice.taps, lines, mode="sum", per_sample_weights=lattice.weights)
+def _interpolate(lattice: Lattice, device: torch.device) -> Iterator[Tensor]:
+    """The lines [P, D·32] of samples, bundle by bundle."""
+    lines = torch.cat([page.flatten(2) for page in lattice.pages], dim=1)  # [bundles, L, D·32]
+    taps, weights = (torch.from_numpy(x).to(device) for x in (lattice.taps, lattice.weights))
+    for bundle in lines:
+        yield F.embedding_bag(taps, bundle, mode="sum", per_sample_weights=weights)

@@ -20,7 +20,7 @@ from kernels.threads import TaskGroup
 from kernels.tiling import Output, is_deep
 from kernels.warp_tiles import FILL, Samples, WarpTile, blank, put_blocks, warp_tiles
 from model.config import RGB, GeneratorConfig
-from model.generator import COLUMNS, ROWS
+from model.generator import COLUMNS
 from model.geometry.sampling import BLOCK
 from model.latents.latent import Latent
 from model.viewport import Viewport
@@ -46,17 +46,62 @@ Pages = dict[int, Future[Tensor]]
 
 
 class Lattice(NamedTuple):
-    """Lines, and those between which each of P samples lies.
+    """Lines, and the four between which each of P samples lies.
 
     Attributes:
-        lines: [bundles, L, D, 32], contiguous.
-        taps: four lines for each sample, int32 [P, 4].
-        weights: fp32 [P, 4].
+        pages: pages [bundles, PAGE, D, 32] of lines, contiguous.
+        first: the first of a sample's four lines, counted through the pages, int32 [P].
+        fraction: a sample's place between the second line and the third, 0 … 1, fp32 [P].
     """
 
-    lines: Tensor
-    taps: Tensor
-    weights: Tensor
+    pages: Sequence[Tensor]
+    first: NDArray[np.int32]
+    fraction: NDArray[np.float32]
+
+    def take(self, chosen: NDArray[np.int64]) -> "Lattice":
+        """The same lines and only some samples."""
+        return self._replace(first=self.first[chosen], fraction=self.fraction[chosen])
+
+    @property
+    def taps(self) -> NDArray[np.int32]:
+        """The four lines [P, 4] of each sample."""
+        return self.first[:, None] + np.arange(4, dtype=np.int32)
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """Their weights [P, 4]."""
+        return spline_weights(self.fraction)
+
+
+class Places(NamedTuple):
+    """Where samples lie among the lines of one axis.
+
+    Attributes:
+        pages: numbers of the pages of lines that they need, in order.
+        first, fraction: as in :class:`Lattice`.
+    """
+
+    pages: NDArray[np.int64]
+    first: NDArray[np.int32]
+    fraction: NDArray[np.float32]
+
+    @classmethod
+    def find(cls, coordinates: NDArray[np.float64], density: int) -> "Places":
+        """The places of network coordinates [P]."""
+        lines, fraction = nearest_lines(coordinates, density)
+        pages = np.arange(lines.min() // PAGE, (lines.max() + 3) // PAGE + 1)
+        if len(pages) * PAGE > len(lines):  # far apart
+            pages = np.union1d(lines // PAGE, (lines + 3) // PAGE)
+        first = np.searchsorted(pages, lines // PAGE) * PAGE + lines % PAGE
+        return cls(pages, first.astype(np.int32), fraction)
+
+
+class Part(NamedTuple):
+    """Samples of a tile that all have m × m per pixel, and their places among row lines and column lines."""
+
+    samples: Samples
+    rows: Places
+    columns: Places
 
 
 def lattice_density(resolution: int, highest_frequency: float) -> int:
@@ -64,16 +109,17 @@ def lattice_density(resolution: int, highest_frequency: float) -> int:
     return max(LINES_PER_PIXEL * resolution, math.ceil(LINES_PER_CYCLE * highest_frequency))
 
 
-def first_lines(coordinates: NDArray[np.float64], density: int) -> NDArray[np.int64]:
-    """The first of the four lines of each network coordinate, counted from coordinate 0."""
-    return np.floor(coordinates * density).astype(np.int64) - 1
-
-
-def spline_weights(coordinates: NDArray[np.float64], density: int) -> NDArray[np.float32]:
-    """Weights [P, 4] of the four lines of network coordinates [P] (Catmull and Rom 1974)."""
+def nearest_lines(coordinates: NDArray[np.float64], density: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """For network coordinates [P], the first of four lines, counted from coordinate 0, and the fraction between the
+    second and the third."""
     place = coordinates * density
-    t = (place - np.floor(place)).astype(np.float32)
-    t2, t3 = t * t, t * t * t
+    second = np.floor(place)
+    return second.astype(np.int64) - 1, (place - second).astype(np.float32)
+
+
+def spline_weights(fraction: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights [P, 4] of the four lines at fractions [P] (Catmull and Rom 1974)."""
+    t, t2, t3 = fraction, fraction**2, fraction**3
     weights = np.stack([2 * t2 - t - t3, 3 * t3 - 5 * t2 + 2, 4 * t2 + t - 3 * t3, t3 - t2], axis=-1)
     return (weights / 2).astype(np.float32)
 
@@ -104,27 +150,27 @@ class BlockWarp(Generic[Style]):
             # started ones.
             with TaskGroup(self.pool) as tasks:
                 style = tasks.submit(0, self.backend.cached_style, latent)
-                sampling = [tasks.submit(0, tile.sample, visible=self.backend.clip) for tile in tiles]
+                sampling = [tasks.submit(0, self._sample, tile) for tile in tiles]
                 requested: tuple[Pages, Pages] = {}, {}
                 for tile, future in zip(tiles, sampling, strict=True):
-                    samples = future.result()
+                    parts = future.result()
                     for axis, pages in enumerate(requested):
-                        for page in self._pages(samples, axis):
+                        places = (part.columns if axis == COLUMNS else part.rows for part in parts)
+                        for page in np.unique(np.concatenate([each.pages for each in places])).tolist():
                             if page not in pages:
                                 pages[page] = tasks.submit(0, self._page, latent, style, viewport, axis, page)
                     cost = tile.pixels * self.config.pixel_macs
-                    tasks.submit(cost, self._render_tile, tile, samples, style, requested, output)
+                    tasks.submit(cost, self._render_tile, tile, parts, style, requested, output)
                 for cost in tasks.completed():
                     if progress is not None:
                         progress(cost)
 
-    def _pages(self, samples: Sequence[Samples], axis: int) -> list[int]:
-        """The pages that samples need, in order."""
-        pages: set[int] = set()
-        for each in samples:
-            first = first_lines(each.coordinates[..., axis], self.density)
-            pages.update(np.unique(first // PAGE).tolist(), np.unique((first + 3) // PAGE).tolist())
-        return sorted(pages)
+    def _sample(self, tile: WarpTile) -> list[Part]:
+        parts = []
+        for samples in tile.sample(visible=self.backend.clip):
+            rows, columns = samples.coordinates.reshape(-1, 2).T
+            parts.append(Part(samples, Places.find(rows, self.density), Places.find(columns, self.density)))
+        return parts
 
     def _page(self, latent: Latent, style: Future[Style], viewport: Viewport, axis: int, page: int) -> Tensor:
         """Lines [bundles, PAGE, D, 32] of a page."""
@@ -138,49 +184,38 @@ class BlockWarp(Generic[Style]):
     def _render_tile(
         self,
         tile: WarpTile,
-        samples: Sequence[Samples],
+        parts: Sequence[Part],
         style: Future[Style],
         requested: tuple[Pages, Pages],
         output: Output,
     ) -> None:
-        pages = [self._pages(samples, axis) for axis in (ROWS, COLUMNS)]
-        tables = [
-            torch.cat([own[page].result() for page in wanted], dim=1)
-            for own, wanted in zip(requested, pages, strict=True)
-        ]
         pixels = blank(self.side, output)
-        for each in samples:
-            colours = self._colours(style.result(), each.coordinates.reshape(-1, 2), pages, tables)
-            put_blocks(each, average_samples(colours, each, deep=is_deep(output)), pixels)
+        for samples, *places in parts:
+            rows, columns = (
+                Lattice([own[page].result() for page in each.pages.tolist()], each.first, each.fraction)
+                for own, each in zip(requested, places, strict=True)
+            )
+            colours = self._colours(style.result(), rows, columns)
+            put_blocks(samples, average_samples(colours, samples, deep=is_deep(output)), pixels)
         tile.place(pixels, output)
 
-    def _colours(
-        self, style: Style, coordinates: NDArray[np.float64], pages: Sequence[Sequence[int]], tables: Sequence[Tensor]
-    ) -> Tensor:
-        """Colours [P, 3] at network coordinates [P, 2], computed in equal parts unless the backend allows any."""
-        count, step = len(coordinates), self.side**2
-        if not self.backend.clip:
-            coordinates = np.pad(coordinates, ((0, -count % step), (0, 0)), mode="edge")
+    def _colours(self, style: Style, rows: Lattice, columns: Lattice) -> Tensor:
+        """Colours [P, 3] of samples, computed in equal parts unless the backend allows any."""
+        count, step = len(rows.first), self.side**2
         parts = []
-        for start in range(0, len(coordinates), step):
-            part = coordinates[start : start + step]
-            rows, columns = (self._lattice(part[:, axis], pages[axis], tables[axis]) for axis in (ROWS, COLUMNS))
-            parts.append(self.backend.warp_colours(style, rows, columns))
+        for start in range(0, count, step):
+            stop = min(start + step, count) if self.backend.clip else start + step
+            chosen = np.arange(start, stop).clip(max=count - 1)
+            parts.append(self.backend.warp_colours(style, rows.take(chosen), columns.take(chosen)))
         return torch.cat(parts)[:count]
-
-    def _lattice(self, coordinates: NDArray[np.float64], pages: Sequence[int], table: Tensor) -> Lattice:
-        lines = first_lines(coordinates, self.density)[:, None] + np.arange(4)  # [P, 4]
-        index = np.searchsorted(np.array(pages), lines // PAGE) * PAGE + lines % PAGE
-        weights = spline_weights(coordinates, self.density)
-        device = table.device
-        return Lattice(table, torch.from_numpy(index.astype(np.int32)).to(device), torch.from_numpy(weights).to(device))
 
 
 def average_samples(colours: Tensor, samples: Samples, *, deep: bool = False) -> Output:
     """Pixels [n, 16, 16, 3] of the colours [n·(16·m)², 3] of all samples of blocks."""
     m = samples.factor
-    filled = torch.from_numpy(samples.filled.reshape(-1, 1)).to(colours.device)
-    boxes = colours.masked_fill(filled, FILL).reshape(-1, BLOCK, m, BLOCK, m, RGB)
+    if samples.filled.any():
+        colours = colours.masked_fill(torch.from_numpy(samples.filled.reshape(-1, 1)).to(colours.device), FILL)
+    boxes = colours.reshape(-1, BLOCK, m, BLOCK, m, RGB)
     means = boxes if m == 1 else boxes.sum(dim=(2, 4), dtype=torch.float64) / m**2
     return to_pixels(means, deep=deep).reshape(-1, BLOCK, BLOCK, RGB)
 

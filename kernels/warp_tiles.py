@@ -6,14 +6,13 @@ wherever the crop begins: a pixel is sampled alike in every part of the image.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.tiling import Output
 from model.config import RGB
-from model.geometry.maps import PullBack, pull_back
+from model.geometry.maps import PullBack, is_affine, pull_back
 from model.geometry.sampling import BLOCK, sample_counts
 from model.viewport import Crop, Viewport
 
@@ -43,14 +42,21 @@ class Samples:
 
 @dataclass(frozen=True)
 class WarpTile:
-    """A square of ``side`` pixels of a warped image; ``row`` and ``column`` count tiles of the whole image."""
+    """A square of ``side`` pixels of a warped image; ``row`` and ``column`` count tiles of the whole image.
+
+    Attributes:
+        pull_back: of the viewport's transforms.
+        samples: per axis of every pixel, where they are the same everywhere; otherwise None.
+    """
 
     viewport: Viewport
     resolution: int
     side: int
     row: int
     column: int
-    max_scale: float = 1.0
+    max_scale: float
+    pull_back: PullBack
+    samples: int | None
 
     @property
     def crop(self) -> tuple[slice, slice]:
@@ -91,18 +97,14 @@ class WarpTile:
             slice(max(x - left, 0), min(x + w - left, self.side)),
         )
 
-    @cached_property
-    def _pull_back(self) -> PullBack:
-        return pull_back(self.viewport.transform)
-
     def _counts(self) -> NDArray[np.int64]:
-        if self.viewport.grid == "corners":
-            return np.ones((self.side // BLOCK, self.side // BLOCK), np.int64)
+        if self.samples is not None:
+            return np.full((self.side // BLOCK, self.side // BLOCK), self.samples)
         x, y = (
             self.viewport.edges(index * self.side, (index + 1) * self.side, axis)
             for axis, index in ((0, self.column), (1, self.row))
         )
-        return sample_counts(self._pull_back, x, y, self.resolution, self.max_scale)
+        return sample_counts(self.pull_back, x, y, self.resolution, self.max_scale)
 
     def _sample(self, corners: NDArray[np.int64], m: int) -> Samples:
         x, y = (
@@ -112,7 +114,7 @@ class WarpTile:
         steps = np.arange(BLOCK * m)
         rows = y[corners[:, :1] * m + steps][:, :, None] - 0.5  # [n, 16·m, 1]
         columns = x[corners[:, 1:] * m + steps][:, None, :] - 0.5  # [n, 1, 16·m]
-        u, v = self._pull_back(*np.broadcast_arrays(columns, rows))
+        u, v = self.pull_back(*np.broadcast_arrays(columns, rows))
         locate = self.viewport.network_coordinates
         places = locate(v + 0.5, 1, self.resolution), locate(u + 0.5, 0, self.resolution)
         coordinates = np.stack(places, axis=-1)  # [n, 16·m, 16·m, 2]
@@ -123,10 +125,21 @@ class WarpTile:
 
 def warp_tiles(viewport: Viewport, resolution: int, side: int, max_scale: float = 1.0) -> Iterator[WarpTile]:
     """The tiles that an image's crop touches. ``side`` is a multiple of BLOCK."""
+    pull, samples = pull_back(viewport.transform), _uniform_samples(viewport, resolution, max_scale)
     x, y, w, h = viewport.crop
     for row in range(y // side, -(-(y + h) // side)):
         for column in range(x // side, -(-(x + w) // side)):
-            yield WarpTile(viewport, resolution, side, row, column, max_scale)
+            yield WarpTile(viewport, resolution, side, row, column, max_scale, pull, samples)
+
+
+def _uniform_samples(viewport: Viewport, resolution: int, max_scale: float) -> int | None:
+    """Samples per axis of every pixel, if the transforms have the same Jacobian everywhere."""
+    if viewport.grid == "corners":
+        return 1
+    if not is_affine(viewport.transform):
+        return None
+    x, y = (viewport.edges(0, BLOCK, axis) for axis in (0, 1))
+    return int(sample_counts(pull_back(viewport.transform), x, y, resolution, max_scale)[0, 0])
 
 
 def blank(side: int, output: Output) -> Output:

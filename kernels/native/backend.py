@@ -141,20 +141,19 @@ class NativeBackend(BlockBackend[NativeStyle]):
         return colours
 
     def warp_colours(self, style: NativeStyle, rows: Lattice, columns: Lattice) -> Tensor:
-        bundles, count = self._config.bundles, len(rows.taps)
+        bundles, count = self._config.bundles, len(rows.first)
         # The kernels multiply lines, so the products of P samples become lines: for matrix units P / 8 columns of
         # thickness 8, each number of which belongs to one of eight rows; else one row of ones and P columns.
-        if self._library.lanes == 1:
+        matrices = self._library.lanes == 1
+        if matrices:
             products = torch.empty(bundles, count // PATCH, PATCH, FEATURES).permute(0, 3, 1, 2)
-            channel, position = products.stride(1), products.stride(3)
         else:
             products = torch.empty(bundles, FEATURES, count, 1)
-            channel, position = products.stride(1), products.stride(2)
+        pages = [np.array([page.data_ptr() for page in axis.pages], np.uintp) for axis in (rows, columns)]
         self._library.draw_products(
-            *(rows.lines.data_ptr(), rows.lines.stride(0), rows.taps.data_ptr(), rows.weights.data_ptr()),
-            *(columns.lines.data_ptr(), columns.lines.stride(0), columns.taps.data_ptr(), columns.weights.data_ptr()),
-            *(bundles, self._config.thickness, count),
-            *(products.data_ptr(), products.stride(0), channel, position),
+            *(pages[0].ctypes.data, rows.first.ctypes.data, rows.fraction.ctypes.data),
+            *(pages[1].ctypes.data, columns.first.ctypes.data, columns.fraction.ctypes.data),
+            *(bundles, self._config.thickness, count, matrices, products.data_ptr()),
         )
         return self.block_colours(style, self._unit_rows, products).transpose(0, 1).reshape(count, RGB)
 

@@ -81,10 +81,9 @@ class Library:
             *(POINTER(PixelLayer), c_int32, c_int32, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_int64),
             *(c_int64, c_int64, c_void_p),
         )
-        lattice = c_void_p, c_int64, c_void_p, c_void_p
+        lattice = c_void_p, c_void_p, c_void_p
         self.draw_products = _declare(
-            library.draw_products,
-            *(*lattice, *lattice, c_int32, c_int32, c_int64, c_void_p, c_int64, c_int64, c_int64),
+            library.draw_products, *lattice, *lattice, c_int32, c_int32, c_int64, c_int32, c_void_p
         )
 
     def pack(self, weight: Tensor) -> Tensor:

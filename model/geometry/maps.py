@@ -54,6 +54,12 @@ def combined_matrix(transforms: Sequence[Transform]) -> Array | None:
     return matrix
 
 
+def is_affine(transforms: Sequence[Transform]) -> bool:
+    """Whether the transforms together have the same Jacobian everywhere."""
+    matrix = combined_matrix(transforms)
+    return matrix is not None and (matrix[2] == (0.0, 0.0, 1.0)).all().item()
+
+
 def projective_matrix(transform: Transform) -> Array | None:
     """The matrix [3, 3] that moves the picture; None if the transform is not a matrix."""
     match transform.kind, transform.values:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.block_warp import first_lines, spline_weights
+from kernels.block_warp import nearest_lines, spline_weights
 from kernels.line_cache import LineCache
 from kernels.renderer import BackendName, Renderer
 from model.checkpoint import Checkpoint
@@ -154,7 +154,7 @@ def test_progress_adds_up_to_the_cost(renderers: dict[BackendName, Renderer]) ->
 @given(st.lists(st.floats(-1, 2), min_size=1, max_size=20), st.integers(64, 40_000))
 def test_splines_give_back_cubics(numbers: list[float], density: int) -> None:
     coordinates = np.array(numbers)
-    lines = (first_lines(coordinates, density)[:, None] + np.arange(4)) / density
-    weights = spline_weights(coordinates, density)
+    first, fraction = nearest_lines(coordinates, density)
+    lines, weights = (first[:, None] + np.arange(4)) / density, spline_weights(fraction)
     assert weights.sum(axis=1) == pytest.approx(1, abs=1e-6)
     assert (weights * lines**2).sum(axis=1) == pytest.approx(coordinates**2, abs=4 / density**2 + 1e-5)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kernels.block_warp import first_lines, spline_weights
+from kernels.block_warp import nearest_lines, spline_weights
 from kernels.renderer import Renderer
 from model.checkpoint import Checkpoint
 from model.geometry.transforms import parse_transforms
@@ -49,8 +49,9 @@ def luma(renderer: Renderer, transform: list[dict[str, Any]], side: int) -> Leve
 
 def between_pixels(image: Levels, y: Levels, x: Levels) -> Levels:
     """Values at rows and columns [H, W], by Catmull-Rom splines, which unlike Lanczos shift no slope."""
-    rows, columns = (first_lines(place.ravel(), 1)[:, None] + np.arange(4) for place in (y, x))  # [P, 4]
-    weights_y, weights_x = (spline_weights(place.ravel(), 1) for place in (y, x))
+    (top, down), (left, right) = (nearest_lines(place.ravel(), 1) for place in (y, x))
+    rows, columns = (first[:, None] + np.arange(4) for first in (top, left))  # [P, 4]
+    weights_y, weights_x = spline_weights(down), spline_weights(right)
     values = np.einsum("pij,pi,pj->p", image[rows[:, :, None], columns[:, None, :]], weights_y, weights_x)
     found: Levels = values.reshape(y.shape)
     return found

@@ -149,15 +149,16 @@ def test_samples_between_lines(network: str, library: Library) -> None:
     lattices = []
     for axis in (ROWS, COLUMNS):
         lines = backend.block_lines(style, np.linspace(0, 1, 64), axis).permute(0, 2, 3, 1).contiguous()
-        index = torch.from_numpy(numbers.integers(0, 64, (256, 4), dtype=np.int32))
-        lattices.append(Lattice(lines, index, torch.from_numpy(numbers.random((256, 4), np.float32)) / 2))
+        pages = [lines, lines.flip(1).contiguous()]
+        first = numbers.integers(0, 125, 256, dtype=np.int32)
+        lattices.append(Lattice(pages, first, numbers.random(256, np.float32)))
     found = backend.warp_colours(style, *lattices)
     assert found.shape == (256, 3)
     expected = ReferenceBackend(generator, torch.device("cpu"), threads=1).warp_colours(
         layer_styles(generator.config, generator.mapping, Latent(seed=1)), *lattices
     )
     assert float((found - expected).norm() / expected.norm()) < 1e-4
-    last = [each._replace(taps=each.taps[96:112].clone(), weights=each.weights[96:112].clone()) for each in lattices]
+    last = [each.take(np.arange(96, 112)) for each in lattices]
     assert torch.equal(backend.warp_colours(style, *last), found[96:112])
 
 
