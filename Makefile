@@ -26,8 +26,8 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 	$(BIN)/mypy --num-workers 2
 
-# Processes share the cores, so each computes with one thread.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadgroup --durations 25
+# Processes share the cores, so each computes with one thread. Compiled modules are kept, which many processes import.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 4 --dist loadgroup --durations 25
 
 test: lint
 	$(PYTEST) -m "not slow"

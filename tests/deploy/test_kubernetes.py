@@ -12,8 +12,6 @@ import httpx
 import kubernetes_validate
 import pytest
 import yaml
-from cloudcoil.models.keda.v1alpha1 import ScaledObject
-from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 from pydantic import BaseModel
 
 from service.commands import worker as worker_command
@@ -46,12 +44,14 @@ from tests.service.waiting import LONG
 VERSIONS = (oldest_version(), kubernetes_validate.latest_version())
 """The oldest Kubernetes that the docs name, and the newest whose schemas are published."""
 
-CUSTOM: dict[str, type[BaseModel]] = {
-    "ScaledObject": ScaledObject,
-    "PodMonitor": PodMonitor,
-    "PrometheusRule": PrometheusRule,
-}
-"""Models that were made of the operators' published schemas (KEDA 2.16, Prometheus Operator 0.80)."""
+
+def custom_models() -> dict[str, type[BaseModel]]:
+    """Models that were made of the operators' published schemas (KEDA 2.16, Prometheus Operator 0.80)."""
+    # Here, since it takes seconds.
+    from cloudcoil.models.keda.v1alpha1 import ScaledObject
+    from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
+
+    return {model.__name__: model for model in (ScaledObject, PodMonitor, PrometheusRule)}
 
 
 def model_upload() -> Pods:
@@ -61,7 +61,7 @@ def model_upload() -> Pods:
 
 def check(one: Object, version: str) -> None:
     """Raises where Kubernetes of that version, or the operator, would refuse the object or ignore a part of it."""
-    if model := CUSTOM.get(one["kind"]):
+    if model := custom_models().get(one["kind"]):
         understood = model.model_validate(one).model_dump(by_alias=True, exclude_unset=True, mode="json")
         assert understood == one  # what it does not know is left out
     else:

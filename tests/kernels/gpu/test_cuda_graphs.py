@@ -109,7 +109,7 @@ def test_replayed_lines_are_the_launched_ones(backend: TritonBackend) -> None:
         edited,
         Latent(seed=5),
     ]
-    sizes = (20, 10), (40, 16), (16, 16), (8, 125)  # the last one needs more positions than a graph has
+    sizes = (20, 2), (40, 3), (16, 4), (1, 125)  # the last one needs more positions than a graph has
     launched = [render(backend, *image) for image in zip(latents, *zip(*sizes, strict=True), strict=True)]
     backend._pages.clear()
     capture(backend)

@@ -18,8 +18,8 @@ from model.errors import InputError
 from tests.kernels.kernel_runs import DEVICE, PARTS, pack
 from tests.kernels.networks import TINY, random_checkpoint, random_network
 
-SIDE = 48
-"""18 tiles for 2 programs."""
+SIDE = 32
+"""8 tiles for 2 programs."""
 
 GOOD, BAD = ImageCheck(512, 1, 0, 0), ImageCheck(512, 0, 1, 0)
 
@@ -56,7 +56,7 @@ def test_a_program_that_renders_only_its_first_tile_is_noticed(monkeypatch: pyte
         spoilt[:, 2] = 10_000  # the step to the next tile
         return spoilt
 
-    for _ in range(3):  # in memory that may hold the image of a good one
+    for _ in range(2):  # in memory that may hold the image of a good one
         with monkeypatch.context() as good:
             assert check(lambda programs: programs, good).passes
         with monkeypatch.context() as spoiling:

@@ -42,8 +42,10 @@ def smooth_network() -> Generator:
     return random_network(TINY, frequencies=0.1)
 
 
-@pytest.mark.parametrize(("width", "height"), [(16, 16), (24, 12), (90, 90)])  # the last is larger than a crop
-def test_own_images_are_found(width: int, height: int) -> None:
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (24, 12), (30, 30)])
+def test_own_images_are_found(width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one that is larger than a crop."""
+    monkeypatch.setattr("model.projection.project.CROP", 24)
     generator = smooth_network()
     target = sample(generator, width, height, Latent(seed=3))
     mean, found = project(generator, target, steps=0), project(generator, target, steps=100)

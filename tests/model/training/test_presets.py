@@ -130,6 +130,7 @@ def test_the_estimated_memory_is_that_of_a_real_step(overrides: dict[str, object
     assert all(type(value) is torch.Tensor for value in scalars.values())  # the estimate left no fake tensors behind
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("estimates")
 def test_more_processes_need_less_memory_each() -> None:
     config = tiny_config(batch=8, minibatch_group=2, augmentation="none")

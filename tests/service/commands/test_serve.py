@@ -33,6 +33,9 @@ from model.viewport import Viewport
 from tests.service.ports import free_port
 from tests.service.waiting import LONG, eventually, is_running
 
+ONE_SERVICE = pytest.mark.xdist_group("creps serve")
+"""Of tests that share a service, which takes seconds to start."""
+
 TINY = GeneratorConfig(16, z_dim=8, w_dim=8, mapping_layers=1, channel_base=256, channel_max=16, thickness=2)
 
 
@@ -122,6 +125,7 @@ def render(checkpoint: Checkpoint, seed: int, width: int, height: int, crop: tup
     return Image.fromarray(Renderer(checkpoint, "cpu").render(spec))
 
 
+@ONE_SERVICE
 def test_images_are_those_of_the_renderer(served: Served, models: Path) -> None:
     checkpoint = Checkpoint.open(models / "tiny.safetensors")
     response = served.http.get("/v1/images/tiny/3.png?width=150&height=100&crop=20,30,77,41")
@@ -136,6 +140,7 @@ def test_images_are_those_of_the_renderer(served: Served, models: Path) -> None:
     assert float(timing["render"]) > 0
 
 
+@ONE_SERVICE
 @pytest.mark.parametrize(("output", "image_format", "bits"), [("tiff", "tiff", 32), ("png", "png", 16)])
 def test_jobs_of_more_than_eight_bits(served: Served, output: str, image_format: str, bits: int) -> None:
     """They have the numbers of the image of the same size."""
@@ -156,6 +161,7 @@ def test_jobs_of_more_than_eight_bits(served: Served, output: str, image_format:
     assert np.array_equal(found, expected)
 
 
+@ONE_SERVICE
 def test_answers_do_not_mix(served: Served) -> None:
     def size_of(side: int) -> tuple[int, int, str]:
         response = served.http.post("/v1/images", json={"seed": side, "width": side, "height": side + 1})
@@ -165,6 +171,7 @@ def test_answers_do_not_mix(served: Served) -> None:
         assert list(threads.map(size_of, range(16, 28))) == [(side, side + 1, str(side)) for side in range(16, 28)]
 
 
+@ONE_SERVICE
 def test_the_model_is_loaded_once_it_was_drawn(served: Served) -> None:
     served.http.get("/v1/images/tiny/1.png")
     end = time.monotonic() + LONG
@@ -173,6 +180,7 @@ def test_the_model_is_loaded_once_it_was_drawn(served: Served) -> None:
         time.sleep(0.05)
 
 
+@ONE_SERVICE
 def test_images_are_cached(served: Served) -> None:
     end = time.monotonic() + LONG
     while not served.http.get("/v1/images/tiny/1.png").headers["Server-Timing"].endswith('cache;desc="hit"'):
@@ -180,6 +188,7 @@ def test_images_are_cached(served: Served) -> None:
     assert 'creps_cache_bytes{cache="pictures"} 0.0' not in served.http.get("/metrics").text
 
 
+@ONE_SERVICE
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(served: Served) -> None:
     killed = served.worker()

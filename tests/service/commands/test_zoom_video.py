@@ -23,6 +23,11 @@ from tests.kernels.networks import random_checkpoint
 
 av = pytest.importorskip("av")
 
+pytestmark = pytest.mark.xdist_group("zoom video")  # they share one
+
+MOVING, STANDING = 14, 3
+"""Frames of the zoom and of its last image."""
+
 SEED, PANEL, TOP, LEFT, RIGHT = 5, 512, 48, 24, 560
 CURVE = 214, 26, 84
 
@@ -37,7 +42,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 @pytest.fixture(autouse=True, scope="module")
 def _short() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("MOVING", 27), ("STANDING", 3), ("MIN_LAST", 1024)):
+        for name, value in (("MOVING", MOVING), ("STANDING", STANDING), ("MIN_LAST", 1024)):
             patch.setattr(size_zoom, name, value)
         yield
 
@@ -54,6 +59,10 @@ def zoom(_short: None, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPath
     return frames(path), {each["size"]: each["psnr"] for each in values["curve"]}
 
 
+def zoomed_sizes(resolution: int) -> list[int]:
+    return [round(resolution / 2 * (1024 * 2 / resolution) ** (k / (MOVING - 1))) for k in range(MOVING)]
+
+
 def frames(path: Path) -> list[NDArray[np.uint8]]:
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -67,11 +76,13 @@ def test_a_zoom_beside_the_enlarged_image(checkpoint: Checkpoint, zoom: Zoom) ->
         return renderer.render(RenderSpec("random", Latent(seed=SEED), Viewport.resolve(size, size, **viewport)))
 
     small = Image.fromarray(render(resolution))
-    sizes = [round(resolution / 2 * (1024 * 2 / resolution) ** (k / 26)) for k in range(27)] + [1024] * 3
+    sizes = [round(resolution / 2 * (1024 * 2 / resolution) ** (k / (MOVING - 1))) for k in range(MOVING)] + [
+        1024
+    ] * STANDING
     assert len(found) == len(sizes)
     assert set(curve) == {*sizes, resolution}
 
-    for frame, size in ((found[0], sizes[0]), (found[9], sizes[9])):
+    for frame, size in ((found[0], sizes[0]), (found[5], sizes[5])):
         assert size < PANEL
         resized = small.resize((size, size), Image.Resampling.LANCZOS)
         for left, image in ((LEFT, Image.fromarray(render(size))), (RIGHT, resized)):
@@ -79,7 +90,7 @@ def test_a_zoom_beside_the_enlarged_image(checkpoint: Checkpoint, zoom: Zoom) ->
             assert np.array_equal(frame[TOP : TOP + PANEL, left : left + PANEL], expected)
 
     last, whole = found[-1], render(1024)
-    assert np.array_equal(last, found[26])
+    assert np.array_equal(last, found[MOVING - 1])
     shown = last[TOP : TOP + PANEL, LEFT : LEFT + PANEL]
     corners = [round(corner * 1024 / resolution) for corner in range(resolution // 2 + 1)]
     parts = (whole[y : y + PANEL, x : x + PANEL] for y in corners for x in corners)
@@ -94,13 +105,13 @@ def test_the_curve_has_the_psnr_of_whole_images(checkpoint: Checkpoint, zoom: Zo
         return renderer.render(RenderSpec("random", Latent(seed=SEED), Viewport.resolve(size, size)))
 
     assert curve[resolution] == MAX_PSNR
-    for size in (min(curve), sorted(curve)[8], max(curve)):
+    for size in (min(curve), sorted(curve)[5], max(curve)):
         resized = Image.fromarray(render(resolution)).resize((size, size), Image.Resampling.LANCZOS)
         error = np.square(render(size).astype(float) - np.asarray(resized)).mean()
         assert curve[size] == pytest.approx(10 * math.log10(255**2 / error), abs=1e-6)
 
     # The dot moves by equally many pixels for equally many decibels. Beside the peak the curve is too steep to find it.
-    sizes = [round(resolution / 2 * (1024 * 2 / resolution) ** (k / 26)) for k in range(27)]
+    sizes = zoomed_sizes(resolution)
     moved = {
         size: dot_height(frame) for frame, size in zip(found, sizes, strict=False) if abs(size / resolution - 1) > 0.2
     }
@@ -122,7 +133,7 @@ def test_an_animated_png(checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = ["--zoom-video", str(tmp_path / "zoom.apng"), "--device", "cpu"]
     assert main(["evaluate", str(checkpoint.path), *options]) == 0
     with Image.open(tmp_path / "zoom.apng") as image:
-        assert (getattr(image, "n_frames", 1), image.size) == (30, (1096, 800))
+        assert (getattr(image, "n_frames", 1), image.size) == (MOVING + STANDING, (1096, 800))
 
 
 @pytest.mark.parametrize(
