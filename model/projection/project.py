@@ -148,7 +148,8 @@ class _Search:
     def _loss(self, ws: Tensor) -> Tensor:
         """Distance to the target in a random crop."""
         viewport, resolution = self._viewport, self._generator.config.resolution
-        m_x, m_y = viewport.supersampling(resolution, self._generator.config.max_scale)
+        # Without the samples for detail finer than training images: the crop would be smaller by as many.
+        m_x, m_y = viewport.supersampling(resolution)
         w, h = min(viewport.width, max(1, CROP // m_x)), min(viewport.height, max(1, CROP // m_y))
         x, y = self._random.randint(viewport.width - w + 1), self._random.randint(viewport.height - h + 1)
         rows = viewport.rows(y * m_y, (y + h) * m_y, resolution, m_y)
