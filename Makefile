@@ -26,7 +26,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 	$(BIN)/mypy --num-workers 2
 
-# Processes share the cores, so each computes with one thread. Compiled modules are kept, which many processes import.
+# Processes share the cores, so each computes with one thread. Compiled modules are kept: many processes import them.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 4 --dist loadgroup --durations 25
 
 test: lint

@@ -89,9 +89,7 @@ class Places(NamedTuple):
     def find(cls, coordinates: NDArray[np.float64], density: int) -> "Places":
         """The places of network coordinates [P]."""
         lines, fraction = nearest_lines(coordinates, density)
-        pages = np.arange(lines.min() // PAGE, (lines.max() + 3) // PAGE + 1)
-        if len(pages) * PAGE > len(lines):  # far apart
-            pages = np.union1d(lines // PAGE, (lines + 3) // PAGE)
+        pages = np.union1d(lines // PAGE, (lines + 3) // PAGE)
         first = np.searchsorted(pages, lines // PAGE) * PAGE + lines % PAGE
         return cls(pages, first.astype(np.int32), fraction)
 

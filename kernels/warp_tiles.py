@@ -46,7 +46,7 @@ class WarpTile:
 
     Attributes:
         pull_back: of the viewport's transforms.
-        samples: per axis of every pixel, where they are the same everywhere; otherwise None.
+        uniform_samples: per axis of every pixel, where they are the same everywhere; otherwise None.
     """
 
     viewport: Viewport
@@ -56,7 +56,7 @@ class WarpTile:
     column: int
     max_scale: float
     pull_back: PullBack
-    samples: int | None
+    uniform_samples: int | None
 
     @property
     def crop(self) -> tuple[slice, slice]:
@@ -98,8 +98,8 @@ class WarpTile:
         )
 
     def _counts(self) -> NDArray[np.int64]:
-        if self.samples is not None:
-            return np.full((self.side // BLOCK, self.side // BLOCK), self.samples)
+        if self.uniform_samples is not None:
+            return np.full((self.side // BLOCK, self.side // BLOCK), self.uniform_samples)
         x, y = (
             self.viewport.edges(index * self.side, (index + 1) * self.side, axis)
             for axis, index in ((0, self.column), (1, self.row))
@@ -125,21 +125,22 @@ class WarpTile:
 
 def warp_tiles(viewport: Viewport, resolution: int, side: int, max_scale: float = 1.0) -> Iterator[WarpTile]:
     """The tiles that an image's crop touches. ``side`` is a multiple of BLOCK."""
-    pull, samples = pull_back(viewport.transform), _uniform_samples(viewport, resolution, max_scale)
+    pull = pull_back(viewport.transform)
+    samples = _uniform_samples(viewport, pull, resolution, max_scale)
     x, y, w, h = viewport.crop
     for row in range(y // side, -(-(y + h) // side)):
         for column in range(x // side, -(-(x + w) // side)):
             yield WarpTile(viewport, resolution, side, row, column, max_scale, pull, samples)
 
 
-def _uniform_samples(viewport: Viewport, resolution: int, max_scale: float) -> int | None:
+def _uniform_samples(viewport: Viewport, pull: PullBack, resolution: int, max_scale: float) -> int | None:
     """Samples per axis of every pixel, if the transforms have the same Jacobian everywhere."""
     if viewport.grid == "corners":
         return 1
     if not is_affine(viewport.transform):
         return None
     x, y = (viewport.edges(0, BLOCK, axis) for axis in (0, 1))
-    return int(sample_counts(pull_back(viewport.transform), x, y, resolution, max_scale)[0, 0])
+    return int(sample_counts(pull, x, y, resolution, max_scale)[0, 0])
 
 
 def blank(side: int, output: Output) -> Output:

@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 from model.checkpoint import Checkpoint
 from model.errors import InputError
@@ -33,9 +33,6 @@ from service.imaging.export_spec import DEFAULT_TILE, ExportSpec
 from service.imaging.metadata import read_spec
 from service.imaging.object_store import STORE_ERRORS, reason
 from service.models.catalog import DEMO_NAME, open_checkpoint
-
-if TYPE_CHECKING:
-    pass
 
 MAX_PIXELS = 2**28
 """Largest image other than PNG and those of TILED: its pixels are held in memory, 3 bytes each, and again as a file.

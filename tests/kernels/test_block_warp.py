@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.block_warp import nearest_lines, spline_weights
+from kernels.block_warp import PAGE, Places, nearest_lines, spline_weights
 from kernels.line_cache import LineCache
 from kernels.renderer import BackendName, Renderer
 from model.checkpoint import Checkpoint
@@ -158,3 +158,16 @@ def test_splines_give_back_cubics(numbers: list[float], density: int) -> None:
     lines, weights = (first[:, None] + np.arange(4)) / density, spline_weights(fraction)
     assert weights.sum(axis=1) == pytest.approx(1, abs=1e-6)
     assert (weights * lines**2).sum(axis=1) == pytest.approx(coordinates**2, abs=4 / density**2 + 1e-5)
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=20), st.integers(64, 40_000))
+def test_only_pages_with_needed_lines_are_asked_for(numbers: list[float], density: int) -> None:
+    """Also where neighbouring samples lie far apart, as at a seam."""
+    coordinates = np.array(numbers)
+    places, (lines, fraction) = Places.find(coordinates, density), nearest_lines(coordinates, density)
+    needed = {int(line) // PAGE for first in lines for line in range(first, first + 4)}
+    assert places.pages.tolist() == sorted(needed)
+    for tap in range(4):
+        index = places.first + tap
+        assert np.array_equal(places.pages[index // PAGE] * PAGE + index % PAGE, lines + tap)
+    assert np.array_equal(places.fraction, fraction)

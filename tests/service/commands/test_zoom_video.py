@@ -76,9 +76,7 @@ def test_a_zoom_beside_the_enlarged_image(checkpoint: Checkpoint, zoom: Zoom) ->
         return renderer.render(RenderSpec("random", Latent(seed=SEED), Viewport.resolve(size, size, **viewport)))
 
     small = Image.fromarray(render(resolution))
-    sizes = [round(resolution / 2 * (1024 * 2 / resolution) ** (k / (MOVING - 1))) for k in range(MOVING)] + [
-        1024
-    ] * STANDING
+    sizes = zoomed_sizes(resolution) + [1024] * STANDING
     assert len(found) == len(sizes)
     assert set(curve) == {*sizes, resolution}
 
