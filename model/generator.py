@@ -47,6 +47,15 @@ def normalize_second_moment(x: Tensor) -> Tensor:
     return x * (x.square().mean(dim=-1, keepdim=True) + EPSILON).rsqrt()
 
 
+def random_normal(*shape: int, divisor: float = 1.0) -> Tensor:
+    """Initial weights: normal values divided by ``divisor``. On the meta device, only their shape.
+
+    The meta device draws and divides by torch's compiler, and importing that takes longer than loading a network.
+    """
+    values = torch.empty(shape)
+    return values if values.is_meta else values.normal_() / divisor
+
+
 class FullyConnectedLayer(nn.Module):
     """[N, C_in] → [N, C_out]: y = (m·W/√C_in)·x + m·b.
 
@@ -55,7 +64,7 @@ class FullyConnectedLayer(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, bias: float = 0.0, multiplier: float = 1.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(c_out, c_in) / multiplier)
+        self.weight = nn.Parameter(random_normal(c_out, c_in, divisor=multiplier))
         self.bias = nn.Parameter(torch.full((c_out,), bias / multiplier))
         self.weight_gain = multiplier / math.sqrt(c_in)
         self.multiplier = multiplier
@@ -120,7 +129,7 @@ class ModulatedLayer(nn.Module):
     def __init__(self, c_in: int, c_out: int, w_dim: int) -> None:
         super().__init__()
         self.affine = FullyConnectedLayer(w_dim, c_in, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(c_out, c_in))
+        self.weight = nn.Parameter(random_normal(c_out, c_in))
         self.bias = nn.Parameter(torch.zeros(c_out))
 
     def modulated_weight(self, w: Tensor) -> Tensor:
@@ -154,8 +163,8 @@ class FourierInput(nn.Module):
 
     def __init__(self, channels: int, thickness: int, w_dim: int, bandwidth: float) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.randn(channels // 2, thickness) * bandwidth)
-        self.weight = nn.Parameter(torch.randn(channels, 2, thickness))
+        self.register_buffer("frequencies", random_normal(channels // 2, thickness).mul_(bandwidth))
+        self.weight = nn.Parameter(random_normal(channels, 2, thickness))
         self.affine = FullyConnectedLayer(w_dim, channels * 2 * thickness, bias=1.0)
 
     def forward(self, positions: Tensor, w: Tensor, axis: int) -> Tensor:

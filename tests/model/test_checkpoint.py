@@ -118,6 +118,16 @@ def test_opening_needs_no_torch(path: Path) -> None:
     assert done.stdout.split() == [Checkpoint.open(path).digest, "8"]
 
 
+def test_loading_needs_no_compiler_of_torch(path: Path) -> None:
+    """Importing it takes longer than all the rest of loading."""
+    program = (
+        "import sys; from pathlib import Path; from model.checkpoint import Checkpoint\n"
+        "Checkpoint.open(Path(sys.argv[1])).load(); print(*sys.modules.keys() & {'torch._dynamo', 'sympy'})"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 # Files that are no checkpoints
 
 
