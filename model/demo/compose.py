@@ -241,9 +241,8 @@ def compose(parts: Parts, random: np.random.Generator) -> Image.Image:
     return Image.fromarray((on_white.clip(0, 1) * 255).round().astype(np.uint8))
 
 
-def write_images(assets: Path, folder: Path, seed: int, numbers: Iterable[int]) -> None:
+def write_images(parts: Parts, folder: Path, seed: int, numbers: Iterable[int]) -> None:
     """Writes ``<number>.png`` for each number, which depends on it and the seed alone."""
-    parts = read_parts(assets)
     for number in numbers:
         image = compose(parts, np.random.default_rng((seed, number)))
         image.save(folder / f"{number:06d}.png", compress_level=1)
@@ -258,9 +257,10 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     processes = os.cpu_count() or 1
+    parts = read_parts(options.assets)
     with ProcessPoolExecutor(processes) as pool:
         shares = (range(start, options.count, processes) for start in range(processes))
-        for _ in pool.map(partial(write_images, options.assets, options.folder, options.seed), shares):
+        for _ in pool.map(partial(write_images, parts, options.folder, options.seed), shares):
             pass
 
 

@@ -12,6 +12,9 @@ from model.demo.compose import EYES, MOUTHS, WIDE_EYES, Parts, change_hue, read_
 from tests.model.demo.smileys import RADIUS, draw_sphere, write_assets
 
 
+pytestmark = pytest.mark.xdist_group("smileys")  # which are taken apart once
+
+
 @pytest.fixture(name="assets", scope="module")
 def _assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_assets(tmp_path_factory.mktemp("assets"))
