@@ -151,6 +151,21 @@ class LinePages:
             prepared.batches.append(self._prepare_batch(own, wanted, prepared, upload))
         return prepared
 
+    def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int, length: int = PAGE) -> Tensor:
+        """Queue the computation of lines [L, bundles, D, parts, 32], contiguous.
+
+        Args:
+            positions: of Viewport.line_coordinates, [L] or [3, L].
+            length: positions of a page that is cached.
+        """
+        starts = range(0, positions.shape[-1], length)
+        pages = [Page.of(latent, axis, positions[..., start : start + length]) for start in starts]
+        upload = Upload(self._model.device)
+        lines = self.prepare(pages, [], upload)
+        upload.start()
+        self.compute(lines, upload)
+        return torch.cat([lines.pages[page][: page.length] for page in pages])
+
     def compute(self, lines: Lines, upload: Upload) -> None:
         """Queue the computation of what is missing. The upload has been started."""
         model = self._model

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,18 @@ from kernels.gpu.upload import Upload
 
 LAUNCH_PIXELS = 1 << 19
 """Pixels per launch. Their features, 64 bytes each in fp16, stay in the L2 cache from one phase to the next."""
+
+
+class Between(NamedTuple):
+    """Where pixels lie between lines, vertically and horizontally.
+
+    Attributes:
+        first: the first of four lines, int32 [height, width, 2].
+        fraction: the place between the second line and the third, fp32 [height, width, 2].
+    """
+
+    first: Tensor
+    fraction: Tensor
 
 
 class PixelTasks:
@@ -33,7 +46,7 @@ class PixelTasks:
         columns: tuple[Tensor, int],
         refinement: Tensor,
         output: tuple[int, int],
-        shape: tuple[int, int] | Tensor,
+        places: tuple[int, int] | Between,
     ) -> None:
         """Add one rectangle.
 
@@ -41,18 +54,17 @@ class PixelTasks:
             rows, columns: lines [L, bundles, D, parts, 32], and the index of the first line.
             refinement: its modulated weights, fp16 [parts, REFINEMENT_SIZE].
             output: address of the first pixel, and row stride in pixels.
-            shape: height and width for whole rows and columns; or, to interpolate between lines, fp32 coordinates
-                [height, width, 2] in units of lines.
+            places: height and width for whole rows and columns; or each pixel's place between lines.
         """
         (row_lines, row), (column_lines, column), size = rows, columns, self._model.line_bytes
         addresses = row_lines.data_ptr() + row * size, column_lines.data_ptr() + column * size
-        coordinates = (0, 0, 0)
-        if isinstance(shape, Tensor):
-            coordinates = shape.data_ptr(), len(row_lines), len(column_lines)
-            shape = shape.shape[0], shape.shape[1]
-        self._tasks.append((*addresses, refinement.data_ptr(), *output, *shape, 0, *coordinates, 0))
+        between = (0, 0)
+        if isinstance(places, Between):
+            between = places.first.data_ptr(), places.fraction.data_ptr()
+            places = places.first.shape[0], places.first.shape[1]
+        self._tasks.append((*addresses, refinement.data_ptr(), *output, *places, 0, *between))
         tile_width, tile_height = self._model.pixel_tile
-        self._tiles.append(-(-shape[0] // tile_height) * -(-shape[1] // tile_width))
+        self._tiles.append(-(-places[0] // tile_height) * -(-places[1] // tile_width))
 
     def prepare(self, upload: Upload) -> None:
         """Divide the tasks into launches and add their tables to an upload."""

@@ -5,7 +5,6 @@ for tests.
 """
 
 import logging
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,9 +23,9 @@ from kernels.gpu.cuda_graphs import CAPTURING
 from kernels.gpu.jit.lines import LINE_SCALE
 from kernels.gpu.line_pages import PAGE, LinePages, Lines, Page, pages_of
 from kernels.gpu.model import ARITHMETIC, PackedModel
-from kernels.gpu.pixel_tasks import LAUNCH_PIXELS, PixelTasks
+from kernels.gpu.pixel_tasks import PixelTasks
 from kernels.gpu.upload import Upload
-from kernels.gpu.warp import line_density, sample
+from kernels.gpu.warp import WarpedPixels
 from kernels.line_cache import CACHE_BYTES
 from kernels.tiling import BLOCKS_PER_THREAD, Band, Output, Panel, Tiling, group_panels, is_deep
 from kernels.warp_tiles import blank, put_blocks, warp_tiles
@@ -34,7 +33,6 @@ from model.config import RGB
 from model.generator import COLUMNS, ROWS
 from model.latents.latent import Latent
 from model.util.cpus import available_cpus
-from model.util.device import to_device_async
 from model.viewport import Viewport
 
 logger = logging.getLogger(__name__)
@@ -86,9 +84,7 @@ class TritonBackend:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
         self._lock = threading.Lock()
         self._pages = LinePages(model)
-        self._density = line_density(
-            math.ceil(model.config.resolution * model.config.max_scale), model.highest_frequency
-        )
+        self._warped = WarpedPixels(model, self._pages)
 
     @property
     def graph_sizes(self) -> list[int]:
@@ -138,7 +134,7 @@ class TritonBackend:
 
     def lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
         def compute() -> Tensor:
-            parts = self._lines(latent, positions, axis)  # [L, bundles, D, parts, 32]
+            parts = self._pages.lines(latent, positions, axis)  # [L, bundles, D, parts, 32]
             lines: Tensor = parts.float().sum(dim=3).permute(1, 3, 0, 2) * (0.5**0.5 / LINE_SCALE)
             return lines  # [bundles, 32, L, D]
 
@@ -183,30 +179,7 @@ class TritonBackend:
 
         Of ``viewport`` only counts where lines are blended.
         """
-        height, width, _ = coordinates.shape
-        places = np.empty(coordinates.shape, np.float32)
-
-        def compute() -> Tensor:
-            lines = []
-            for axis in (ROWS, COLUMNS):
-                positions, places[..., axis] = sample(coordinates[..., axis], self._density, PAGE)
-                positions = viewport.line_coordinates(positions, COLUMNS - axis, self._config.resolution)
-                lines.append(self._lines(latent, positions, axis))
-            uploaded = to_device_async(places, self._device)
-            colours = torch.empty(height, width, RGB, device=self._device)
-            upload, tasks = Upload(self._device), PixelTasks(self._model)
-            styles = self._pages.prepare([], [latent], upload)
-            step = max(LAUNCH_PIXELS // width, 1)  # whole rows, because coordinates are contiguous
-            for top in range(0, height, step):
-                part, address = uploaded[top : top + step], (colours[top].data_ptr(), width)
-                tasks.add((lines[ROWS], 0), (lines[COLUMNS], 0), styles.refinements[latent], address, part)
-            tasks.prepare(upload)
-            upload.start()
-            self._pages.compute(styles, upload)
-            tasks.launch(upload, quantise=False, warp=True)
-            return colours
-
-        return self._run_synchronously(compute)
+        return self._run_synchronously(lambda: self._warped.colours(latent, coordinates, viewport))
 
     def close(self) -> None:
         self._pages.close()
@@ -239,17 +212,6 @@ class TritonBackend:
             tiling = self.plan(Viewport.resolve(side, side))
             for _ in self.render([Band(latent, tiling, tiling.rows.tiles, self.allocate(side, side))], None):
                 pass
-
-    def _lines(self, latent: Latent, positions: NDArray[np.float64], axis: int) -> Tensor:
-        """Lines [L, bundles, D, parts, 32] at network coordinates [L], contiguous."""
-        pages = [
-            Page.of(latent, axis, positions[..., start : start + PAGE]) for start in range(0, positions.shape[-1], PAGE)
-        ]
-        upload = Upload(self._device)
-        lines = self._pages.prepare(pages, [], upload)
-        upload.start()
-        self._pages.compute(lines, upload)
-        return torch.cat([lines.pages[page][: page.length] for page in pages])
 
     def _run_synchronously(self, work: Callable[[], Tensor]) -> Tensor:
         """Run work on the backend's stream and wait for its result, which the current stream may use."""

@@ -25,10 +25,10 @@ from kernels.gpu.jit.products import (
 )
 from model.config import DECODER_WIDTHS, FEATURES
 
-TASK_FIELDS = 12
+TASK_FIELDS = 10
 """int64 fields of a task: 0 address of its first row line, 1 of its first column line, 2 of the refinement's weights,
 3 of its first output pixel, 4 row stride of the output in pixels, 5 height, 6 width, 7 index of its first tile in the
-workspace; for interpolated lines 8 address of the coordinates, 9 number of row lines, 10 of column lines."""
+workspace; for interpolated lines 8 address of the first of four lines, 9 of the fractions."""
 
 PROGRAM_FIELDS = 3
 """int32 fields of a program: index of its task, of its first tile in the task, and the step to its next tile."""
@@ -82,7 +82,8 @@ def pixels_kernel(
         START: the phase begins with the first line product, else with the workspace.
         HEAD: the phase ends with colours in the output, else with features in the workspace.
         PARTS: fp16 parts of a value, 1 or 2.
-        INTERPOLATE: tasks have coordinates, between whose lines is interpolated.
+        INTERPOLATE: pixels lie between lines. Their task has the first of four, int32 [height, width, 2], and the
+            fractions between the second and the third, fp32 [height, width, 2] (vertical, horizontal).
         QUANTISE: write colours as uint8, else as fp32. Unused without HEAD.
         WARPS: number of warps of the program.
     """
@@ -118,15 +119,13 @@ def pixels_kernel(
         y = top + 2 * (pair // _TILE_WIDTH)
         upper_y, lower_y = tl.minimum(y, height - 1), tl.minimum(y + 1, height - 1)
         if INTERPOLATE:
-            coordinates = tl.load(task + 8).to(tl.pointer_type(tl.float32))  # [height, width, 2]
-            row_count, column_count = tl.load(task + 9).to(tl.int32), tl.load(task + 10).to(tl.int32)
-            upper = coordinates + 2 * (upper_y.to(tl.int64) * width + x)
-            lower = coordinates + 2 * (lower_y.to(tl.int64) * width + x)
+            upper = 2 * (upper_y.to(tl.int64) * width + x)
+            lower = 2 * (lower_y.to(tl.int64) * width + x)
             lines = (
-                line_pointers_between(rows_ptr, row_count, tl.load(upper), THICKNESS, BUNDLES, PARTS),
-                line_pointers_between(rows_ptr, row_count, tl.load(lower), THICKNESS, BUNDLES, PARTS),
-                line_pointers_between(columns_ptr, column_count, tl.load(upper + 1), THICKNESS, BUNDLES, PARTS),
-                line_pointers_between(columns_ptr, column_count, tl.load(lower + 1), THICKNESS, BUNDLES, PARTS),
+                _lines_between(rows_ptr, task, upper, THICKNESS, BUNDLES, PARTS),
+                _lines_between(rows_ptr, task, lower, THICKNESS, BUNDLES, PARTS),
+                _lines_between(columns_ptr, task, upper + 1, THICKNESS, BUNDLES, PARTS),
+                _lines_between(columns_ptr, task, lower + 1, THICKNESS, BUNDLES, PARTS),
             )
         else:
             column = line_pointers(columns_ptr, x, THICKNESS, BUNDLES, PARTS)
@@ -167,6 +166,14 @@ def pixels_kernel(
             saved = _feature_pointers(workspace_ptr, workspace_tile + tile, PARTS, WARPS)
             store_parts(saved, upper_features, _FEATURES, None, PARTS)
             store_parts(saved + PARTS * _FEATURES, lower_features, _FEATURES, None, PARTS)
+
+
+@triton.jit
+def _lines_between(lines_ptr, task, number, THICKNESS: tl.constexpr, BUNDLES: tl.constexpr, PARTS: tl.constexpr):
+    """Pointers and weights of lines (:func:`line_pointers_between`) for numbers [P] of a task's places."""
+    first = tl.load(tl.load(task + 8).to(tl.pointer_type(tl.int32)) + number)
+    fraction = tl.load(tl.load(task + 9).to(tl.pointer_type(tl.float32)) + number)
+    return line_pointers_between(lines_ptr, first, fraction, THICKNESS, BUNDLES, PARTS)
 
 
 @triton.jit

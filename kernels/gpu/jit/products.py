@@ -14,7 +14,7 @@ Arguments of the same name mean the same in all functions:
     lines_ptr: the first line of a page.
     THICKNESS, BUNDLES: D and the number of bundles of a line.
     PARTS: fp16 parts of a value, 1 or 2.
-    INTERPOLATE: pixels lie between lines, and the lower pixels have column lines of their own.
+    INTERPOLATE: pixels lie between four lines, and the lower pixels have column lines of their own.
     WARPS: warps of the program; its tile has 16·WARPS pixels, half of them upper and half lower ones.
 """
 
@@ -67,30 +67,40 @@ def load_value(pointers, PARTS: tl.constexpr):
 
 @triton.jit
 def line_pointers(lines_ptr, index, THICKNESS: tl.constexpr, BUNDLES: tl.constexpr, PARTS: tl.constexpr):
-    """Pointers [P, 32] to lines ``index`` [P], and the fraction of the way to the next line, here 0."""
+    """Pointers [P, 32] to lines ``index`` [P], and weights of others, which are 0."""
     STRIDE: tl.constexpr = BUNDLES * THICKNESS * PARTS * _FEATURES
-    return lines_ptr + index.to(tl.int64)[:, None] * STRIDE + tl.arange(0, _FEATURES)[None, :], 0.0
+    return lines_ptr + index.to(tl.int64)[:, None] * STRIDE + tl.arange(0, _FEATURES)[None, :], (0.0, 0.0, 0.0)
 
 
 @triton.jit
 def line_pointers_between(
-    lines_ptr, count, position, THICKNESS: tl.constexpr, BUNDLES: tl.constexpr, PARTS: tl.constexpr
+    lines_ptr, first, fraction, THICKNESS: tl.constexpr, BUNDLES: tl.constexpr, PARTS: tl.constexpr
 ):
-    """Like :func:`line_pointers` for positions [P] between ``count`` lines, in units of lines. Extrapolates outside."""
-    index = tl.minimum(tl.maximum(tl.floor(position).to(tl.int32), 0), count - 2)
-    fraction = (position - index.to(tl.float32))[:, None]  # [P, 1]
+    """Pointers [P, 32] to the ``first`` [P] of four lines, and weights [P, 1] of the first, the third and the fourth.
+
+    ``fraction`` [P] is the place between the second line and the third. The weights of a Catmull-Rom spline sum to 1,
+    so those three multiply differences from the second line.
+    """
+    t = fraction[:, None]  # [P, 1]
+    t2, t3 = t * t, t * t * t
+    weights = (t2 - (t + t3) * 0.5, 2 * t2 + (t - 3 * t3) * 0.5, (t3 - t2) * 0.5)
     if PARTS == 1:
-        fraction = fraction.to(tl.float16)
-    return line_pointers(lines_ptr, index, THICKNESS, BUNDLES, PARTS)[0], fraction
+        weights = (weights[0].to(tl.float16), weights[1].to(tl.float16), weights[2].to(tl.float16))
+    return line_pointers(lines_ptr, first, THICKNESS, BUNDLES, PARTS)[0], weights
 
 
 @triton.jit
 def _load_line(line, offset, STRIDE: tl.constexpr, PARTS: tl.constexpr, INTERPOLATE: tl.constexpr):
     """Values [P, 32] of a bundle and d at ``offset`` from ``line``, the result of :func:`line_pointers`."""
-    here = load_value(line[0] + offset, PARTS)
+    pointers, weights = line
     if INTERPOLATE:
-        here += (load_value(line[0] + offset + STRIDE, PARTS) - here) * line[1]
-    return here
+        second = load_value(pointers + offset + STRIDE, PARTS)
+        value = second + (load_value(pointers + offset, PARTS) - second) * weights[0]
+        value += (load_value(pointers + offset + 2 * STRIDE, PARTS) - second) * weights[1]
+        value += (load_value(pointers + offset + 3 * STRIDE, PARTS) - second) * weights[2]
+    else:
+        value = load_value(pointers + offset, PARTS)
+    return value
 
 
 @triton.jit
