@@ -11,7 +11,6 @@ from model.demo import compose
 from model.demo.compose import EYES, MOUTHS, WIDE_EYES, Parts, change_hue, read_parts
 from tests.model.demo.smileys import RADIUS, draw_sphere, write_assets
 
-
 pytestmark = pytest.mark.xdist_group("smileys")  # which are taken apart once
 
 
