@@ -5,9 +5,12 @@ step and kept, so that a picture that turns costs pixels only, and Catmull-Rom s
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,7 +23,7 @@ from kernels.threads import TaskGroup
 from kernels.tiling import Output, is_deep
 from kernels.warp_tiles import FILL, Samples, WarpTile, blank, put_blocks, warp_tiles
 from model.config import RGB, GeneratorConfig
-from model.generator import COLUMNS
+from model.generator import COLUMNS, ROWS
 from model.geometry.sampling import BLOCK
 from model.latents.latent import Latent
 from model.viewport import Viewport
@@ -38,11 +41,16 @@ LINES_PER_CYCLE = 32
 PAGE = 64
 """Lines that are computed and kept together."""
 
-TILES_PER_THREAD = 16
-"""Tiles per thread in one batch of work, whose coordinates are held in memory."""
+TILES_PER_THREAD = 4
+"""At least, where tiles are large."""
+
+SHARED_PAGES = 512
+"""Pages of lines that are held for the tiles of an image: 225 MiB of the paper's 512 network."""
+
+TILES = 4096
+"""Tiles that wait for a thread."""
 
 Style = TypeVar("Style")
-Pages = dict[int, Future[Tensor]]
 
 
 class Lattice(NamedTuple):
@@ -58,7 +66,7 @@ class Lattice(NamedTuple):
     first: NDArray[np.int32]
     fraction: NDArray[np.float32]
 
-    def take(self, chosen: NDArray[np.int64]) -> "Lattice":
+    def take(self, chosen: slice | NDArray[np.int64]) -> "Lattice":
         """The same lines and only some samples."""
         return self._replace(first=self.first[chosen], fraction=self.fraction[chosen])
 
@@ -89,17 +97,46 @@ class Places(NamedTuple):
     def find(cls, coordinates: NDArray[np.float64], density: int) -> "Places":
         """The places of network coordinates [P]."""
         lines, fraction = nearest_lines(coordinates, density)
-        pages = np.union1d(lines // PAGE, (lines + 3) // PAGE)
-        first = np.searchsorted(pages, lines // PAGE) * PAGE + lines % PAGE
+        page = lines // PAGE
+        pages = np.union1d(_changes(page), _changes((lines + 3) // PAGE))
+        first = lines + (np.searchsorted(pages, page) - page) * PAGE
         return cls(pages, first.astype(np.int32), fraction)
 
 
-class Part(NamedTuple):
-    """Samples of a tile that all have m × m per pixel, and their places among row lines and column lines."""
+class SharedPages:
+    """Pages of lines that tiles share, those used last. The first thread that needs one computes it, others wait."""
 
-    samples: Samples
-    rows: Places
-    columns: Places
+    def __init__(self, compute: Callable[[int, int], Tensor]) -> None:
+        """``compute`` takes an axis and the number of a page."""
+        self._compute = compute
+        self._lock = threading.Lock()
+        self._pages: OrderedDict[tuple[int, int], Future[Tensor]] = OrderedDict()
+
+    def lattice(self, axis: int, places: Places) -> Lattice:
+        """The lines that samples need."""
+        pages = [self._request(axis, page) for page in places.pages.tolist()]
+        return Lattice([page.result() for page in pages], places.first, places.fraction)
+
+    def _request(self, axis: int, number: int) -> Future[Tensor]:
+        with self._lock:
+            if (page := self._pages.get((axis, number))) is not None:
+                self._pages.move_to_end((axis, number))
+                return page
+            page = self._pages[axis, number] = Future()
+            if len(self._pages) > SHARED_PAGES:
+                self._pages.popitem(last=False)
+        try:
+            page.set_result(self._compute(axis, number))
+        except BaseException as error:
+            page.set_exception(error)  # for those who wait
+            raise
+        return page
+
+
+def _changes(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers without repetitions of the one before: few, as neighbours mostly share a page."""
+    numbers = numbers.ravel()
+    return np.concatenate([numbers[:1], numbers[1:][numbers[1:] != numbers[:-1]]])
 
 
 def lattice_density(resolution: int, highest_frequency: float) -> int:
@@ -128,7 +165,7 @@ class BlockWarp(Generic[Style]):
 
     Attributes:
         density: lines per unit of network coordinates.
-        side: side of tiles in pixels; its square is the number of samples that are computed at once.
+        side: its square is the number of samples that are computed at once.
     """
 
     backend: "BlockBackend[Style]"
@@ -140,35 +177,23 @@ class BlockWarp(Generic[Style]):
 
     def render(self, latent: Latent, viewport: Viewport, output: Output, progress: Progress | None) -> None:
         """Render an image's crop into ``output`` [h, w, 3]."""
-        for tiles in _batches(
-            warp_tiles(viewport, self.config.resolution, self.side, self.config.max_scale),
-            TILES_PER_THREAD * self.threads,
-        ):
-            # Coordinates, then lines, then tiles: the pool starts tasks in this order, so a task only waits for
-            # started ones.
+        resolution, max_scale = self.config.resolution, self.config.max_scale
+        style = self.pool.submit(self.backend.cached_style, latent)  # started before the tiles, which wait for it
+        pages = SharedPages(partial(self._page, latent, style, viewport))
+        for tiles in _batches(warp_tiles(viewport, resolution, self._tile_side(viewport), max_scale), TILES):
             with TaskGroup(self.pool) as tasks:
-                style = tasks.submit(0, self.backend.cached_style, latent)
-                sampling = [tasks.submit(0, self._sample, tile) for tile in tiles]
-                requested: tuple[Pages, Pages] = {}, {}
-                for tile, future in zip(tiles, sampling, strict=True):
-                    parts = future.result()
-                    for axis, pages in enumerate(requested):
-                        places = (part.columns if axis == COLUMNS else part.rows for part in parts)
-                        for page in np.unique(np.concatenate([each.pages for each in places])).tolist():
-                            if page not in pages:
-                                pages[page] = tasks.submit(0, self._page, latent, style, viewport, axis, page)
+                for tile in tiles:
                     cost = tile.pixels * self.config.pixel_macs
-                    tasks.submit(cost, self._render_tile, tile, parts, style, requested, output)
+                    tasks.submit(cost, self._render_tile, tile, style, pages, output)
                 for cost in tasks.completed():
                     if progress is not None:
                         progress(cost)
 
-    def _sample(self, tile: WarpTile) -> list[Part]:
-        parts = []
-        for samples in tile.sample(visible=self.backend.clip):
-            rows, columns = samples.coordinates.reshape(-1, 2).T
-            parts.append(Part(samples, Places.find(rows, self.density), Places.find(columns, self.density)))
-        return parts
+    def _tile_side(self, viewport: Viewport) -> int:
+        """Twice the side where that leaves each thread some tiles: fewer calls of Python, which others wait for."""
+        *_, w, h = viewport.crop
+        larger = 2 * self.side
+        return larger if self.backend.clip and w * h >= TILES_PER_THREAD * self.threads * larger**2 else self.side
 
     def _page(self, latent: Latent, style: Future[Style], viewport: Viewport, axis: int, page: int) -> Tensor:
         """Lines [bundles, PAGE, D, 32] of a page."""
@@ -179,19 +204,12 @@ class BlockWarp(Generic[Style]):
             lambda: self.backend.seamless_lines(style.result(), positions, axis).permute(0, 2, 3, 1).contiguous(),
         )
 
-    def _render_tile(
-        self,
-        tile: WarpTile,
-        parts: Sequence[Part],
-        style: Future[Style],
-        requested: tuple[Pages, Pages],
-        output: Output,
-    ) -> None:
-        pixels = blank(self.side, output)
-        for samples, *places in parts:
+    def _render_tile(self, tile: WarpTile, style: Future[Style], pages: SharedPages, output: Output) -> None:
+        pixels = blank(tile.side, output)
+        for samples in tile.sample(visible=self.backend.clip):
+            coordinates = samples.coordinates.reshape(-1, 2)
             rows, columns = (
-                Lattice([own[page].result() for page in each.pages.tolist()], each.first, each.fraction)
-                for own, each in zip(requested, places, strict=True)
+                pages.lattice(axis, Places.find(coordinates[:, axis], self.density)) for axis in (ROWS, COLUMNS)
             )
             colours = self._colours(style.result(), rows, columns)
             put_blocks(samples, average_samples(colours, samples, deep=is_deep(output)), pixels)
@@ -203,7 +221,7 @@ class BlockWarp(Generic[Style]):
         parts = []
         for start in range(0, count, step):
             stop = min(start + step, count) if self.backend.clip else start + step
-            chosen = np.arange(start, stop).clip(max=count - 1)
+            chosen = slice(start, stop) if stop <= count else np.arange(start, stop).clip(max=count - 1)
             parts.append(self.backend.warp_colours(style, rows.take(chosen), columns.take(chosen)))
         return torch.cat(parts)[:count]
 

@@ -116,9 +116,9 @@ class WarpTile:
         columns = x[corners[:, 1:] * m + steps][:, None, :] - 0.5  # [n, 1, 16·m]
         u, v = self.pull_back(*np.broadcast_arrays(columns, rows))
         locate = self.viewport.network_coordinates
-        places = locate(v + 0.5, 1, self.resolution), locate(u + 0.5, 0, self.resolution)
-        coordinates = np.stack(places, axis=-1)  # [n, 16·m, 16·m, 2]
-        filled: NDArray[np.bool_] = np.isnan(coordinates).any(axis=-1)  # type: ignore[assignment]
+        vertical, horizontal = locate(v + 0.5, 1, self.resolution), locate(u + 0.5, 0, self.resolution)
+        filled = np.isnan(vertical) | np.isnan(horizontal)
+        coordinates = np.stack([vertical, horizontal], axis=-1)  # [n, 16·m, 16·m, 2]
         coordinates[filled] = 0.0
         return Samples(corners, coordinates, filled)
 

@@ -130,6 +130,18 @@ class TestSameBytes:
         part = fresh.render(make_spec(transform, 40, 30, crop=(10, 5, 29, 25)))
         assert np.array_equal(part, whole[5:, 10:39])
 
+    @pytest.mark.parametrize("warp", ["rotate", "swirl"])
+    def test_large_tiles_and_small_ones(
+        self, warp: str, renderers: dict[BackendName, Renderer], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a large image and its part; and with hardly any memory for lines that tiles share."""
+        renderer = Renderer(renderers[FASTEST].checkpoint, "cpu", FASTEST, threads=1)
+        whole = renderer.render(make_spec(WARPS[warp], 300, 310))
+        part = renderer.render(make_spec(WARPS[warp], 300, 310, crop=(100, 120, 90, 70)))
+        assert np.array_equal(part, whole[120:190, 100:190])
+        monkeypatch.setattr("kernels.block_warp.SHARED_PAGES", 1)
+        assert np.array_equal(renderers[FASTEST].render(make_spec(WARPS[warp], 300, 310)), whole)
+
     def test_a_picture_that_turns_computes_no_lines(
         self, renderers: dict[BackendName, Renderer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
