@@ -1,10 +1,16 @@
 """Settings of all tests."""
 
+import gc
 import os
 import signal
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from model.util.garbage import collect_seldom
+
+collect_seldom()  # collections would take a third of the time in which test modules are imported
 
 
 def _has_gpu() -> bool:
@@ -30,3 +36,8 @@ if not _has_gpu():
 settings.register_profile("all", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=300)
 settings.register_profile("fast", settings.get_profile("all"), derandomize=True, max_examples=20)
 settings.load_profile("fast")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.freeze()  # modules and tests are there until the end

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any, NoReturn, TypeVar
 
 from model.errors import InputError
+from model.util.garbage import collect_seldom
 
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ def some_of(choices: Iterable[T]) -> Callable[[str], tuple[T, ...]]:
 
 def run(program: str, command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     """Run a command and return its exit status: 2, with one line on stderr, for invalid input."""
+    collect_seldom()
     try:
         command(arguments)
         sys.stdout.flush()

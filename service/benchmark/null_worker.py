@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from kernels.accuracy import AccuracyReport
 from model.latents.latent import Latent
 from model.spec import RenderSpec
+from model.util.garbage import freeze_loaded
 from service.imaging.object_store import open_store
 from service.models.bucket_sync import open_catalog
-from service.runtime.garbage import collect_seldom
 from service.runtime.redis import connect
 from service.runtime.settings import WorkerSettings
 from service.runtime.signals import on_stop_signal
@@ -94,7 +94,7 @@ async def _run(renderer: NullRenderer, content: bytes) -> None:
             encode=lambda image, encoding: content,
         )
         on_stop_signal(worker.stop)
-        collect_seldom()
+        freeze_loaded()
         await worker.run()
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import uvloop
 
 from model.errors import InputError
+from model.util.garbage import freeze_loaded
 from service.gateway.processes import GatewayProcesses, listen_together
 from service.gateway.server import address_of, listen, running_gateway
-from service.runtime.garbage import collect_seldom
 from service.runtime.logs import configure_logging
 from service.runtime.redis import running_task
 from service.runtime.settings import GatewaySettings, read_settings
@@ -40,7 +40,7 @@ async def _run(settings: GatewaySettings, redis_url: str, listener: socket.socke
     stopping = asyncio.Event()
     on_stop_signal(stopping.set)
     async with running_gateway(settings, redis_url, listener):
-        collect_seldom()
+        freeze_loaded()
         _announce(settings, listener)
         await stopping.wait()
 

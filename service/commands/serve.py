@@ -11,11 +11,11 @@ import uvloop
 from redis.exceptions import RedisError
 
 from model.errors import InputError
+from model.util.garbage import freeze_loaded
 from service.gateway.processes import GatewayProcesses, listen_together
 from service.gateway.server import address_of, listen, running_gateway
 from service.queue.messages import live_workers
 from service.runtime.embedded_redis import embedded_cache, embedded_redis
-from service.runtime.garbage import collect_seldom
 from service.runtime.logs import LogFormat, configure_logging
 from service.runtime.redis import connect, running_task
 from service.runtime.settings import Settings, read_settings
@@ -66,7 +66,7 @@ async def _run(settings: Settings, listeners: Sequence[socket.socket]) -> None:
         ends = {"worker": asyncio.create_task(worker.given_up())}
         if len(listeners) == 1:
             await stack.enter_async_context(running_gateway(settings, redis_url, listeners[0]))
-            collect_seldom()
+            freeze_loaded()
         else:
             processes = await stack.enter_async_context(GatewayProcesses(settings, redis_url, listeners))
             ends["gateway"] = asyncio.create_task(processes.given_up())

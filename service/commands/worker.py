@@ -9,9 +9,9 @@ from functools import partial
 import uvloop
 
 from model.errors import InputError
+from model.util.garbage import freeze_loaded
 from service.imaging.object_store import open_store
 from service.models.bucket_sync import open_catalog
-from service.runtime.garbage import collect_seldom
 from service.runtime.logs import configure_logging
 from service.runtime.redis import connect
 from service.runtime.settings import MAX_PORT, WorkerSettings, read_settings
@@ -96,7 +96,7 @@ async def _run(settings: WorkerSettings, redis_url: str, port: HealthServer | No
             asyncio.get_running_loop().call_later(SHUTDOWN_TIMEOUT, _give_up)
 
         on_stop_signal(stop)
-        collect_seldom()
+        freeze_loaded()
         await worker.run()
 
 

@@ -18,7 +18,7 @@ from prometheus_client import values
 from model.errors import InputError
 from model.util.arguments import run
 from model.util.files import write_atomically
-from service.runtime.garbage import collect_seldom
+from model.util.garbage import freeze_loaded
 from service.runtime.logs import configure_logging
 from service.runtime.redis import running_task
 from service.runtime.settings import GatewaySettings, read_settings
@@ -59,7 +59,7 @@ async def _serve(settings: GatewaySettings, listener: socket.socket, pid_file: P
     on_stop_signal(stopping.set)
     with suppress(_ReplacedError):
         async with running_gateway(settings, settings.redis_url, listener):
-            collect_seldom()
+            freeze_loaded()
             write_atomically(pid_file, str(os.getpid()).encode())
             async with running_task(_heartbeat(pid_file)):
                 await stopping.wait()

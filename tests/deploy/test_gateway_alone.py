@@ -64,6 +64,7 @@ TORCH_FREE = {
     "model.util",
     "model.util.arguments",
     "model.util.files",
+    "model.util.garbage",
     "model.util.text",
     "model.viewport",
 }
