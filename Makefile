@@ -32,9 +32,8 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 4 --dist l
 test: lint
 	$(PYTEST) -m "not slow"
 
-# Three at a time: these tests compute, or start whole services whose time limits more processes would exceed.
 test-slow: $(VENV)/.installed-test
-	$(PYTEST) -n 3 -m slow
+	$(PYTEST) -m slow
 
 test-all: lint
 	$(PYTEST) --hypothesis-profile all

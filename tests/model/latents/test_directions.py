@@ -23,6 +23,8 @@ from model.spec import RenderSpec
 from model.viewport import Viewport
 from tests.kernels.networks import TINY, random_checkpoint, random_network
 
+pytestmark = pytest.mark.xdist_group("directions")  # which are found once
+
 
 def biased_network() -> Generator:
     """A network that depends on some directions of w much more than on others, as trained ones do."""
