@@ -1,10 +1,12 @@
-"""Projection: the latent whose image is nearest to a picture, found by gradient descent (StyleGAN2, section 5).
+"""Projection: the latent whose image is nearest to a picture (StyleGAN2, section 5).
 
 First one w for all layers, which stays near what the network has learnt; then a w+ that starts there, with a penalty
-on the differences between layers. Every step looks at a random crop: pixels of CREPS are independent of each other, so
-the cost of a step does not grow with the picture.
+on the differences between layers. Adam finds the region of w, with a random crop of the picture in every step. L-BFGS
+finds the best w and w+ from there; it needs the same pixels in every step: rows and columns spread over the picture.
+Pixels of CREPS are independent of each other, so the cost of a step does not grow with the picture.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.config import RGB
 from model.errors import InputError
 from model.generator import COLUMNS, ROWS, Generator
 from model.latents.latent import Latent
@@ -26,7 +29,7 @@ SAMPLES = 10_000
 """Latents that are mapped to find the mean and spread of w."""
 
 CROP = 64
-"""Side of the crops in pixels that the network renders."""
+"""Most rows and columns of pixels that the network renders in a step."""
 
 MAX_STEPS = 10_000
 
@@ -35,8 +38,11 @@ RAMP_UP, RAMP_DOWN = 0.05, 0.25
 NOISE, NOISE_END = 0.05, 0.75
 """Noise on w in standard deviations at first, and the part of the steps after which there is none (StyleGAN2)."""
 
-PLUS_RATE = 0.05
-"""Learning rate of w+."""
+SQUARES_WEIGHT = 100.0
+"""Weight of the mean squared difference for L-BFGS, which is 0.1 at 36 dB."""
+
+HISTORY = 50
+"""Steps from which L-BFGS knows the curvature (Liu and Nocedal 1989)."""
 
 SPREAD_WEIGHT, PRIOR_WEIGHT = 1e-3, 1e-4
 """Weights of Σ‖w_i − mean‖² / w_dim and of the Mahalanobis distance of w / w_dim."""
@@ -71,7 +77,7 @@ def project(
     """Find the latent of a picture on the generator's device. Repeatable on one machine's CPU.
 
     Args:
-        steps: three of five are spent on w, the others on w+. 0 of them returns the mean.
+        steps: three of five are spent on w, two by Adam and one by L-BFGS, the others on w+. 0 return the mean.
         class_index: look among the images of a class; None for the mean of all.
 
     Raises:
@@ -81,10 +87,12 @@ def project(
         raise InputError("steps", f"must be from 0 to {MAX_STEPS}, not {steps}")
     search = _Search(generator, target, class_index)
     w_steps = steps * 3 // 5
-    w = search.descend(search.mean[None], w_steps, LEARNING_RATE, progress, 0)  # [1, w_dim]
+    descent = w_steps * 2 // 3
+    w = search.descend(search.mean[None], descent, progress)  # [1, w_dim]
+    w = search.refine(w, w_steps - descent, progress, descent)
     psnr_w = search.psnr(w)
     start = w.expand(generator.config.num_ws, -1)
-    ws = search.descend(start, steps - w_steps, PLUS_RATE, progress, w_steps)  # [num_ws, w_dim]
+    ws = search.refine(start, steps - w_steps, progress, w_steps)  # [num_ws, w_dim]
     psnr = search.psnr(ws)
     if psnr < psnr_w:  # few steps
         ws, psnr = start, psnr_w
@@ -100,6 +108,8 @@ class _Search:
         self._image = torch.from_numpy(target.image).to(self._device)[None]  # [1, 3, H, W]
         self._known = torch.from_numpy(target.known).to(self._device)[None, None]  # [1, 1, H, W]
         self._viewport = target.viewport
+        m_x, m_y = target.viewport.supersampling(generator.config.resolution)
+        self._samples = m_y, m_x
         self._random = np.random.RandomState(0)
         self.mean, self._std, self._whitening = self._statistics(class_index)
 
@@ -122,22 +132,41 @@ class _Search:
         whitening = axes / variances.clamp_min(1e-3 * float(variances.max())).sqrt()
         return mean.float(), float(centred.square().sum(1).mean().sqrt()), whitening.float()
 
-    def descend(self, start: Tensor, steps: int, rate: float, progress: Progress, done: int) -> Tensor:
-        """Adam from ``start`` [1 or num_ws, w_dim]."""
+    def descend(self, start: Tensor, steps: int, progress: Progress) -> Tensor:
+        """One w, by Adam from ``start`` [1, w_dim], with noise at first (StyleGAN2)."""
         ws = start.clone().requires_grad_(True)
         optimizer = torch.optim.Adam([ws], betas=(0.9, 0.999))
         for step in range(steps):
             t = step / steps
             ramp = min(1.0, (1 - t) / RAMP_DOWN)
             ramp = (0.5 - 0.5 * math.cos(ramp * math.pi)) * min(1.0, (t + 1 / steps) / RAMP_UP)
-            optimizer.param_groups[0]["lr"] = rate * ramp
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * ramp
             noise = NOISE * self._std / math.sqrt(ws.shape[1]) * max(0.0, 1 - t / NOISE_END) ** 2
             shift = torch.from_numpy(self._random.randn(*ws.shape).astype(np.float32)).to(self._device)
             loss = self._loss(ws + noise * shift) + self._penalty(ws)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            progress(done + step + 1, ws.detach())
+            progress(step + 1, ws.detach())
+        return ws.detach()
+
+    def refine(self, start: Tensor, steps: int, progress: Progress, done: int) -> Tensor:
+        """One w or w+, by L-BFGS from ``start`` [1 or num_ws, w_dim]. A step is an evaluation of image and gradient."""
+        ws = start.clone().requires_grad_(True)
+        optimizer = torch.optim.LBFGS(
+            [ws], 1.0, steps, steps, 0.0, 0.0, history_size=HISTORY, line_search_fn="strong_wolfe"
+        )
+        evaluations = itertools.count(1)  # the last line search may take more than are left
+
+        def evaluate() -> float:
+            optimizer.zero_grad()
+            loss = SQUARES_WEIGHT * self._squares(ws) + self._penalty(ws)
+            loss.backward()  # type: ignore[no-untyped-call]
+            progress(done + min(next(evaluations), steps), ws.detach())
+            return float(loss.detach())
+
+        if steps:
+            optimizer.step(evaluate)  # type: ignore[no-untyped-call]
         return ws.detach()
 
     def _penalty(self, ws: Tensor) -> Tensor:
@@ -147,19 +176,40 @@ class _Search:
 
     def _loss(self, ws: Tensor) -> Tensor:
         """Distance to the target in a random crop."""
-        viewport, resolution = self._viewport, self._generator.config.resolution
-        # Without the samples for detail finer than training images: the crop would be smaller by as many.
-        m_x, m_y = viewport.supersampling(resolution)
-        w, h = min(viewport.width, max(1, CROP // m_x)), min(viewport.height, max(1, CROP // m_y))
-        x, y = self._random.randint(viewport.width - w + 1), self._random.randint(viewport.height - h + 1)
-        rows = viewport.rows(y * m_y, (y + h) * m_y, resolution, m_y)
-        columns = viewport.columns(x * m_x, (x + w) * m_x, resolution, m_x)
+        height, width = self._image.shape[2:]
+        h, w = (min(side, max(1, CROP // m)) for side, m in zip((height, width), self._samples, strict=True))
+        x, y = self._random.randint(width - w + 1), self._random.randint(height - h + 1)
+        rows, columns = np.arange(y, y + h), np.arange(x, x + w)
+        return pyramid_loss(*self._difference(ws, rows, columns))
+
+    def _squares(self, ws: Tensor) -> Tensor:
+        """Mean squared difference to the target, at rows and columns spread over it."""
+        rows, columns = (
+            np.linspace(0, side - 1, min(side, max(1, CROP // m))).round().astype(int)
+            for side, m in zip(self._image.shape[2:], self._samples, strict=True)
+        )
+        difference, known = self._difference(ws, rows, columns)
+        return (difference.square() * known).sum() / (RGB * known.sum()).clamp_min(1e-6)
+
+    def _difference(self, ws: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Image minus target [1, 3, h, w] at rows [h] and columns [w] of pixels, and what is known there, [1, 1, h, w].
+
+        Without the samples for detail finer than training images: a step would see fewer pixels by as many.
+        """
+        resolution, (m_y, m_x) = self._generator.config.resolution, self._samples
+        height, width = self._image.shape[2:]
+        places = (
+            self._viewport.rows(0, height * m_y, resolution, m_y).reshape(height, m_y)[rows].ravel(),
+            self._viewport.columns(0, width * m_x, resolution, m_x).reshape(width, m_x)[columns].ravel(),
+        )
         synthesis, styles = self._generator.synthesis, ws.expand(self._generator.config.num_ws, -1)[None]
-        row_lines = synthesis.lines(styles, torch.from_numpy(rows).to(self._device), ROWS)
-        column_lines = synthesis.lines(styles, torch.from_numpy(columns).to(self._device), COLUMNS)
-        image = F.avg_pool2d(synthesis.pixels(styles, row_lines, column_lines), (m_y, m_x))  # [1, 3, h, w]
-        area = (..., slice(y, y + h), slice(x, x + w))
-        return pyramid_loss(image - self._image[area], self._known[area])
+        lines = (
+            synthesis.lines(styles, torch.from_numpy(positions).to(self._device), axis)
+            for axis, positions in zip((ROWS, COLUMNS), places, strict=True)
+        )
+        image = F.avg_pool2d(synthesis.pixels(styles, *lines), (m_y, m_x))  # [1, 3, h, w]
+        area = (..., torch.from_numpy(rows)[:, None], torch.from_numpy(columns))
+        return image - self._image[area], self._known[area]
 
     @torch.no_grad()
     def psnr(self, ws: Tensor) -> float:

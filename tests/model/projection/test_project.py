@@ -127,6 +127,6 @@ class TestTargets:
 @pytest.mark.slow
 def test_images_of_the_demo_are_found() -> None:
     generator = Checkpoint.open(Path(DEMO)).load()
-    found = project(generator, sample(generator, 64, 64, Latent(seed=3)), steps=200)
+    found = project(generator, sample(generator, 64, 64, Latent(seed=2)), steps=200)
     assert found.psnr_w >= 30
     assert found.psnr >= 36
