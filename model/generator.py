@@ -48,7 +48,7 @@ def normalize_second_moment(x: Tensor) -> Tensor:
 
 
 def random_normal(*shape: int, divisor: float = 1.0) -> Tensor:
-    """Initial weights: normal values divided by ``divisor``. On the meta device, only their shape.
+    """Initial weights of a shape: normal values divided by ``divisor``. On the meta device, only the shape.
 
     The meta device draws and divides by torch's compiler, and importing that takes longer than loading a network.
     """

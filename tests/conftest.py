@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from model.util.garbage import collect_seldom
 
-collect_seldom()  # collections would take a third of the time in which test modules are imported
+collect_seldom()  # collections would take a quarter of the time in which test modules are imported
 
 
 def _has_gpu() -> bool:

@@ -167,7 +167,7 @@ class _Search:
 
         if steps:
             optimizer.step(evaluate)  # type: ignore[no-untyped-call]
-        return ws.detach()
+        return ws.detach() if ws.isfinite().all() else start
 
     def _penalty(self, ws: Tensor) -> Tensor:
         spread = (ws - ws.mean(0)).square().sum() / ws.shape[1]

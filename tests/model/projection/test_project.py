@@ -54,6 +54,15 @@ def test_own_images_are_found(width: int, height: int, monkeypatch: pytest.Monke
     assert found.psnr > 25
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 20])
+def test_progress_grows_to_the_number_of_steps(steps: int) -> None:
+    """The line search of L-BFGS may take more than are left."""
+    generator, told = smooth_network(), list[int]()
+    project(generator, sample(generator, 16, 16, Latent(seed=3)), steps, progress=lambda done, _: told.append(done))
+    assert sorted(told) == told
+    assert told[-1:] == ([steps] if steps else [])
+
+
 def test_equal_bytes_when_repeated() -> None:
     target = sample(smooth_network(), 16, 16, Latent(seed=3))
     one, other = (project(smooth_network(), target, steps=10) for _ in range(2))
