@@ -8,8 +8,6 @@ image is the sphere in another hue, with the eyes of one smiley and the mouth of
 """
 
 import argparse
-import os
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+
+from model.util.progress import progress
 
 SIDE = 256
 """Of the package's images, and of the composed ones."""
@@ -90,12 +90,13 @@ def read_parts(folder: Path) -> Parts:
     names = sorted({*PLAIN, *EYES, *MOUTHS, *WIDE_EYES, *OTHERS})
     images = {name: _read(folder / f"{name}.webp") for name in names}
     sphere = _find_sphere(np.stack(list(images.values())), np.stack([images[name] for name in PLAIN]))
-    eyes = [_part(images[name], sphere, _masks(images[name], sphere)[0]) for name in EYES]
+    faces = {name: _masks(images[name], sphere) for name in {*EYES, *MOUTHS}}
+    eyes = [_part(images[name], sphere, faces[name][0]) for name in EYES]
     for name, cut in WIDE_EYES.items():
         above = np.zeros((SIDE, SIDE), bool)
         above[: round(cut * SIDE)] = _opened(_difference(images[name], sphere) > DIFFERENCE)[: round(cut * SIDE)]
         eyes.append(_part(images[name], sphere, above))
-    mouths = [_part(images[name], sphere, _masks(images[name], sphere)[1]) for name in MOUTHS]
+    mouths = [_part(images[name], sphere, faces[name][1]) for name in MOUTHS]
     return Parts(sphere, eyes, mouths)
 
 
@@ -114,17 +115,19 @@ def _find_sphere(images: Pixels, plain: Pixels) -> Pixels:
     rim = np.median(images[..., :3], axis=0)
     base = np.median(plain[..., :3], axis=0)
     fit = base
+    colours = np.ascontiguousarray(images[:, inside, :3].transpose(2, 1, 0))  # [3, inside, N], N last: it is sorted
     for tolerance in (1.0, 0.06, 0.04, 0.03, 0.03, 0.02, 0.02, 0.02):
         agreed = inside & (np.abs(base - fit).max(axis=-1) < tolerance)
         fit = terms @ np.linalg.lstsq(terms[agreed], base[agreed], rcond=None)[0]
-        near = np.abs(images[..., :3] - fit).max(axis=-1) < DIFFERENCE  # [N, S, S]
-        count = near.sum(axis=0)
-        ordered = np.sort(np.where(near[..., None], images[..., :3], np.inf), axis=0)  # the near ones first
-        median = np.take_along_axis(ordered, (count // 2).clip(0, len(images) - 1)[None, ..., None], axis=0)[0]
-        base = np.where((inside & (count >= MIN_AGREEING))[..., None], median, np.where(inside[..., None], fit, rim))
+        near = np.maximum.reduce(np.abs(colours - fit[inside].T[..., None])) < DIFFERENCE  # [inside, N]
+        count = near.sum(axis=-1)
+        ordered = np.sort(np.where(near, colours, np.inf), axis=-1)  # the near ones first
+        middle = (count // 2).clip(0, len(images) - 1)[None, :, None]
+        median = np.take_along_axis(ordered, middle, axis=-1)[..., 0].T  # [inside, 3]
+        base = np.where(inside[..., None], fit, rim)
+        base[inside] = np.where((count >= MIN_AGREEING)[:, None], median, base[inside])
     core = _blurred(_filtered(inside, ImageFilter.MinFilter(25)), 4)[..., None]
-    colours = base * (1 - core) + fit.clip(0, 1) * core
-    return np.dstack([colours, alpha]).astype(np.float32)
+    return np.dstack([base * (1 - core) + fit.clip(0, 1) * core, alpha]).astype(np.float32)
 
 
 def _difference(image: Pixels, sphere: Pixels) -> Pixels:
@@ -146,9 +149,9 @@ def _masks(image: Pixels, sphere: Pixels) -> tuple[NDArray[np.bool_], NDArray[np
     return eyes, mouth
 
 
-def _label(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _label(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """A number for each connected area of a mask [S, S], and 0 elsewhere: the largest index of its pixels."""
-    labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
+    labels = np.where(mask, np.arange(1, mask.size + 1, dtype=np.int32).reshape(mask.shape), 0)
     while True:
         spread = labels.copy()
         for axis in (0, 1):
@@ -241,10 +244,20 @@ def compose(parts: Parts, random: np.random.Generator) -> Image.Image:
     return Image.fromarray((on_white.clip(0, 1) * 255).round().astype(np.uint8))
 
 
-def write_images(parts: Parts, folder: Path, seed: int, numbers: Iterable[int]) -> None:
-    """Writes ``<number>.png`` for each number, which depends on it and the seed alone."""
-    for number in numbers:
-        image = compose(parts, np.random.default_rng((seed, number)))
+class Writer:
+    """Writes images in a process of its own, which gets the parts once."""
+
+    parts: Parts
+
+    @classmethod
+    def start(cls, parts: Parts) -> None:
+        """Initializes the process."""
+        cls.parts = parts
+
+    @classmethod
+    def write(cls, folder: Path, seed: int, number: int) -> None:
+        """Writes ``<number>.png``, which depends on the seed and the number alone."""
+        image = compose(cls.parts, np.random.default_rng((seed, number)))
         image.save(folder / f"{number:06d}.png", compress_level=1)
 
 
@@ -256,11 +269,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    processes = os.cpu_count() or 1
     parts = read_parts(options.assets)
-    with ProcessPoolExecutor(processes) as pool:
-        shares = (range(start, options.count, processes) for start in range(processes))
-        for _ in pool.map(partial(write_images, parts, options.folder, options.seed), shares):
+    with ProcessPoolExecutor(initializer=Writer.start, initargs=(parts,)) as pool:
+        written = pool.map(partial(Writer.write, options.folder, options.seed), range(options.count), chunksize=16)
+        for _ in progress(written, options.count, "composing"):
             pass
 
 

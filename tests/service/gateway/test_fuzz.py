@@ -84,20 +84,20 @@ def test_made_up_requests(case: schemathesis.Case[Any], address: str) -> None:
 
 @pytest.mark.slow
 @schema.include(method="GET").parametrize()
-@with_examples(60)
+@with_examples(30)
 def test_many_made_up_questions(case: schemathesis.Case[Any], address: str) -> None:
     case.call_and_validate(base_url=address, checks=CHECKS)
 
 
 @pytest.mark.slow
 @schema.exclude(method="GET").exclude(method="POST", path_regex=ORDERS).parametrize()
-@with_examples(60)
+@with_examples(30)
 def test_many_made_up_changes(case: schemathesis.Case[Any], address: str) -> None:
     case.call_and_validate(base_url=address, checks=CHECKS)
 
 
 @pytest.mark.slow
 @schema.include(method="POST", path_regex=ORDERS).parametrize()
-@with_examples(60)
+@with_examples(30)
 def test_many_made_up_orders(case: schemathesis.Case[Any], address: str) -> None:
     case.call_and_validate(base_url=address, checks=CHECKS)
