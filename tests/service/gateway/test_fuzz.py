@@ -9,6 +9,7 @@ import obstore
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from requests import Session
 from schemathesis import checks
 
 from model.config import GeneratorConfig
@@ -72,32 +73,40 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield gateway.address
 
 
+@pytest.fixture(scope="module")
+def http() -> Iterator[Session]:
+    """One connection for thousands of requests."""
+    with Session() as session:
+        session.trust_env = False  # the environment is not asked for a proxy each time
+        yield session
+
+
 def with_examples(count: int) -> settings:
     return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @schema.exclude(method="POST", path_regex=ORDERS).parametrize()
 @with_examples(4)
-def test_made_up_requests(case: schemathesis.Case[Any], address: str) -> None:
-    case.call_and_validate(base_url=address, checks=CHECKS)
+def test_made_up_requests(case: schemathesis.Case[Any], address: str, http: Session) -> None:
+    case.call_and_validate(base_url=address, session=http, checks=CHECKS)
 
 
 @pytest.mark.slow
 @schema.include(method="GET").parametrize()
-@with_examples(30)
-def test_many_made_up_questions(case: schemathesis.Case[Any], address: str) -> None:
-    case.call_and_validate(base_url=address, checks=CHECKS)
+@with_examples(60)
+def test_many_made_up_questions(case: schemathesis.Case[Any], address: str, http: Session) -> None:
+    case.call_and_validate(base_url=address, session=http, checks=CHECKS)
 
 
 @pytest.mark.slow
 @schema.exclude(method="GET").exclude(method="POST", path_regex=ORDERS).parametrize()
-@with_examples(30)
-def test_many_made_up_changes(case: schemathesis.Case[Any], address: str) -> None:
-    case.call_and_validate(base_url=address, checks=CHECKS)
+@with_examples(60)
+def test_many_made_up_changes(case: schemathesis.Case[Any], address: str, http: Session) -> None:
+    case.call_and_validate(base_url=address, session=http, checks=CHECKS)
 
 
 @pytest.mark.slow
 @schema.include(method="POST", path_regex=ORDERS).parametrize()
-@with_examples(30)
-def test_many_made_up_orders(case: schemathesis.Case[Any], address: str) -> None:
-    case.call_and_validate(base_url=address, checks=CHECKS)
+@with_examples(60)
+def test_many_made_up_orders(case: schemathesis.Case[Any], address: str, http: Session) -> None:
+    case.call_and_validate(base_url=address, session=http, checks=CHECKS)
