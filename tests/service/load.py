@@ -38,6 +38,16 @@ SIDE, POPULAR = 128, 50
 CACHE_BYTES = 2 << 20
 """Small, so that it is full after the warm-up."""
 
+WORKER = f"""
+import sys
+from kernels import line_cache
+from service.cli import main
+
+line_cache.MAX_BYTES = {64 << 20}
+sys.exit(main())
+"""
+"""A worker whose line cache is full after the warm-up, too. By default it grows to a sixteenth of the memory."""
+
 REFUSALS = frozenset({429, 503})
 """Statuses of an overloaded service."""
 
@@ -91,7 +101,7 @@ class Report:
 async def load(folder: Path, clients: int, seconds: float, images: int = 0) -> Report:
     """Runs the service in ``folder`` under load, then compares its responses."""
     report = Report(clients, seconds, images)
-    worker = [sys.executable, "-m", "service", "worker", "--device", "cpu"]
+    worker = [sys.executable, "-c", WORKER, "worker", "--device", "cpu"]
     cluster = Cluster(folder, worker, {"CREPS_LOG_LEVEL": "warning", "CREPS_REQUEST_TIMEOUT": "600"}, CACHE_BYTES)
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
     async with (
@@ -150,7 +160,7 @@ def _compare(report: Report) -> None:
     checkpoint = Checkpoint.open(DEMO)
     renderer = Renderer(checkpoint, "cpu")
     viewport, encoding = Viewport.resolve(SIDE, SIDE), Encoding("jpeg")
-    for seed, digests in tqdm(report.digests.items(), desc="comparing", unit="picture", delay=2):
+    for seed, digests in tqdm(report.digests.items(), desc="comparing", unit="picture", delay=2, disable=None):
         spec = RenderSpec(checkpoint.digest, Latent(seed=seed, psi=0.7), viewport, encoding)
         if digests != {hashlib.sha256(encode_image(renderer.render(spec), spec)).hexdigest()}:
             report.wrong.append(f"seed {seed}: other bytes")
