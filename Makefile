@@ -10,7 +10,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing torch and others into $(VENV), once: this takes some minutes and prints nothing"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve,train,benchmark]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve,client,video,train,benchmark]'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

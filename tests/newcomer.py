@@ -48,7 +48,7 @@ def make_home(folder: Path) -> Path:
     return folder
 
 
-LAST_CHECKPOINT = Path("runs/mine/checkpoint-005000000.safetensors")
+LAST_CHECKPOINT = Path("runs/mine/checkpoint-001000000.safetensors")
 """The end of the documentation's run."""
 
 

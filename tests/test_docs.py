@@ -6,6 +6,7 @@ sizes are replaced by those in SMALLER. Blocks that train, render or start a ser
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -90,7 +91,9 @@ SMALLER = {
     "--size 2048x2048": "--size 64x64",
     "--size 65536x65536": "--size 256x256",
     "data/mine.zip --resolution 128": "data/mine.zip --resolution 8",
+    "data/mine.zip --resolution 64": "data/mine.zip --resolution 8",
     "--preset small-128": f"--preset small-128 {TINY} --total-kimg 0.008",
+    "runs/mine --preset small-64": f"runs/mine --preset small-64 {TINY} --total-kimg 0.008",
     "--preset ffhq-1024 --data": f"--preset ffhq-1024 {TINY} --total-kimg 0.008 --data",
     "--preset ffhq-1024 --dry-run": f"--preset ffhq-1024 {TINY} --dry-run",
 }
@@ -176,6 +179,11 @@ def newcomer(
         yield newcomer
 
 
+def prepare(command: str) -> None:
+    """Makes a folder, or copies a file."""
+    subprocess.run(shlex.split(command), check=True)
+
+
 @of("", "sh")
 def test_commands(block: Block, newcomer: Newcomer) -> None:
     shown = [other.text.strip() for other in blocks(block.path) if other.language == "json"]
@@ -185,6 +193,7 @@ def test_commands(block: Block, newcomer: Newcomer) -> None:
         r"creps key ": newcomer.key,
         r"creps ": newcomer.creps,
         r"make ": newcomer.make,
+        r"(mkdir|cp) ": prepare,
         r"docker compose ": newcomer.compose,
         r"docker build ": newcomer.build,
     }

@@ -1,6 +1,7 @@
 """The training loop, to be read from top to bottom."""
 
 import collections.abc
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -283,6 +284,8 @@ def _stop_on_signals(distributed: Distributed) -> Iterator[list[int]]:
 
     def note(number: int, _frame: object) -> None:
         received.append(number)
+        if distributed.is_main and len(received) == 1:
+            os.write(2, b"\nstopping after this step, with everything saved\n")  # prints may be under way
         if number == signal.SIGINT and distributed.size == 1:
             signal.signal(number, previous[signal.SIGINT])
 

@@ -14,6 +14,7 @@ from model.data.dataset import ImageDataset
 from model.generator import Generator
 from model.render import render
 from model.util.files import new_file
+from model.util.progress import progress
 from model.util.text import printable
 from model.viewport import Viewport
 
@@ -67,7 +68,7 @@ def draw_samples(generator: Generator, z: Tensor, label: Tensor, side: int) -> N
     """Draws z [N, z_dim] with one-hot classes [N, classes], one image at a time: [N, side, side, 3]."""
     viewport = Viewport.resolve(side, side)
     images = []
-    for i in range(len(z)):
+    for i in progress(range(len(z)), len(z), "drawing samples"):
         w = generator.mapping(z[i : i + 1], label[i : i + 1])  # [1, w_dim]
         ws = generator.mapping.truncate(w, generator.config.num_ws)  # [1, num_ws, w_dim]
         levels = (render(generator, ws, viewport) * 127.5 + 128).clamp(0, 255)  # [1, 3, side, side]

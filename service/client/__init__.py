@@ -21,7 +21,11 @@ import time
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
-import httpx
+try:
+    import httpx
+except ModuleNotFoundError as error:
+    message = "service.client requires httpx: pip install 'creps-serve[client]'"
+    raise ModuleNotFoundError(message, name="httpx") from error
 
 from service.client.api import RESPONSE_TIMEOUT, Api
 from service.client.download import Download

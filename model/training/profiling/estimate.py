@@ -45,7 +45,8 @@ def estimate(config: TrainingConfig, processes: int, device: torch.device) -> st
     not even one minibatch group, it counts only matrix products and convolutions, at the rate of large matrix products.
     """
     peak = peak_memory(device)  # of Python and torch on a CPU
-    say("counting the memory of a step, which takes a minute or two at 1024² …")
+    side = config.generator.resolution
+    say(f"counting the memory of a step of {side}² pixels, without computing it; at 1024² this takes some minutes …")
     tensors = estimate_peak_memory(config, processes)
     peak += tensors if device.type == "cuda" else round(CPU_FACTOR * tensors + CPU_BYTES)
     flops, installed = training_flops(config), installed_memory(device)

@@ -25,7 +25,7 @@ from model.training.step import TrainingStep
 def estimate_peak_memory(config: TrainingConfig, processes: int = 1) -> int:
     """Peak bytes of one process in a step with all penalties: tensors, without workspaces and fragmentation.
 
-    Takes a minute or two at 1024², and little memory.
+    Takes some minutes at 1024², and little memory.
     """
     # Microbatches run one after the other with the same peak.
     batch = config.microbatch or config.batch // processes
