@@ -81,7 +81,11 @@ _SEED = TypeAdapter(Annotated[QueryInteger, Field(ge=0, le=MAX_SEED)])
 
 
 def _parse_seed_or_id(value: object) -> int | str:
-    return value if isinstance(value, str) and LATENT_ID.fullmatch(value) else _SEED.validate_python(value)
+    if isinstance(value, str) and value.startswith("lat"):
+        if not LATENT_ID.fullmatch(value):
+            raise ValueError("must be a seed, or the id of a stored latent: lat_ and 32 hexadecimal digits")
+        return value
+    return _SEED.validate_python(value)
 
 
 SeedOrId = Annotated[

@@ -1,8 +1,10 @@
 """The service's settings: environment variables ``CREPS_…`` and command-line options of the same names."""
 
 import argparse
+import difflib
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +34,9 @@ from service.runtime.redis import check_address
 from service.runtime.validation import explain
 
 ENVIRONMENT_PREFIX = "CREPS_"
+
+CLOSE = 0.9
+"""Likeness, as difflib has it, of a mistyped name: CREPS_REDIS_PORT is not CREPS_PORT."""
 
 MAX_PORT = 65_535
 
@@ -220,6 +225,8 @@ def read_settings(kind: type[SettingsType], program: str, description: str, argu
         metavar = name.rpartition("_")[2].upper()
         parser.add_argument(_option(name), dest=name, metavar=metavar, help=_help(name, field))
     given = vars(parser.parse_args(arguments))
+    for mistyped, close in _mistyped_variables().items():
+        print(f"{program}: {mistyped} is ignored; did you mean {close}?", file=sys.stderr)
     try:
         return kind(**given)
     except ValidationError as invalid:
@@ -229,6 +236,14 @@ def read_settings(kind: type[SettingsType], program: str, description: str, argu
         raise InputError(
             _option(name) if name in given else _variable(name), explain(error, show_input=show_input)
         ) from None
+
+
+def _mistyped_variables() -> dict[str, str]:
+    """Variables that are nearly those of settings, and these. Kubernetes sets others that begin with the prefix."""
+    known = {_variable(name) for name in Settings.model_fields}
+    unknown = (name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
+    found = {name: difflib.get_close_matches(name, known, 1, CLOSE) for name in unknown}
+    return {name: close[0] for name, close in found.items() if close}
 
 
 def _option(name: str) -> str:

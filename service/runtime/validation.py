@@ -23,12 +23,19 @@ def explain(error: ErrorDetails, *, show_input: bool = True) -> str:
             message = "must be an integer"
         case "float_parsing":
             message = "must be a number"
+        case "list_type" | "tuple_type":
+            message = "must be a list"
+        case "too_short":
+            least = error["ctx"]["min_length"]
+            return f"must have at least {least} item{'s' * (least > 1)}, not {error['ctx']['actual_length']}"
         case "path_not_directory":
             message = "must be an existing folder"
         case "path_not_file":
             message = "must be an existing file"
         case "value_error":
             message = error["msg"].removeprefix("Value error, ")
+            if not message.startswith("must") or ", not " in message:
+                return message  # it has the value, or a part of it
         case _:
             message = error["msg"].replace("Input should", "must", 1)
             message = message.replace("greater than or equal to", "at least").replace(

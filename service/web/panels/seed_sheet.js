@@ -11,6 +11,7 @@ import { MAX_SEED } from "../link.js";
 import { clamp } from "../picture/view.js";
 
 const COUNT = 12; // seeds of a sheet
+const DIGITS = 5; // that a label has room for
 const SIDE = { width: 128, height: 128 };
 const LOADING = 2; // at once: the large picture comes first
 const DELAY_MILLISECONDS = 400; // while a slider moves
@@ -94,8 +95,11 @@ export class SeedSheet {
   /** The canvas of a button that takes a seed. @param {number} seed */
   #item(seed) {
     const canvas = create("canvas", { ...SIDE, className: "empty" });
-    const text = create("span", { textContent: String(seed) });
-    const button = create("button", { type: "button", className: "thumbnail", value: String(seed) }, canvas, text);
+    const digits = String(seed);
+    const shown = digits.length > DIGITS ? `…${digits.slice(-DIGITS + 1)}` : digits; // neighbours differ at the end
+    const text = create("span", { textContent: shown });
+    const button = create("button", { type: "button", className: "thumbnail", value: digits }, canvas, text);
+    button.title = digits;
     button.setAttribute("aria-label", `Seed ${seed}`);
     button.addEventListener("click", () => this.onChoose(seed));
     create("li", {}, button);

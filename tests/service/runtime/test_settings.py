@@ -61,6 +61,20 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
     assert read().api_keys == ()
 
 
+def test_a_mistyped_variable_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (
+        "CREPS_QUEUE_LIMT",
+        "CREPS_GATEWAY_PORT",
+        "CREPS_REDIS_SERVICE_HOST",
+        "CREPS_CUDA_GRAPHS",
+        "CREPS_NATIVE",
+    ):
+        monkeypatch.setenv(name, "3")
+    read()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("CREPS_QUEUE_LIMT is ignored; did you mean CREPS_QUEUE_LIMIT?")
+
+
 def test_keys_are_separated_by_commas_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREPS_API_KEYS", "first-key, second-key")
     settings = read()

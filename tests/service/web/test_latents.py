@@ -199,6 +199,14 @@ def test_a_seed_is_chosen_from_a_sheet(page: Page, service: StandIn) -> None:
     expect(sheet.locator("[aria-current]")).to_have_text("17")
 
 
+def test_large_seeds_of_a_sheet_are_told_apart(page: Page, service: StandIn) -> None:
+    page.goto(f"{service.url}?seed=791614212")
+    page.get_by_role("button", name="Choose among seeds").click()
+    sheet = page.get_by_role("list", name="Seeds")
+    expect(sheet.locator("[aria-current]")).to_have_text("…4212")
+    assert len(set(sheet.get_by_role("button").all_inner_texts())) == 12
+
+
 def test_classes_are_chosen_by_name(page: Page, service: StandIn) -> None:
     service.models[1] = {**service.models[1], "class_names": ["cat", "dog"]}
     page.goto(f"{service.url}?model=animals&class=1")

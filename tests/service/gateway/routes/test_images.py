@@ -296,6 +296,7 @@ BAD_ADDRESSES: list[tuple[str, str]] = [
     ("plain/1.png?width=", "width"),
     ("plain/1.png?width=ten", "width"),
     ("plain/1.png?psi=nan", "psi"),
+    ("plain/lat_abc.png", "seed"),
     ("plain/1.png?psi=inf", "psi"),
     ("plain/1.png?psi=3", "psi"),
     ("plain/1.png?cutoff=12", "cutoff"),
