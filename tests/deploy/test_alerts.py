@@ -32,6 +32,7 @@ def test_the_rules_can_be_read() -> None:
 
 
 @needs_promtool
+@pytest.mark.slow
 def test_the_cases_hold() -> None:
     promtool("test", "rules", CASES)
 

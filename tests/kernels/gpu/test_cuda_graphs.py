@@ -100,6 +100,7 @@ def capture(backend: TritonBackend) -> None:
     backend._run(backend._pages.capture_graphs)
 
 
+@pytest.mark.slow
 def test_replayed_lines_are_the_launched_ones(backend: TritonBackend) -> None:
     """For every kind of latent, and padded to the size of a graph or not."""
     edited = Latent(seed=3, styles=(LayerStyles((1, 2), Latent(seed=4)),), edits=(Edit(numbers(TINY.w_dim), 0.5),))

@@ -49,6 +49,7 @@ def test_good_images_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == ImageCheck(SIDE, found.levels, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_program_that_renders_only_its_first_tile_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def first_only(programs: torch.Tensor) -> torch.Tensor:
         assert len(programs) < SIDE * SIDE // 128

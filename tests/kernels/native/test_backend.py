@@ -40,7 +40,8 @@ MODEL = "amx, by a model"
 MODEL_FLAGS = "-DCREPS_TILE_MODEL", f"-I{Path(__file__).parent}"
 
 # In one process of the test run, which compiles the model once: that takes half a minute.
-_MODEL = [pytest.param(MODEL, marks=pytest.mark.xdist_group("tile model"))] if "avx512" in supported_targets() else []
+_MARKS = [pytest.mark.slow, pytest.mark.xdist_group("tile model")]
+_MODEL = [pytest.param(MODEL, marks=_MARKS)] if "avx512" in supported_targets() else []
 
 TARGETS_HERE = [*supported_targets(), *_MODEL]
 

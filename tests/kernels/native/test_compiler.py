@@ -72,6 +72,7 @@ def test_several_at_once(tmp_path: Path) -> None:
     ctypes.CDLL(str(paths.pop())).lanes()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="kernels of other architectures need another compiler")
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_target_compiles(name: str) -> None:

@@ -89,6 +89,7 @@ def test_two_processes_train_as_one_with_patches(tmp_path: Path) -> None:
     _assert_same(torch.load(tmp_path / "two.pt"), expected)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path, whole: dict[str, Any]) -> None:
     process = _torchrun("tests.model.training.exact_steps", ["stylegan2", str(tmp_path / "two.pt")])
     _, printed = process.communicate(timeout=200)

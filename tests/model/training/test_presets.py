@@ -110,14 +110,13 @@ def test_every_option_of_training_has_a_text(capsys: pytest.CaptureFixture[str])
     assert [action.option_strings for action in _parser()._actions if not action.help] == []
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("estimates")  # which are cached
 @pytest.mark.parametrize(
     "overrides",
     [
         {"augmentation": "none"},
-        pytest.param(
-            {"augmentation": "none", "precision": "fp32", "chunk_pixels": 128, "microbatch": 4}, marks=pytest.mark.slow
-        ),
+        {"augmentation": "none", "precision": "fp32", "chunk_pixels": 128, "microbatch": 4},
     ],
 )
 def test_the_estimated_memory_is_that_of_a_real_step(overrides: dict[str, object]) -> None:

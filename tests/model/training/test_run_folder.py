@@ -135,6 +135,7 @@ def test_a_reader_that_is_killed_ends_the_run_with_everything_saved(tmp_path: Pa
     assert newest.name > before.name  # batches that had been read are used
 
 
+@pytest.mark.slow
 def test_readers_need_no_shared_memory(tmp_path: Path) -> None:
     """Of which a container has 64 MiB by default, and this one nothing but what locks need."""
     shared = "mount -t tmpfs -o size=128k tmpfs /dev/shm"

@@ -81,6 +81,7 @@ def test_lower_precision_is_close_and_gives_fp32(precision: str, error: float) -
     assert 1e-6 < difference < error
 
 
+@pytest.mark.slow
 def test_chunks_bound_the_memory_of_images_and_of_their_derivative() -> None:
     generator = _generator()
     peaks: dict[str, list[int]] = {"images": [], "derivative": []}

@@ -127,6 +127,7 @@ def dot_height(frame: NDArray[np.uint8]) -> float:
     return float(rows[columns > columns.max() - 6].mean())
 
 
+@pytest.mark.slow
 def test_an_animated_png(checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = ["--zoom-video", str(tmp_path / "zoom.apng"), "--device", "cpu"]
     assert main(["evaluate", str(checkpoint.path), *options]) == 0

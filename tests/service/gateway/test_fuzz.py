@@ -81,32 +81,25 @@ def http() -> Iterator[Session]:
         yield session
 
 
-def with_examples(count: int) -> settings:
-    return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-@schema.exclude(method="POST", path_regex=ORDERS).parametrize()
-@with_examples(4)
-def test_made_up_requests(case: schemathesis.Case[Any], address: str, http: Session) -> None:
-    case.call_and_validate(base_url=address, session=http, checks=CHECKS)
+MANY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.slow
 @schema.include(method="GET").parametrize()
-@with_examples(60)
+@MANY
 def test_many_made_up_questions(case: schemathesis.Case[Any], address: str, http: Session) -> None:
     case.call_and_validate(base_url=address, session=http, checks=CHECKS)
 
 
 @pytest.mark.slow
 @schema.exclude(method="GET").exclude(method="POST", path_regex=ORDERS).parametrize()
-@with_examples(60)
+@MANY
 def test_many_made_up_changes(case: schemathesis.Case[Any], address: str, http: Session) -> None:
     case.call_and_validate(base_url=address, session=http, checks=CHECKS)
 
 
 @pytest.mark.slow
 @schema.include(method="POST", path_regex=ORDERS).parametrize()
-@with_examples(60)
+@MANY
 def test_many_made_up_orders(case: schemathesis.Case[Any], address: str, http: Session) -> None:
     case.call_and_validate(base_url=address, session=http, checks=CHECKS)
