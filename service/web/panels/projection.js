@@ -61,7 +61,7 @@ export class ProjectionPanel {
     this.#bar.hidden = this.#target.hidden = this.#cancel.hidden = this.#again.hidden = true;
     this.#best = null;
     this.#told.textContent = `Reading ${file.name} …`;
-    this.#card.scrollIntoView({ block: "nearest" });
+    this.#told.scrollIntoView({ block: "nearest" });
     try {
       if (file.type.startsWith("image/")) await this.#project(model, file, signal);
       else await this.#upload(model, file);
@@ -96,7 +96,8 @@ export class ProjectionPanel {
     let projection = await ordered.json();
     const address = `v1/projections/${projection.id}`;
     this.#bar.hidden = this.#cancel.hidden = false;
-    this.#card.scrollIntoView({ block: "nearest" }); // it has grown
+    this.#tell(projection);
+    this.#cancel.scrollIntoView({ block: "nearest" });
     try {
       while (projection.state === "queued" || projection.state === "running") {
         this.#tell(projection);

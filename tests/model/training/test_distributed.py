@@ -129,7 +129,7 @@ def test_sigterm_to_torchrun_saves_once_and_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_ends_and_the_run_resumes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     config, outdir = tiny_config(total_kimg=1000.0), tmp_path / "run"
 
@@ -142,7 +142,9 @@ def test_a_signal_saves_and_ends_and_the_run_resumes(
     path = train(config, tiny_data(tmp_path / "data"), outdir, CPU, metric_fn=stop_at_the_first_snapshot)
     assert signal.getsignal(number) == handler
     assert path.name == "checkpoint-000000012.safetensors"
-    assert "stopped at 0.012 kimg" in capsys.readouterr().err
+    printed = capfd.readouterr().err
+    assert printed.count("stopping after this step") == 1
+    assert "stopped at 0.012 kimg" in printed
     assert _check_saved(outdir) == 12
     train(tiny_config(total_kimg=0.016), tiny_data(tmp_path / "data"), outdir, CPU)
     assert (outdir / "checkpoint-000000016.safetensors").exists()

@@ -354,6 +354,12 @@ def test_a_download_that_fails_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_httpx_it_says_what_to_install() -> None:
+    script = "import sys; sys.modules['httpx'] = None; import service.client"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "service.client requires httpx: pip install 'creps-serve[client]'" in result.stderr.splitlines()[-1]
+
+
 def test_it_needs_no_package_but_httpx() -> None:
     """What httpx itself requires may also be required by the gateway."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

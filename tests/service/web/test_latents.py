@@ -174,7 +174,8 @@ def test_a_dropped_picture_is_looked_for_until_that_is_stopped(page: Page, servi
         for (const type of ["dragover", "drop"]) dispatchEvent(new DragEvent(type, { dataTransfer, cancelable: true }));
     }"""
     page.evaluate(script)
-    expect(page.get_by_text("Looking for the picture: step 40 of 200")).to_be_visible()
+    expect(page.get_by_text("Looking for the picture: step 40 of 200")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Stop")).to_be_in_viewport()
     wait_for_latent(page, service)
     assert service.latents[-1] == {"id": found, "truncation_psi": 1, "edits": []}
     page.get_by_role("button", name="Next seed").click()  # the search goes on without the page
