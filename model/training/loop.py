@@ -31,6 +31,7 @@ from model.training.sample_grids import one_hot, save_data_grid, save_sample_gri
 from model.training.state import TrainingState, read_newest
 from model.training.step import TrainingStep
 from model.training.transfer import TransferSource
+from model.util.progress import PartTeller
 
 MetricFn = Callable[[Generator], dict[str, float]]
 """Computes quality metrics of the EMA generator, by name."""
@@ -83,7 +84,7 @@ def train(
 
     set_arithmetic(config, device)
     state, origin = _load_state(config, outdir, device, distributed, transfer)
-    step = TrainingStep(state, distributed)
+    step = TrainingStep(state, distributed, _tell_first_step(state) if distributed.is_main else None)
     forecast = Forecast(config) if device.type == "cpu" and distributed.is_main else None
     total = round(config.total_kimg * 1000)
     saved = state.images  # a resumed run starts with what has been saved
@@ -266,6 +267,12 @@ class _Batches(Dataset[list[NDArray[np.generic]] | InputError]):
         return [np.stack(images), np.array(labels), np.array([patch for _, patch in parts])]
 
 
+def _tell_first_step(state: TrainingState) -> Callable[[int, int], None]:
+    """Tells how far the first step is, which can take minutes on a CPU; the others move the progress bar."""
+    first, tell = state.steps, PartTeller("first step", "backward passes")
+    return lambda done, total: tell(done, total) if state.steps == first else None
+
+
 def _crossed(images: int, batch: int, interval_kimg: float) -> bool:
     """Whether the step of ``batch`` images that ended at ``images`` crossed a multiple of the interval."""
     return images // (interval_kimg * 1000) > (images - batch) // (interval_kimg * 1000)
@@ -285,7 +292,10 @@ def _stop_on_signals(distributed: Distributed) -> Iterator[list[int]]:
     def note(number: int, _frame: object) -> None:
         received.append(number)
         if distributed.is_main and len(received) == 1:
-            os.write(2, b"\nstopping after this step, with everything saved\n")  # prints may be under way
+            at_once = b"; Ctrl-C stops at once, without what came after the last snapshot"
+            advice = at_once if number == signal.SIGINT and distributed.size == 1 else b""
+            # prints may be under way
+            os.write(2, b"\nstopping after this step, with everything saved" + advice + b"\n")
         if number == signal.SIGINT and distributed.size == 1:
             signal.signal(number, previous[signal.SIGINT])
 

@@ -5,7 +5,7 @@ batch in microbatches, whose gradients add up, so neither their number nor that 
 Shapes are those of one microbatch of N images at resolution R.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,10 +59,17 @@ class Condition:
 
 
 class TrainingStep:
-    """Takes one training step per call and updates the state."""
+    """Takes one training step per call and updates the state.
 
-    def __init__(self, state: TrainingState, distributed: Distributed) -> None:
+    Args:
+        on_pass: is told after each backward pass how many are done, and how many the step has.
+    """
+
+    def __init__(
+        self, state: TrainingState, distributed: Distributed, on_pass: Callable[[int, int], None] | None = None
+    ) -> None:
         config = state.config
+        self._on_pass, self._passes = on_pass, 0
         self._state, self._config, self._distributed = state, config, distributed
         share = config.batch // distributed.size
         self._microbatches = _strided_slices(share // (config.microbatch or share))
@@ -86,8 +93,9 @@ class TrainingStep:
         side = config.generator.resolution
         patches = patches or [Patch(side, 0, 0)] * len(real)
         condition = Condition(label, patches, to_device(torch.from_numpy(place_of(patches, side)), state.device))
+        self._passes = 0
         scalars = self._train_generator(real, condition)
-        if config.path_length_weight and state.steps % config.path_length_interval == 0:
+        if self._path_length_due():
             scalars |= self._regularize_path_length(label)
         scalars |= self._train_discriminator(real, condition)
         state.images += config.batch
@@ -128,7 +136,7 @@ class TrainingStep:
         Its images are whole, with one sample a pixel.
         """
         state, config, distributed = self._state, self._config, self._distributed
-        count = max(1, config.batch // distributed.size // path_length.BATCH_SHRINK)
+        count = self._path_length_count()
         side = config.generator.resolution
         microbatches = _strided_slices(min(len(self._microbatches), count))
         z = distributed.shard(self._randn(count * distributed.size, config.generator.z_dim))
@@ -151,6 +159,7 @@ class TrainingStep:
             surrogate = path_length.path_surrogate(self._synthesize_fp32, ws, noise[mb], direction)
             # Lazy regularization (StyleGAN2, appendix B): times the interval for the steps without the penalty.
             torch.autograd.backward(surrogate * (config.path_length_weight * config.path_length_interval))
+            self._tell_pass()
         self._optimizer_step(state.generator_optimizer)
         return {"path_length": batch_mean, "path_length_penalty": torch.stack(penalties).sum()}
 
@@ -174,7 +183,7 @@ class TrainingStep:
             real_signs.append(real_logits.detach().sign().mean())
             fake_signs.append(fake_logits.detach().sign().mean())
             patch_signs.append((real_logits.detach().sign() * patches[mb]).mean())
-        penalties_due = bool(config.gamma) and state.steps % config.r1_interval == 0
+        penalties_due = self._gradient_penalties_due()
         if not penalties_due or config.r1_interval > 1:  # at an interval of 1 the penalties share the loss's step
             self._optimizer_step(state.discriminator_optimizer)
         penalties = {}
@@ -274,7 +283,30 @@ class TrainingStep:
     def _backward(self, loss: Tensor) -> Tensor:
         """Backpropagates a microbatch's mean loss as its part of the share's mean; returns the loss, detached."""
         torch.autograd.backward(loss / len(self._microbatches))
+        self._tell_pass()
         return loss.detach()
+
+    def _path_length_due(self) -> bool:
+        return bool(self._config.path_length_weight) and self._state.steps % self._config.path_length_interval == 0
+
+    def _gradient_penalties_due(self) -> bool:
+        return bool(self._config.gamma) and self._state.steps % self._config.r1_interval == 0
+
+    def _tell_pass(self) -> None:
+        self._passes += 1
+        if self._on_pass is None:
+            return
+        config, microbatches = self._config, len(self._microbatches)
+        total = 2 * microbatches
+        if self._path_length_due():
+            total += min(microbatches, self._path_length_count())
+        if self._gradient_penalties_due():
+            total += (2 if config.loss == "r3gan" else 1) * microbatches
+        self._on_pass(self._passes, total)
+
+    def _path_length_count(self) -> int:
+        """Images of this process's share that have the path length penalty."""
+        return max(1, self._config.batch // self._distributed.size // path_length.BATCH_SHRINK)
 
     def _optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Averages gradients over the processes, replaces NaN and infinity, updates parameters, clears gradients."""

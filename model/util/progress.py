@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -34,6 +34,22 @@ def progress(items: Iterable[T], total: int, task: str, step: int = 1, unit: str
     finally:
         if bar is not None:
             bar.close()
+
+
+class PartTeller:
+    """Prints how many parts of some work are done, at most every LINE_INTERVAL seconds.
+
+    For work that calls back where it cannot be a loop over :func:`progress`.
+    """
+
+    def __init__(self, task: str, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._task, self._unit, self._clock = task, unit, clock
+        self._last_line = clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._clock() - self._last_line >= LINE_INTERVAL:
+            self._last_line = self._clock()
+            say(f"{self._task}: {done} of {total} {self._unit}")
 
 
 def say(text: str) -> None:

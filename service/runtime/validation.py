@@ -23,6 +23,8 @@ def explain(error: ErrorDetails, *, show_input: bool = True) -> str:
             message = "must be an integer"
         case "float_parsing":
             message = "must be a number"
+        case "greater_than_equal" | "less_than_equal" | "finite_number" if _is_nan(error["input"]):
+            message = "must be a number"
         case "list_type" | "tuple_type":
             message = "must be a list"
         case "too_short":
@@ -46,6 +48,11 @@ def explain(error: ErrorDetails, *, show_input: bool = True) -> str:
         return message
     shown = repr(value[:_SHOWN]) if isinstance(value, str) else _number(value)
     return f"{message}, not {shown}"
+
+
+def _is_nan(value: object) -> bool:
+    """Comparisons with NaN are false, so that it is refused for whichever bound comes first."""
+    return str(value).strip().lower().lstrip("+-") == "nan"
 
 
 def _number(value: float | None) -> str:

@@ -196,8 +196,10 @@ function viewOfLive() {
 
 /** @param {import("./shape.js").Shape | undefined} shape of the image that is shown @param {import("./history.js").How} how */
 function showShape(shape, how) {
-  const { shape: _, ...image } = state.image;
-  showImage(shape ? { ...image, shape } : image, how);
+  const { shape: before, ...image } = state.image;
+  const showsCopies = motion.goal.extent > fit(UNIT_SQUARE, viewer.size).extent;
+  const leaves = before?.wrap && !shape?.wrap && showsCopies; // there is nothing around the picture any more
+  showImage(shape ? { ...image, shape } : image, how, leaves ? null : viewOfLive());
 }
 
 /** Turn the picture about a point of the canvas. @param {number} degrees clockwise

@@ -19,6 +19,7 @@ from model.training.distributed import Distributed
 from model.training.patches import choose_patches
 from model.training.state import TrainingState
 from model.training.step import TrainingStep
+from model.util.progress import PartTeller
 
 
 @functools.cache
@@ -35,7 +36,8 @@ def estimate_peak_memory(config: TrainingConfig, processes: int = 1) -> int:
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # done by torch itself
         state = TrainingState(config, torch.device("cpu"))
         patches = choose_patches(config, [round(side * config.generator.max_scale)] * batch, 0)
-        TrainingStep(state, Distributed())(torch.zeros(batch, 3, side, side), torch.zeros(batch, classes), patches)
+        step = TrainingStep(state, Distributed(), PartTeller("counting memory", "backward passes"))
+        step(torch.zeros(batch, 3, side, side), torch.zeros(batch, classes), patches)
         sym6_taps.cache_clear()  # it holds fake tensors now
     return memory.peak
 

@@ -166,6 +166,7 @@ def test_a_signal_to_the_command_and_its_readers_saves_and_ends(tmp_path: Path, 
         process.kill()
     assert process.returncode == os.EX_TEMPFAIL
     assert "stopped at" in printed
+    assert ("; Ctrl-C stops at once" in printed) == (number == signal.SIGINT)
     images = _check_saved(outdir) + 8
     assert main(["train", *arguments, "--total-kimg", str(images / 1000)]) == 0
     assert (outdir / f"checkpoint-{images:09d}.safetensors").exists()

@@ -30,6 +30,7 @@ from model.training.losses import stylegan2
 from model.training.sample_grids import draw_samples
 from model.training.state import TrainingState, read_state
 from model.training.step import TrainingStep
+from model.util import progress
 from service.cli import main
 from tests.model.data.images import tiny_config, tiny_data, write_images, write_zip
 
@@ -207,6 +208,44 @@ def test_every_way_to_train_changes_both_networks(tmp_path: Path, overrides: dic
         changed = [key for key, value in weights.items() if not torch.equal(value, state[name][key])]
         assert len(changed) == len(weights)
         assert all(value.isfinite().all() for value in state[name].values())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "totals"),
+    [
+        ({}, [4, 2, 3]),
+        ({"microbatch": 2, "path_length_weight": 0.0}, [6, 4, 6]),
+        ({"microbatch": 1, "path_length_weight": 0.0, "loss": "r3gan", "r1_interval": 1}, [16, 16, 16]),
+        ({"microbatch": 1, "gamma": 0.0}, [10, 8, 8]),
+    ],
+)
+def test_a_step_tells_its_passes(overrides: dict[str, object], totals: list[int]) -> None:
+    """With the penalties that are due: here the gradient's every second step, that of path lengths every fourth."""
+    config = tiny_config(**overrides)
+    told: list[tuple[int, int]] = []
+    step = TrainingStep(TrainingState(config, CPU), Distributed(), lambda *passes: told.append(passes))
+    for total in totals:
+        told.clear()
+        step(torch.zeros(config.batch, 3, 8, 8), torch.zeros(config.batch, 0))
+        assert told == [(done, total) for done in range(1, total + 1)]
+
+
+def test_the_first_step_of_a_run_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_INTERVAL", 0.0)
+    _train(tiny_config(total_kimg=0.012), tmp_path / "data", tmp_path / "run")
+    told = re.findall("first step: (.*)", capsys.readouterr().err)
+    assert told == [f"{done} of 4 backward passes" for done in (1, 2, 3, 4)]
+
+
+def test_parts_are_told_at_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    tell = progress.PartTeller("work", "parts", lambda: now)
+    for done in range(1, 11):
+        now += 9.0
+        tell(done, 10)
+    assert capsys.readouterr().err.splitlines() == [f"work: {done} of 10 parts" for done in (3, 6, 9)]
 
 
 @pytest.mark.slow

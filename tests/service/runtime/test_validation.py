@@ -1,5 +1,6 @@
 """Messages of wrong values."""
 
+import math
 from typing import Annotated, Any
 
 import pytest
@@ -21,6 +22,8 @@ def refuse(message: str) -> object:
     ("annotation", "value", "message"),
     [
         (Annotated[int, Field(ge=1)], 0, "must be at least 1, not 0"),
+        (Annotated[float, Field(le=2)], "nan", "must be a number, not 'nan'"),
+        (Annotated[float, Field(ge=0)], math.nan, "must be a number, not nan"),
         (int, "one", "must be an integer, not 'one'"),
         (Region, "0,0,1,1", "must be a list, not '0,0,1,1'"),
         (list[int], "1", "must be a list, not '1'"),
