@@ -84,8 +84,8 @@ def _read(content: bytes) -> tuple[Name | None, NDArray[np.floating]]:
         return _read_safetensors(content)
     except InputError:
         raise
-    except Exception as error:  # damaged files raise errors of many types
-        raise InputError("latent", f"is not a readable npy, npz or safetensors file ({type(error).__name__})") from None
+    except Exception:  # damaged files raise errors of many types
+        raise InputError("latent", "is no npy, npz or safetensors file, or a damaged one") from None
 
 
 def _read_npy(file: IO[bytes], size: int) -> NDArray[np.floating]:

@@ -19,6 +19,7 @@ from model.training.distributed import Distributed
 from model.util.files import append_line, write_atomically
 from model.util.measuring import peak_memory
 from model.util.progress import open_bar, say
+from model.util.text import duration
 
 METRICS = "metrics.jsonl"
 TEXT = "log.txt"
@@ -64,7 +65,7 @@ class MetricsLog(AbstractContextManager["MetricsLog"]):
         self._scalars: defaultdict[str, list[tuple[int, Tensor]]] = defaultdict(list)
         for name, pairs in collected.items():
             self._scalars[name] = [(int(step), value.float().to(device)) for step, value in pairs]
-        self._start = time.monotonic()
+        self._start, self._first = time.monotonic(), images
         self._last_write = (self._start, images)
         self._tensorboard: Any = None
         self._bar: Any = None
@@ -123,10 +124,11 @@ class MetricsLog(AbstractContextManager["MetricsLog"]):
         except OSError as error:  # training goes on: there may be space again before the next snapshot
             self.print(f"{self._folder / METRICS}: a line is missing: {error.strerror}")
         self._write_events(images, values)
-        minutes = max(self._total - images, 0) / max(rate, 1e-9) / 60
+        each = (now - self._start) / max(images - self._first, 1)  # with snapshots and metrics
+        left = duration(each * max(self._total - images, 0))
         shown = " ".join(f"{name} {value:.3g}" for name, value in values.items())
         kimg = f"{images / 1000:g} of {self._total / 1000:g} kimg"
-        self.print(f"{kimg}, {now - self._start:.0f} s, {minutes:.0f} min left, {shown}")
+        self.print(f"{kimg}, {now - self._start:.0f} s, {left} left, {shown}")
 
     def _write_events(self, images: int, values: Mapping[str, float]) -> None:
         if self._tensorboard is None:

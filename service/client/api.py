@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import time
 import zipfile
 from abc import ABC, abstractmethod
@@ -175,6 +176,7 @@ class Api(ABC):
         A service that has never answered is not waited for: its address is probably wrong. A DELETE that the service
         may have received is not repeated, because the second one would fail.
         """
+        _check_numbers("", given.get("json"))
         away = _NOT_SENT if method == "DELETE" else httpx.TransportError
         end = time.monotonic() + self._patience
         while True:
@@ -199,6 +201,15 @@ class Api(ABC):
 
     @abstractmethod
     async def _sleep(self, seconds: float) -> None: ...
+
+
+def _check_numbers(name: str, value: object) -> None:
+    """Raises ValueError with the place of a number that JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name}: must be a finite number, not {value}")
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, part in parts:
+        _check_numbers(f"{name}.{key}".removeprefix("."), part)
 
 
 def checked(response: httpx.Response) -> httpx.Response:

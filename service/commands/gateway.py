@@ -13,7 +13,7 @@ from service.gateway.processes import GatewayProcesses, listen_together
 from service.gateway.server import address_of, listen, running_gateway
 from service.runtime.logs import configure_logging
 from service.runtime.redis import running_task
-from service.runtime.settings import GatewaySettings, read_settings
+from service.runtime.settings import GatewaySettings, read_settings, warn_of_mistyped_variables
 from service.runtime.signals import on_stop_signal
 from service.runtime.tracing import configure_tracing
 
@@ -24,9 +24,10 @@ def main(arguments: Sequence[str]) -> None:
     """Serve HTTP requests until SIGTERM or Ctrl-C."""
     description = "Serves images over HTTP that workers on the same queue render."
     settings = read_settings(GatewaySettings, "creps gateway", description, arguments)
+    configure_logging(settings.log_level, settings.log_format)
+    warn_of_mistyped_variables()
     if settings.redis_url is None:
         raise InputError("--redis-url", "is required to reach the workers (creps serve runs all parts together)")
-    configure_logging(settings.log_level, settings.log_format)
     if settings.processes > 1:
         listeners = listen_together(settings.host, settings.port, settings.processes)
         uvloop.run(_run_processes(settings, settings.redis_url, listeners))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from model.errors import InputError
 from model.util.arguments import ArgumentParser
-from service.gateway.api_keys import NAME_PATTERN, hash_of, make_key
+from service.gateway.api_keys import NAME_PATTERN, NAME_WORDS, hash_of, make_key
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("name", metavar="NAME", help="name of the client, for logs: letters, digits, . _ and -")
     name = parser.parse_args(arguments).name
     if not re.fullmatch(NAME_PATTERN, name):
-        raise InputError("NAME", f"must match {NAME_PATTERN}")
+        raise InputError("NAME", f"must be {NAME_WORDS}, not {name[:64]!r}")
     key = make_key()
     print(f"The key, which is not shown again: {key}", file=sys.stderr)
     print(f'[[key]]\nname = "{name}"\nhash = "{hash_of(key.encode())}"')

@@ -52,6 +52,8 @@ _OPTIONS = {
     "class_index": "class",
     "format": "tile-format",
     "edits": "edit",
+    "width": "size",
+    "height": "size",
 }
 """Options that set fields with other names."""
 

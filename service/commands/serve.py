@@ -18,7 +18,7 @@ from service.queue.messages import live_workers
 from service.runtime.embedded_redis import embedded_cache, embedded_redis
 from service.runtime.logs import LogFormat, configure_logging
 from service.runtime.redis import connect, running_task
-from service.runtime.settings import Settings, read_settings
+from service.runtime.settings import Settings, read_settings, warn_of_mistyped_variables
 from service.runtime.signals import on_stop_signal
 from service.runtime.supervisor import Supervisor
 from service.runtime.tracing import configure_tracing
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     description = "Serves images over HTTP: runs the gateway, a worker, their queue and an image cache."
     settings = read_settings(Settings, "creps serve", description, arguments)
     configure_logging(settings.log_level, settings.log_format)
+    warn_of_mistyped_variables()
     if settings.processes > 1:
         listeners = listen_together(settings.host, settings.port, settings.processes)
     else:

@@ -14,7 +14,7 @@ from service.imaging.object_store import open_store
 from service.models.bucket_sync import open_catalog
 from service.runtime.logs import configure_logging
 from service.runtime.redis import connect
-from service.runtime.settings import MAX_PORT, WorkerSettings, read_settings
+from service.runtime.settings import MAX_PORT, WorkerSettings, read_settings, warn_of_mistyped_variables
 from service.runtime.signals import on_stop_signal
 from service.runtime.tracing import configure_tracing
 from service.worker.gpu_metrics import register_gpu_memory
@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     description = "Renders the images and tiles that gateways queue."
     settings = read_settings(WorkerSettings, "creps worker", description, arguments)
     configure_logging(settings.log_level, settings.log_format)
+    warn_of_mistyped_variables()
     configure_tracing("creps-worker")
     if settings.redis_url is None:
         raise InputError("--redis-url", "is required: the Redis server of the gateway (creps serve embeds one)")

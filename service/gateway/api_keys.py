@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,11 +22,13 @@ from model.errors import InputError
 from model.util.text import counted
 from service.gateway import audit
 from service.queue.messages import Priority
-from service.runtime.validation import explain
+from service.runtime.validation import explain, matching
 
 logger = logging.getLogger(__name__)
 
-NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+NAME_PATTERN, NAME_WORDS = r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, '.', '_' and '-'"
+
+Name = Annotated[str, matching(NAME_PATTERN, NAME_WORDS)]
 
 KEY_BYTES = 32
 """Random bytes of a key, as many as its SHA-256 has."""
@@ -59,13 +61,13 @@ class APIKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: str = Field(pattern=NAME_PATTERN)
-    hash: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", repr=False)
+    name: Name
+    hash: Annotated[str, matching("sha256:[0-9a-f]{64}", "sha256: and 64 hexadecimal digits")] = Field(repr=False)
     priority: Priority = "interactive"
     requests_per_minute: int | None = Field(None, ge=1, le=MAX_REQUESTS)
     pixels_per_minute: int | None = Field(None, ge=1, le=MAX_PIXELS)
     expires: AwareDatetime | None = None
-    owner: str | None = Field(None, pattern=NAME_PATTERN)
+    owner: Name | None = None
     all_jobs: bool = False
 
     @property

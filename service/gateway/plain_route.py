@@ -115,6 +115,8 @@ class PlainRoute(Route):
                 "required": name in schema.get("required", ()),
                 "schema": {key: value for key, value in field.items() if key != "default" or value not in (None, [])},
                 "description": field["description"],
+                # Prefilled in /docs. An optional parameter is better left out.
+                **({"example": field["examples"][0]} if name in self.param_convertors and "examples" in field else {}),
             }
             for name, field in schema["properties"].items()
         ]

@@ -223,7 +223,7 @@ class LatentAddress(LatentQuery, LatentPath):
 class ImagePath(LatentPath):
     """The path of an image's address."""
 
-    format: AnyFormat = Field(description="file format, `jpg` as `jpeg`")
+    format: AnyFormat = Field(description="file format, `jpg` as `jpeg`", examples=["jpeg"])
 
 
 class ImageQuery(LatentQuery):

@@ -57,8 +57,8 @@ class ExportSpec:
             raise InputError("output", f"must be one of {', '.join(KINDS)}, not {self.kind!r}")
         encoding = self.spec.encoding
         if encoding.format not in FORMATS_OF[self.kind]:
-            allowed = " or ".join(FORMATS_OF[self.kind])
-            raise InputError("format", f"must be {allowed} for the output {self.kind}, not {encoding.format}")
+            allowed = " or ".join(map(repr, FORMATS_OF[self.kind]))
+            raise InputError("format", f"must be {allowed} for the output {self.kind}, not {encoding.format!r}")
         if self.kind == "dzi" and encoding.is_deep:
             raise InputError("bits", f"must be 8 for the output dzi, whose viewers show 8, not {encoding.bits}")
 

@@ -2,9 +2,9 @@
 
 import argparse
 import difflib
+import logging
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,9 @@ from model.viewport import MAX_SIDE
 from service.runtime.addresses import parse_networks, parse_origins
 from service.runtime.logs import LogFormat
 from service.runtime.redis import check_address
-from service.runtime.validation import explain
+from service.runtime.validation import explain, matching
+
+logger = logging.getLogger(__name__)
 
 ENVIRONMENT_PREFIX = "CREPS_"
 
@@ -88,7 +90,9 @@ class CommonSettings(BaseSettings):
     """Folder for local copies of a bucket's checkpoints. Required with a bucket where the user has no home folder."""
     model_cache_bytes: int = Field(default=64 * 2**30, ge=1, le=2**50)
     """Most bytes of those copies. Further models are not served."""
-    outputs: str = Field(default="outputs", pattern=rf"^({_FOLDER}|{_BUCKET}|memory://|[^:]+)$", validate_default=True)
+    outputs: Annotated[
+        str, matching(rf"{_FOLDER}|{_BUCKET}|memory://|[^:]+", "a folder, file:///FOLDER or s3://BUCKET/PREFIX")
+    ] = Field(default="outputs", validate_default=True)
     """Files of jobs, the same for gateways and workers: a folder, file:///FOLDER or s3://BUCKET/PREFIX. memory:// is
     for tests in one process."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -117,9 +121,9 @@ class CommonSettings(BaseSettings):
 class WorkerSettings(CommonSettings):
     """Settings of ``creps worker``."""
 
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")
+    device: Annotated[str, matching(r"auto|cpu|cuda(:\d{1,3})?", "auto, cpu, cuda or cuda:N")] = "auto"
     """Device to render on: auto, cpu, cuda or cuda:N."""
-    gpus: str | None = Field(default=None, pattern=r"^(all|\d{1,3}(,\d{1,3})*)$")
+    gpus: Annotated[str, matching(r"all|\d{1,3}(,\d{1,3})*", "all, or numbers such as 0,2")] | None = None
     """GPUs, each with a worker process: all, or numbers such as 0,2. Unset: this process is the worker."""
     model_bytes: int | None = Field(default=None, ge=1, le=2**50)
     """Most bytes of memory for a worker's loaded models. Beyond it the least recently used is unloaded. Unset: half of
@@ -181,7 +185,9 @@ class GatewaySettings(CommonSettings):
     answer_bytes: int = Field(default=256 * 2**20, ge=2**20, le=2**40)
     """Most bytes of images in flight to the clients of one gateway. Beyond it the answer is 503. Several processes
     share it evenly."""
-    root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    root_path: Annotated[
+        str, matching(r"(/[A-Za-z0-9._~-]+)*", "a path such as /creps, without a slash at its end")
+    ] = ""
     """Path prefix of the service behind a proxy, such as /creps. The proxy may strip it."""
     trusted_proxies: Annotated[str, AfterValidator(partial(_check, parse_networks))] = "127.0.0.1,::1"
     """Addresses and networks of proxies whose X-Forwarded-… headers are trusted, separated by commas."""
@@ -225,8 +231,6 @@ def read_settings(kind: type[SettingsType], program: str, description: str, argu
         metavar = name.rpartition("_")[2].upper()
         parser.add_argument(_option(name), dest=name, metavar=metavar, help=_help(name, field))
     given = vars(parser.parse_args(arguments))
-    for mistyped, close in _mistyped_variables().items():
-        print(f"{program}: {mistyped} is ignored; did you mean {close}?", file=sys.stderr)
     try:
         return kind(**given)
     except ValidationError as invalid:
@@ -238,12 +242,13 @@ def read_settings(kind: type[SettingsType], program: str, description: str, argu
         ) from None
 
 
-def _mistyped_variables() -> dict[str, str]:
-    """Variables that are nearly those of settings, and these. Kubernetes sets others that begin with the prefix."""
+def warn_of_mistyped_variables() -> None:
+    """Logs variables that are nearly those of settings. Kubernetes sets others that begin with the prefix."""
     known = {_variable(name) for name in Settings.model_fields}
-    unknown = (name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
-    found = {name: difflib.get_close_matches(name, known, 1, CLOSE) for name in unknown}
-    return {name: close[0] for name, close in found.items() if close}
+    for name in os.environ:
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            for close in difflib.get_close_matches(name, known, 1, CLOSE):
+                logger.warning("%s is ignored; did you mean %s?", name, close)
 
 
 def _option(name: str) -> str:

@@ -1,9 +1,23 @@
 """Messages for pydantic errors."""
 
+import re
+
+from pydantic import AfterValidator
 from pydantic_core import ErrorDetails
 
 _SHOWN = 100
 """Characters of an invalid value that the message repeats."""
+
+
+def matching(pattern: str, words: str) -> AfterValidator:
+    """Text that matches a pattern as a whole, or an error that says "must be …" in words."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {words}")
+        return value
+
+    return AfterValidator(check)
 
 
 def explain(error: ErrorDetails, *, show_input: bool = True) -> str:
@@ -19,11 +33,15 @@ def explain(error: ErrorDetails, *, show_input: bool = True) -> str:
             message = f"must match {error['ctx']['pattern']}"
         case "model_attributes_type" | "model_type":
             return "must be a JSON object, sent as Content-Type: application/json"
+        case "int_type" | "float_type" if isinstance(error["input"], str):
+            message = "must be a number without quotes"
+        case "bool_parsing" | "bool_type":
+            message = "must be true or false"
         case "int_parsing" | "int_from_float":
             message = "must be an integer"
         case "float_parsing":
             message = "must be a number"
-        case "greater_than_equal" | "less_than_equal" | "finite_number" if _is_nan(error["input"]):
+        case "greater_than_equal" | "less_than_equal" if _is_nan(error["input"]):
             message = "must be a number"
         case "list_type" | "tuple_type":
             message = "must be a list"

@@ -85,7 +85,7 @@ const minimap = new Minimap(({ x, y }) => motion.follow(clampView({ ...motion.vi
 const steps = new Steps(openLink);
 const dock = new Dock();
 const latents = new Latents(api);
-const panel = new PicturePanel(changeImage, (text, field) => notice.fail(text, "OK", () => field.focus()));
+const panel = new PicturePanel(changeImage, (text, field) => notice.offer(text, "OK", () => field.focus()));
 const sheet = new SeedSheet(api, (seed) => panel.setSeed(seed));
 const player = new Player(api, onError);
 const latentsPanel = new LatentsPanel(api, latents, player, {
@@ -312,7 +312,7 @@ function showMinimap() {
 /** @param {import("./picture/loader.js").Loaded} loaded */
 function onLoaded(loaded) {
   if (loaded.part.source.key !== source().key) return;
-  notice.clear();
+  notice.settle();
   waiting.preview = loaded.part.preview;
   if (!loaded.part.preview) describeReply(loaded);
   showMinimap();
@@ -396,6 +396,7 @@ onToggle("dim", (on) => document.body.classList.toggle("dim", on));
 onToggle("show-numbers", (on) => (element("numbers", HTMLElement).hidden = !on));
 listenToDrops((file) => {
   if (!opened) return;
+  player.stop();
   dock.open("latents");
   latentsPanel.projection.open(file);
 });

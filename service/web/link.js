@@ -193,9 +193,9 @@ function within(values, name, fallback, low, high, faults, round = (value) => va
   const text = values.get(name)?.trim();
   if (!text) return fallback;
   const value = number(values, name);
-  const nearest = value === null ? fallback : clamp(round(value), low, high);
-  if (nearest !== value) faults.push(refusalOf(name, low, high, text));
-  return nearest;
+  if (value !== null && value >= low && value <= high && round(value) === value) return value;
+  faults.push(refusalOf(name, low, high, text));
+  return fallback;
 }
 
 /** Why a number cannot be used. @param {string} name @param {number} low @param {number} high

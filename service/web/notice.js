@@ -36,6 +36,11 @@ export class Notice {
     this.#offer(label, act);
   }
 
+  /** A picture has arrived: waits and failures are over. What is offered stays. */
+  settle() {
+    if (this.#bar.dataset.kind !== "offer") this.clear();
+  }
+
   clear() {
     this.#bar.hidden = true;
     this.#text.textContent = "";

@@ -25,6 +25,7 @@ export class ShareDialog {
   /** @param {import("../link.js").State} state @param {import("../picture/view.js").Size} canvas */
   open(state, canvas) {
     this.#list.replaceChildren(...ways(state, canvas, this.api.hasKey).map(row));
+    element("share-ends", HTMLElement).hidden = !state.image.id; // the other addresses have the latent's id
     this.#dialog.showModal();
     this.#list.querySelector("button")?.focus();
   }

@@ -57,7 +57,7 @@ export class Gallery {
   #item({ image, thumbnail }) {
     const name = imageName(image);
     const open = button("", () => this.reactions.onOpen(image), "thumbnail");
-    open.append(create("img", { src: thumbnail, alt: "", width: 96, height: 96 }), create("span", { textContent: `${image.seed}` }));
+    open.append(create("img", { src: thumbnail, alt: "", width: 96, height: 96 }), create("span", { textContent: shortName(image) }));
     open.setAttribute("aria-label", `Show ${name}`);
     open.title = name;
     const compare = button("Compare", () => this.reactions.onCompare(image), "small");
@@ -66,6 +66,11 @@ export class Gallery {
     item.toggleAttribute("aria-current", this.#shown !== null && isSame(this.#shown, image));
     return item;
   }
+}
+
+/** Under a thumbnail. @param {import("../link.js").Image} image */
+function shortName({ seed, psi, recipe }) {
+  return `${recipe?.base ? "own" : seed} · ψ ${shownPsi(psi)}`;
 }
 
 /** @param {import("../link.js").Image} image */

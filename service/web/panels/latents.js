@@ -36,6 +36,7 @@ export class LatentsPanel {
     this.projection = new ProjectionPanel(api, latents, {
       current: () => this.#image,
       onFound: (base, how) => this.#change({ base }, how, { psi: 1 }), // as it is, not nearer to the average
+      onOpen: (image) => page.onChange(image, "step"),
     });
     onClick("latents-reset", () => this.#change({ mix: undefined, edits: undefined }, "step"));
     onClick("latent-drop", () => this.#change({ base: undefined }, "step", { psi: PSI.initial }));

@@ -124,7 +124,8 @@ export class PicturePanel {
   }
 
   #show() {
-    const { model, seed, psi, classIndex } = this.#image;
+    const { model, seed, psi, classIndex, recipe } = this.#image;
+    this.#seed.classList.toggle("replaced", Boolean(recipe?.base)); // by a latent of one's own
     // A stored picture may be of a model that is no longer served.
     if (![...this.#model.options].some(({ value }) => value === model)) this.#model.add(new Option(model, model));
     this.#model.value = model;

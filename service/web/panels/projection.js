@@ -16,6 +16,7 @@
  * @typedef {object} Reactions
  * @property {() => Image | null} current what the page shows
  * @property {(base: string, how: import("../history.js").How) => void} onFound
+ * @property {(image: Image) => void} onOpen
  */
 
 import { Problem, sleep } from "../api/client.js";
@@ -61,14 +62,14 @@ export class ProjectionPanel {
     this.#bar.hidden = this.#target.hidden = this.#cancel.hidden = this.#again.hidden = true;
     this.#best = null;
     this.#told.textContent = `Reading ${file.name} …`;
-    this.#told.scrollIntoView({ block: "nearest" });
+    this.#card.scrollIntoView({ block: "nearest" });
     try {
-      if (file.type.startsWith("image/")) await this.#project(model, file, signal);
-      else await this.#upload(model, file);
+      if (!file.type.startsWith("image/")) await this.#upload(model, file);
+      else if (!(await this.#openOwn(file, signal))) await this.#project(model, file, signal);
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof Problem)) throw error;
-      this.#told.textContent = error.message;
+      this.#told.textContent = `${file.name}: ${error.message.replace(/^(Latent|Picture): /, "")}`;
     }
   }
 
@@ -76,6 +77,21 @@ export class ProjectionPanel {
   setImage({ model, recipe }) {
     const ended = this.#best !== null && this.#cancel.hidden;
     this.#again.hidden = !ended || model !== this.#best?.model || recipe?.base === this.#best.latent;
+  }
+
+  /** Show what a picture of this service says of itself. Pictures of changed latents are looked for like others.
+   * @param {File} file @param {AbortSignal} signal @returns {Promise<boolean>} whether it was shown */
+  async #openOwn(file, signal) {
+    const response = await this.api.send("POST", "v1/inspect", { file, headers: { "Content-Type": file.type }, signal }).catch(() => null);
+    if (signal.aborted) throw signal.reason;
+    if (!response) return false; // others have no description
+    /** @type {{ model_name: string | null, spec: { latent: Record<string, any> } | null }} */
+    const { model_name: model, spec } = await response.json();
+    const { seed, psi = 1, class_index: classIndex = null, ...changes } = spec?.latent ?? {};
+    if (!model || typeof seed !== "number" || Object.keys(changes).length) return false;
+    this.#told.textContent = `${file.name} is of seed ${seed}.`;
+    this.reactions.onOpen({ model, seed, psi, classIndex });
+    return true;
   }
 
   /** @param {string} model @param {File} file */
@@ -97,7 +113,7 @@ export class ProjectionPanel {
     const address = `v1/projections/${projection.id}`;
     this.#bar.hidden = this.#cancel.hidden = false;
     this.#tell(projection);
-    this.#cancel.scrollIntoView({ block: "nearest" });
+    this.#card.scrollIntoView({ block: "nearest" });
     try {
       while (projection.state === "queued" || projection.state === "running") {
         this.#tell(projection);
@@ -111,7 +127,9 @@ export class ProjectionPanel {
     } catch (error) {
       if (!signal.aborted) throw error;
       await this.api.send("DELETE", address);
-      if (signal === this.#running.signal) this.#told.textContent = "Stopped: this is how near it came.";
+      if (signal === this.#running.signal) {
+        this.#told.textContent = this.#best ? "Stopped: this is how near it came." : "Stopped before anything was found.";
+      }
     } finally {
       if (signal === this.#running.signal) this.#end();
     }

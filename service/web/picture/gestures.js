@@ -85,12 +85,14 @@ export function listenToKeys(actions) {
 }
 
 const SLIDER_KEYS = /^(Arrow|Home|End|Page)/;
+const NUMBER_KEYS = /^([-+.,0-9eE]|Arrow.*|Home|End|Page.*|Backspace|Delete|Enter|Tab)$/;
 
 /** @param {KeyboardEvent} event */
 function isForField({ target, key }) {
   if (!(target instanceof Element)) return false;
   if (target.closest("dialog")) return true;
   if (target.matches("input[type=range]")) return SLIDER_KEYS.test(key);
+  if (target.matches("input[type=number]")) return NUMBER_KEYS.test(key);
   return target.matches("input:not([type=checkbox]), select, textarea");
 }
 

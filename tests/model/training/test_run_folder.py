@@ -222,7 +222,7 @@ def test_log_txt_has_what_a_run_says_as_plain_lines(
         "recipe: loss stylegan2, batch 4, gamma 0.1, learning rate 0.002, augmentation ada, precision fp16",
     ]
     assert re.fullmatch("devices: .+ with 1 thread", lines[3])
-    tick = r"0\.008 of 0\.02 kimg, [0-9]+ s, [0-9]+ min left, loss_generator .* augment_p .* memory_gib [0-9.]+"
+    tick = r"0\.008 of 0\.02 kimg, [0-9]+ s, [0-9.]+ (s|min) left, loss_generator .* augment_p .* memory_gib [0-9.]+"
     assert re.fullmatch(tick, lines[4])
     train(CONFIG, tiny_data(data), tmp_path, CPU)
     added = (tmp_path / "log.txt").read_text().removeprefix(printed)

@@ -434,7 +434,7 @@ def test_training_runs_on_a_bare_machine(tmp_path: Path) -> None:
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    assert re.search("0.008 of 0.008 kimg, [0-9]+ s, 0 min left, loss_generator", finished.stderr)
+    assert re.search("0.008 of 0.008 kimg, [0-9]+ s, 0 s left, loss_generator", finished.stderr)
     names = {path.suffix for path in (tmp_path / "run").iterdir()}
     assert names == {".lock", ".json", ".jsonl", ".png", ".pt", ".safetensors", ".txt"}
     assert not (tmp_path / "run" / "curves.png").exists()

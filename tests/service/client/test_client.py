@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -171,6 +172,8 @@ def test_what_is_wrong_is_named(call: Call, kind: str, gateway: RunningGateway) 
     assert f"(request {caught.value.request_id})" in str(caught.value)
     with pytest.raises(ServiceError, match="401"):
         caller(kind, gateway.address, None)("models")
+    with pytest.raises(ValueError, match=r"^transform\.0\.rotate: must be a finite number, not nan$"):
+        call("image", transform=[{"rotate": math.nan}])
 
 
 def test_a_job_from_order_to_file(call: Call, gateway: RunningGateway, tmp_path: Path) -> None:

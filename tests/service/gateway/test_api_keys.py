@@ -72,7 +72,10 @@ def test_an_entry_has_no_limits_by_itself() -> None:
         ("[[keys]]\nname = 'viewer'", "keys: is unknown"),
         ("[[key]\n", "file: is not TOML: "),
         ("[[key]]\nname = 'viewer'", "key 1 ('viewer'): hash is missing"),
-        (entry() + entry(OTHER, "two words"), "key 2 ('two words'): name must match"),
+        (
+            entry() + entry(OTHER, "two words"),
+            "key 2 ('two words'): name must be 1 to 64 letters, digits, '.', '_' and '-', not 'two words'",
+        ),
         (entry(more="colour = 'red'"), "key 1 ('viewer'): colour is unknown"),
         (entry(more="priority = 'high'"), "key 1 ('viewer'): priority must be 'interactive' or 'batch'"),
         (entry(more="requests_per_minute = 0"), "key 1 ('viewer'): requests_per_minute must be at least 1, not 0"),
@@ -141,7 +144,7 @@ def test_the_command_makes_an_entry_that_lets_its_key_in(capsys: pytest.CaptureF
 
 def test_the_command_refuses_names_that_no_file_may_have(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["key", 'a"\nb']) == 2
-    assert capsys.readouterr().err.startswith("creps key: error: NAME: must match")
+    assert capsys.readouterr().err.startswith("creps key: error: NAME: must be 1 to 64 letters")
 
 
 def test_keys_of_the_setting_and_of_the_file(file: Path) -> None:

@@ -72,10 +72,10 @@ def test_text_that_is_no_order(text: str) -> None:
         ({"tile": 0}, "tile", "64 to 2048"),
         ({"tile": -64}, "tile", "64 to 2048"),
         ({"kind": "gif"}, "output", "dzi, tiff, png"),
-        ({"kind": "tiff", "image_format": "webp"}, "format", "png or jpeg or tiff"),
+        ({"kind": "tiff", "image_format": "webp"}, "format", "'png' or 'jpeg' or 'tiff'"),
         ({"kind": "dzi", "bits": 16}, "bits", "must be 8 for the output dzi"),
-        ({"kind": "png", "image_format": "jpeg"}, "format", "must be png"),
-        ({"kind": "png", "image_format": "webp"}, "format", "must be png"),
+        ({"kind": "png", "image_format": "jpeg"}, "format", "must be 'png'"),
+        ({"kind": "png", "image_format": "webp"}, "format", "must be 'png'"),
     ],
 )
 def test_what_cannot_be_made_is_refused_by_its_field(changed: dict[str, Any], field: str, limit: str) -> None:

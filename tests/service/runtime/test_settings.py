@@ -14,6 +14,7 @@ from service.runtime.settings import (
     Settings,
     WorkerSettings,
     read_settings,
+    warn_of_mistyped_variables,
 )
 
 
@@ -61,7 +62,7 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
     assert read().api_keys == ()
 
 
-def test_a_mistyped_variable_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistyped_variable_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     for name in (
         "CREPS_QUEUE_LIMT",
         "CREPS_GATEWAY_PORT",
@@ -70,9 +71,8 @@ def test_a_mistyped_variable_is_told(monkeypatch: pytest.MonkeyPatch, capsys: py
         "CREPS_NATIVE",
     ):
         monkeypatch.setenv(name, "3")
-    read()
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("CREPS_QUEUE_LIMT is ignored; did you mean CREPS_QUEUE_LIMIT?")
+    warn_of_mistyped_variables()
+    assert caplog.messages == ["CREPS_QUEUE_LIMT is ignored; did you mean CREPS_QUEUE_LIMIT?"]
 
 
 def test_keys_are_separated_by_commas_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,8 +89,8 @@ def test_keys_are_separated_by_commas_and_never_shown(monkeypatch: pytest.Monkey
         (("--port", "http"), "--port: must be an integer, not 'http'"),
         (("--models", "/absent"), "--models: must be an existing folder, not '/absent'"),
         (("--models", "s3://no_bucket"), "--models: must be an existing folder, not 's3://no_bucket'"),
-        (("--gpus", "0;1"), "--gpus: must match ^(all|\\d{1,3}(,\\d{1,3})*)$, not '0;1'"),
-        (("--device", "gpu"), "--device: must match ^(auto|cpu|cuda(:\\d{1,3})?)$, not 'gpu'"),
+        (("--gpus", "0;1"), "--gpus: must be all, or numbers such as 0,2, not '0;1'"),
+        (("--device", "gpu"), "--device: must be auto, cpu, cuda or cuda:N, not 'gpu'"),
         (("--request-timeout", "nan"), "--request-timeout: must be a finite number, not 'nan'"),
         (("--queue-limit", "0"), "--queue-limit: must be at least 1, not '0'"),
         (("--log-level", "loud"), "--log-level: must be 'debug', 'info', 'warning' or 'error', not 'loud'"),
@@ -114,7 +114,7 @@ def test_bad_options(arguments: tuple[str, ...], message: str) -> None:
         ("CREPS_API_KEYS_FILE", "/absent", "CREPS_API_KEYS_FILE: must be an existing file, not '/absent'"),
         ("CREPS_CORS_ORIGINS", "*", "CREPS_CORS_ORIGINS: must be origins such as https://example.org"),
         ("CREPS_CORS_ORIGINS", "https://a.example/", "CREPS_CORS_ORIGINS: must be origins such as https://example.org"),
-        ("CREPS_DOCS", "perhaps", "CREPS_DOCS: must be a valid boolean"),
+        ("CREPS_DOCS", "perhaps", "CREPS_DOCS: must be true or false"),
     ],
 )
 def test_bad_variables(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:

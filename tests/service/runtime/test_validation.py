@@ -24,6 +24,8 @@ def refuse(message: str) -> object:
         (Annotated[int, Field(ge=1)], 0, "must be at least 1, not 0"),
         (Annotated[float, Field(le=2)], "nan", "must be a number, not 'nan'"),
         (Annotated[float, Field(ge=0)], math.nan, "must be a number, not nan"),
+        (Annotated[int, Field(strict=True)], "7", "must be a number without quotes, not '7'"),
+        (bool, "maybe", "must be true or false, not 'maybe'"),
         (int, "one", "must be an integer, not 'one'"),
         (Region, "0,0,1,1", "must be a list, not '0,0,1,1'"),
         (list[int], "1", "must be a list, not '1'"),

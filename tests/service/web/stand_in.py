@@ -90,6 +90,7 @@ class StandIn(ThreadingHTTPServer):
         self.latents: list[dict[str, Any]] = []  # that were stored, as JSON
         self.uploads: list[bytes] = []  # files of latents and pictures
         self.projection: list[dict[str, Any]] = []  # its states, one for each answer; the last stays
+        self.description: dict[str, Any] | None = None  # of a file
         self.drawn: list[dict[str, Any]] = []  # bodies of images without an address
         self.directions: list[dict[str, Any]] = []
         self.orders: list[dict[str, Any]] = []
@@ -194,7 +195,13 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, json.dumps(job).encode(), "application/json")
 
     def answer_upload(self, content: bytes) -> None:
-        """The id of a latent, or the first state of the projection of a picture."""
+        """What a file says of itself, the id of a latent, or the first state of the projection of a picture."""
+        if self.path == "/v1/inspect":
+            if self.stand_in.description is None:
+                self.answer_problem(422, {}, {"title": "Unprocessable Content", "detail": "file: has no description"})
+            else:
+                self.answer(200, json.dumps(self.stand_in.description).encode(), "application/json")
+            return
         self.stand_in.uploads.append(content)
         if self.stand_in.problems:
             self.answer_problem(*self.stand_in.problems.pop(0))

@@ -63,11 +63,24 @@ class TestImage:
         expect(page.locator("#notice-text")).to_have_text("The variety ψ must be from −2 to 2, not “3”.")
         page.get_by_role("button", name="OK").click()
         expect(number).to_be_focused()
+        service.open.clear()
+        page.get_by_role("button", name="Next seed").click()
+        number.fill("3")
+        number.press("Tab")
+        service.open.set()
+        assert wait_for_full(page, service).seed == 1
+        expect(page.locator("#notice-text")).to_contain_text("not “3”")  # although a picture has arrived
+        page.get_by_role("button", name="Previous seed").click()
         slider.dblclick()
         expect(number).to_have_value("0.7")
         slider.focus()
         page.keyboard.press("n")  # the slider keeps only its own keys
         assert wait_for_full(page, service).seed == 1
+        number.focus()
+        page.keyboard.press("n")  # and a number only those that write it
+        assert wait_for_full(page, service).seed == 2
+        page.keyboard.press("Control+z")
+        eventually(lambda: shown(page).seed == 1, page)
 
     @pytest.mark.slow
     def test_model_and_class(self, page: Page, service: StandIn) -> None:

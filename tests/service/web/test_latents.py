@@ -130,6 +130,33 @@ def test_a_picture_is_looked_for(panel: Page, service: StandIn, tmp_path: Path) 
     assert service.latents[-1] == {"id": final, "truncation_psi": 1, "edits": []}
 
 
+def test_a_picture_of_the_service_shows_its_seed(panel: Page, service: StandIn, tmp_path: Path) -> None:
+    """Unless its latent was changed: then it is looked for."""
+    file = tmp_path / "picture.png"
+    file.write_bytes(b"\x89PNG")
+    latent: dict[str, Any] = {"seed": 7, "psi": 0.5}
+    service.description = {"model_name": "demo", "spec": {"latent": latent}}
+    panel.get_by_label("Open a picture or latent").set_input_files(file)
+    expect(panel.get_by_text("picture.png is of seed 7.")).to_be_visible()
+    eventually(lambda: (link(panel)["seed"], link(panel)["psi"]) == ("7", "0.5"), panel)
+    assert service.uploads == []
+    latent["edits"] = [{"direction": "sefa:0", "amount": 2}]
+    service.projection = [searching(f"lat_{'1' * 32}")]
+    panel.get_by_label("Open a picture or latent").set_input_files(file)
+    expect(panel.get_by_text("Looking for the picture: step 40 of 200")).to_be_visible()
+    expect(panel.get_by_role("spinbutton", name="Seed", exact=True)).to_have_class("replaced")
+
+
+def test_sharing_tells_that_a_changed_latent_is_kept_for_some_days(panel: Page, service: StandIn) -> None:
+    panel.get_by_role("button", name="Share").click()
+    expect(panel.get_by_text("keeps a changed latent for some days")).to_be_hidden()
+    panel.get_by_role("button", name="Close").click()
+    panel.get_by_role("slider", name="sefa:1").fill("2")
+    wait_for_latent(panel, service)
+    panel.get_by_role("button", name="Share").click()
+    expect(panel.get_by_text("keeps a changed latent for some days")).to_be_visible()
+
+
 def test_groups_of_styles_are_mixed_in_and_kept_in_the_link(panel: Page, service: StandIn) -> None:
     groups = panel.get_by_role("group", name="What is mixed in").get_by_role("button")
     expect(groups).to_have_text(["Layout", "Form", "Detail", "Tone"])
@@ -227,4 +254,4 @@ def test_a_file_that_is_refused(panel: Page, service: StandIn, tmp_path: Path) -
     file = tmp_path / "w.npy"
     file.write_bytes(b"nothing")
     panel.get_by_label("Open a picture or latent").set_input_files(file)
-    expect(panel.get_by_text("Latent: is not readable.")).to_be_visible()
+    expect(panel.get_by_text("w.npy: is not readable.")).to_be_visible()

@@ -202,6 +202,10 @@ def test_every_control_is_reached_by_the_keyboard(page: Page) -> None:
     wanted = ["share", "save", "help", "panels", "canvas", "zoom-out", "whole", "zoom-in", "previous", "seed", "next"]
     wanted += ["random", "favourite", "full-screen", "tab-picture", "psi", "psi-slider", "model", "dim", "show-numbers"]
     assert [name for name in reached if name in wanted] == wanted
+    page.keyboard.press("?")
+    expect(page.get_by_role("button", name="Close")).to_be_focused()
+    expect(page.get_by_role("button", name="Close")).to_be_in_viewport()
+    page.keyboard.press("Escape")
     page.locator("#tab-picture").focus()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("tabpanel", name="Latent")).to_be_visible()

@@ -167,6 +167,13 @@ class TestTrouble:
         wait_for_full(page, service)
         expect(page.locator("#notice")).to_be_hidden()
 
+    def test_a_proxy_may_hide_the_probes(self, new_page: Callable[..., Page], service: StandIn) -> None:
+        page = new_page()
+        page.route("**/readyz", lambda route: route.fulfill(status=404))
+        page.goto(service.url)
+        wait_for_full(page, service)
+        expect(page.locator("#notice")).to_be_hidden()
+
     @pytest.mark.slow
     def test_the_link_survives_the_wait(self, new_page: Callable[..., Page], service: StandIn) -> None:
         service.ready = False
