@@ -46,11 +46,11 @@ def test_families(tmp_path: Path, caplog: pytest.LogCaptureFixture, host: str, a
             except httpx.ConnectError:
                 continue
             answered.add(address)
-        assert answered == answering
+        assert answered >= answering  # another test's server may have the same port of another family
         # The check waits for four seconds, which a machine that stalls may exceed, but not each time.
         assert any(check(port, host) == 0 for _ in range(5))
     assert check(port, host) == 1
-    assert {line.split()[0] for line in caplog.messages if '"GET /" 200' in line} == answering
+    assert {line.split()[0] for line in caplog.messages if '"GET /" 200' in line} == answering  # by this one
 
 
 def test_without_ipv6_all_addresses_are_those_of_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -406,7 +406,17 @@ class TestFailures:
 
     async def test_a_server_that_is_restarted_empty(self, redis: "Redis", redis_url: str, cache: ImageCache) -> None:
         assert [await outcome(cache) for _ in range(2)] == ["miss", "hit"]
-        os.kill((await redis.info("server"))["process_id"], signal.SIGKILL)
+        process = (await redis.info("server"))["process_id"]
+        os.kill(process, signal.SIGKILL)
+
+        async def has_ended() -> bool:
+            try:
+                os.kill(process, 0)
+            except ProcessLookupError:
+                return True
+            return False
+
+        await eventually(has_ended)  # until then it may answer
         assert (await cache.fetch(KEY, Renderer(is_open=True), LONG)).content == CONTENT
 
         async def is_found_again() -> bool:
