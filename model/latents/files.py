@@ -53,6 +53,8 @@ def parse_latent(content: bytes, config: GeneratorConfig, class_index: int | Non
     if name is None:
         name = "w" if shape in w_shapes else "z"
     allowed = w_shapes if name == "w" else ((config.z_dim,),)
+    if name == "w" and len(shape) == 2 and shape[1] == config.w_dim and shape not in allowed:
+        raise InputError("latent", f"is of a network with {shape[0]} styles; this model has {config.num_ws}")
     if shape not in allowed:
         expected = " or ".join(str(list(each)) for each in allowed)
         raise InputError("latent", f"has an array {name} of shape {list(array.shape)}; this model takes {expected}")

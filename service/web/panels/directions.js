@@ -77,6 +77,7 @@ export class Directions {
     slider.addEventListener("dblclick", () => this.#set(name, 0));
     const about = create("span", { className: "muted", textContent: ` ${describe(direction)}` });
     const label = create("label", { htmlFor: slider.id, textContent: given ?? name }, about);
+    label.title = given ? name : "creps directions --name gives it a name";
     const output = create("output");
     output.htmlFor.value = slider.id;
     this.#fields.set(name, { slider, output });

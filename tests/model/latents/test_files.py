@@ -67,6 +67,11 @@ def test_read(content: bytes, latent: Latent) -> None:
     assert parse_latent(content, CONFIG) == latent
 
 
+def test_the_number_of_styles_is_told() -> None:
+    with pytest.raises(InputError, match=r"^latent: is of a network with 5 styles; this model has 7$"):
+        parse_latent(npz(w=WS[:, :5]), CONFIG)
+
+
 def test_z_has_a_class() -> None:
     assert parse_latent(npy(Z), GeneratorConfig(16, 2, 3, 5, 1), class_index=4).class_index == 4
     with pytest.raises(InputError, match=r"^class_index: "):
