@@ -113,7 +113,7 @@ def parse_keys(content: bytes) -> tuple[APIKey, ...]:
 
 
 def check_keys(file: Path) -> None:
-    """Raise InputError, for the setting ``api_keys_file``, if the file cannot be used."""
+    """Raise InputError, for the setting CREPS_API_KEYS_FILE, if the file cannot be used."""
     with naming_the_setting(file):
         parse_keys(file.read_bytes())
 
@@ -124,9 +124,9 @@ def naming_the_setting(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError("api_keys_file", f"{file} cannot be read: {error.strerror}") from None
+        raise InputError("CREPS_API_KEYS_FILE", f"{file} cannot be read: {error.strerror}") from None
     except InputError as error:
-        raise InputError("api_keys_file", f"{file}: {error}") from None
+        raise InputError("CREPS_API_KEYS_FILE", f"{file}: {error}") from None
 
 
 def _parse_entry(number: int, entry: Any) -> APIKey:

@@ -70,6 +70,7 @@ export class SaveDialog {
     element("save-what-field", HTMLElement).hidden = state.job !== null;
     for (const option of this.#format.options) option.hidden = state.job !== null && !["png", "jpeg"].includes(option.value);
     if (state.job) [this.#what.value, this.#format.value] = ["view", this.#format.value === "jpeg" ? "jpeg" : "png"];
+    else if (["picture", "view"].includes(this.#what.value)) this.#what.value = state.view ? "view" : "picture";
     this.#offerSizes();
     this.#dialog.showModal();
   }

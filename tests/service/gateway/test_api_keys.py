@@ -207,7 +207,7 @@ def test_a_bad_file_at_the_start_is_one_clear_line(tmp_path: Path, capsys: pytes
     arguments = ["gateway", "--redis-url", "redis://127.0.0.1:1", "--port", "0", "--api-keys-file", str(file)]
     assert main(arguments) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith(f"creps gateway: error: api_keys_file: {file}: key 1 ('viewer'): priority must be")
+    assert line.startswith(f"creps gateway: error: CREPS_API_KEYS_FILE: {file}: key 1 ('viewer'): priority must be")
 
 
 @pytest.fixture

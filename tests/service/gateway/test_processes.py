@@ -188,7 +188,7 @@ async def test_an_invalid_file_of_keys_is_told_once(redis_url: str, tmp_path: Pa
     keys = tmp_path / "keys.toml"
     keys.write_text("[[key]]\n")
     (line,) = await run_two_processes(redis_url, "--api-keys-file", str(keys))
-    assert line.startswith(f"creps gateway: error: api_keys_file: {keys}: key 1")
+    assert line.startswith(f"creps gateway: error: CREPS_API_KEYS_FILE: {keys}: key 1")
 
 
 def test_a_port_is_never_shared_with_another_service() -> None:

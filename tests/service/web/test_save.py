@@ -28,6 +28,15 @@ def press_save(page: Page) -> None:
     page.locator("#save-submit").click()
 
 
+def test_what_is_seen_is_offered_first(page: Page, service: StandIn) -> None:
+    for key, what in (("+", "view"), ("0", "picture")):
+        page.keyboard.press(key)
+        wait_for_full(page, service)
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_label("What", exact=True)).to_have_value(what)
+        page.get_by_role("button", name="Close").click()
+
+
 class TestDownload:
     def test_just_the_picture(self, page: Page, service: StandIn, tmp_path: Path) -> None:
         wheel(page, *middle(page), -400)
