@@ -121,5 +121,5 @@ def import_fidelity(module: str) -> Any:
         raise InputError(
             "metrics",
             f"torchvision does not work with torch {torch.__version__} ({error}); install the torchvision of the same "
-            "build: pip install --force-reinstall --no-deps torchvision --index-url, and the index of that torch",
+            "build: pip install --force-reinstall --no-deps torchvision --index-url URL, the index of that torch",
         ) from None

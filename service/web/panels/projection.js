@@ -82,8 +82,10 @@ export class ProjectionPanel {
   /** Show what a picture of this service says of itself. Pictures of changed latents are looked for like others.
    * @param {File} file @param {AbortSignal} signal @returns {Promise<boolean>} whether it was shown */
   async #openOwn(file, signal) {
-    const response = await this.api.send("POST", "v1/inspect", { file, headers: { "Content-Type": file.type }, signal }).catch(() => null);
-    if (signal.aborted) throw signal.reason;
+    const headers = { "Content-Type": file.type };
+    const response = await this.api.send("POST", "v1/inspect", { file, headers, signal }).catch((error) => {
+      if (!(error instanceof Problem)) throw error;
+    });
     if (!response) return false; // others have no description
     /** @type {{ model_name: string | null, spec: { latent: Record<string, any> } | null }} */
     const { model_name: model, spec } = await response.json();

@@ -103,8 +103,9 @@ def test_a_seamless_picture_is_shown_two_by_two(page: Page, service: StandIn) ->
     view = wait_for_full(page, service)
     assert view.extents[1] == pytest.approx(2, rel=0.1)
     assert service.asked[-1].wrap == "xy"
+    assert "extent" in link(page)
     page.get_by_role("button", name="As it was").click()
-    eventually(lambda: "view" not in link(page), page)
+    eventually(lambda: "extent" not in link(page), page)
     view = wait_for_full(page, service)
     assert view.extents[1] == pytest.approx(1, rel=0.1)
 
